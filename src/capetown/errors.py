@@ -1,0 +1,8 @@
+"""The one exception that a user is meant to read."""
+
+
+class CapetownError(Exception):
+    """What is wrong, where, and what to do about it, in one line.
+
+    Stages and the command line print it without a traceback and exit with status 1.
+    """

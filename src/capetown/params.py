@@ -1,0 +1,107 @@
+"""The params file as typed values, checked when it is loaded.
+
+Unknown keys, wrong types and values out of range are refused with one line that names the key.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from capetown.errors import CapetownError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the params file: unknown keys are errors, values do not change, no coercion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Backbone(Section):
+    """A model to fine-tune, by timm's name."""
+
+    architecture: str
+    image_size: Annotated[int, Field(ge=32, le=2048)]
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+class Download(Section):
+    """Where the data comes from."""
+
+    source: str
+
+
+class Transform(Section):
+    """How the requests join the hexagons."""
+
+    error_threshold: Share
+
+
+class Split(Section):
+    """How the tiles are divided into folds."""
+
+    strategy: Literal["sheet", "random"]
+
+
+class Train(Section):
+    """How the classifier is trained."""
+
+    regime: Literal["full", "head"]
+
+
+class Evaluate(Section):
+    """How the classifier is judged."""
+
+    bootstrap: Annotated[int, Field(ge=1)]
+
+
+class Params(Section):
+    """The whole params file."""
+
+    model: str
+    pretrained: bool
+    seed: Annotated[int, Field(ge=0)]
+    threads: Annotated[int, Field(ge=1)]
+    backbones: dict[str, Backbone]
+    download: Download
+    transform: Transform
+    split: Split
+    train: Train
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _model_is_known(self) -> Self:
+        if self.model not in self.backbones:
+            raise ValueError(
+                f"model: {self.model!r} is not one of the backbones: {', '.join(self.backbones)}"
+            )
+        return self
+
+    @property
+    def backbone(self) -> Backbone:
+        """The chosen backbone."""
+        return self.backbones[self.model]
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params file.
+
+    Raises:
+        CapetownError: if the file cannot be read as YAML, or a value is unknown or not allowed.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Params.model_validate(values)
+    except OSError as error:
+        raise CapetownError(f"{path}: cannot be read ({error.strerror}).") from error
+    except yaml.YAMLError as error:
+        raise CapetownError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        found = "; ".join(
+            ".".join(map(str, e["loc"])) + (": " if e["loc"] else "") + e["msg"]
+            for e in error.errors()
+        )
+        raise CapetownError(f"{path}: {found.replace('Value error, ', '')}.") from error

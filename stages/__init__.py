@@ -1,0 +1,43 @@
+"""The pipeline's stages: ``python -m stages.NAME`` from the repository's root, as dvc.yaml does.
+
+This file puts this checkout's ``src`` first on the path, so that a queued experiment in its
+temporary workspace runs its own code and not the installed copy.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+from capetown.errors import CapetownError  # noqa: E402
+
+log = logging.getLogger("capetown")
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Log how many seconds a named part of a stage took."""
+    start = time.perf_counter()
+    yield
+    log.info("%-40s %7.2f s", what, time.perf_counter() - start)
+
+
+def run(stage: Callable[[], None]) -> None:
+    """Run a stage with its log in ``logs/NAME.log`` and on standard error.
+
+    A `CapetownError` becomes one line and exit status 1; anything else keeps its traceback.
+    """
+    name = Path(sys.argv[0]).stem
+    Path("logs").mkdir(exist_ok=True)
+    handlers = [logging.StreamHandler(), logging.FileHandler(f"logs/{name}.log", mode="w")]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
+    try:
+        with step(f"{name}, in all"):
+            stage()
+    except CapetownError as error:
+        log.error("error: %s", error)  # noqa: TRY400
+        sys.exit(1)
