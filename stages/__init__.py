@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from capetown.errors import CapetownError  # noqa: E402
+from capetown.errors import CapetownError
 
 log = logging.getLogger("capetown")
 
@@ -33,7 +33,10 @@ def run(stage: Callable[[], None]) -> None:
     """
     name = Path(sys.argv[0]).stem
     Path("logs").mkdir(exist_ok=True)
-    handlers = [logging.StreamHandler(), logging.FileHandler(f"logs/{name}.log", mode="w")]
+    handlers: list[logging.Handler] = [
+        logging.StreamHandler(),
+        logging.FileHandler(f"logs/{name}.log", mode="w"),
+    ]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
     try:
         with step(f"{name}, in all"):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from capetown.errors import CapetownError
 
@@ -100,8 +101,12 @@ def load_params(path: Path) -> Params:
     except yaml.YAMLError as error:
         raise CapetownError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        found = "; ".join(
-            ".".join(map(str, e["loc"])) + (": " if e["loc"] else "") + e["msg"]
-            for e in error.errors()
-        )
-        raise CapetownError(f"{path}: {found.replace('Value error, ', '')}.") from error
+        raise CapetownError(f"{path}: {'; '.join(map(_describe, error.errors()))}.") from error
+
+
+def _describe(error: ErrorDetails) -> str:
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {said}" if key else said

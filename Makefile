@@ -1,0 +1,47 @@
+# From a fresh clone, with Python >= 3.11, Git and make:
+#   make repro   rebuild everything: data, requests on hexagons, classifier, metrics, report
+#   make test    ruff, mypy and all tests
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+INSTALLED := .venv/installed
+
+.PHONY: repro test format lock clean
+
+repro: $(INSTALLED)
+	dvc pull --quiet data.dvc
+	capetown check
+	dvc repro
+	dvc metrics show
+	@echo "Report: $(CURDIR)/reports/index.html"
+
+test: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest
+
+format: $(INSTALLED)
+	ruff check --fix .
+	ruff format .
+
+# New pins within pyproject.toml's bounds. torch's own pins differ by build, so its CUDA packages
+# are left to pip, which adds them where the torch build wants them.
+lock:
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet torch==2.13.0
+	.venv-lock/bin/pip install --quiet '.[dev]'
+	.venv-lock/bin/pip freeze --exclude capetown | sed 's/+cpu$$//' \
+	    | grep -viE '^(nvidia|triton|cuda)' > requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv logs checkpoints
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "error: Python 3.11 or newer is needed; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --requirement requirements.lock
+	.venv/bin/pip install --quiet --no-deps --editable .
+	touch $@

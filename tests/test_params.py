@@ -1,0 +1,100 @@
+"""The params file: what it accepts, and what it says of what it does not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from capetown.errors import CapetownError
+from capetown.params import load_params
+
+PARAMS = Path(__file__).parent.parent / "params.yaml"
+
+
+def write(folder: Path, key: str, value: Any) -> Path:
+    """A copy of the project's params with one dotted key set."""
+    values = yaml.safe_load(PARAMS.read_text())
+    *sections, last = key.split(".")
+    section = values
+    for name in sections:
+        section = section[name]
+    section[last] = value
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def test_the_projects_params_are_valid() -> None:
+    params = load_params(PARAMS)
+    assert params.model == "lite"
+    assert params.backbone == params.backbones["lite"]
+
+
+def test_the_five_backbones_of_the_design_are_there() -> None:
+    found = {name: b.architecture for name, b in load_params(PARAMS).backbones.items()}
+    assert found == {
+        "lite": "tf_efficientnet_lite0",
+        "convnext_tiny": "convnext_tiny.in12k_ft_in1k",
+        "convnext_tiny_384": "convnext_tiny.in12k_ft_in1k_384",
+        "convnext_small_384": "convnext_small.in12k_ft_in1k_384",
+        "caformer": "caformer_s36.sail_in22k_ft_in1k_384",
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model", "resnet", "lite, convnext_tiny, convnext_tiny_384, convnext_small_384, caformer"),
+        ("pretrained", "yes", "pretrained: Input should be a valid boolean"),
+        ("seed", -1, "seed: Input should be greater than or equal to 0"),
+        ("sed", 1, "sed: unknown key"),
+        ("transform.error_threshold", 1.5, "transform.error_threshold: Input should be less than"),
+        ("transform.error_treshold", 0.1, "transform.error_treshold: unknown key"),
+        ("split.strategy", "grid", "split.strategy: Input should be 'sheet' or 'random'"),
+        ("backbones.lite.batch_size", 0, "backbones.lite.batch_size: Input should be greater"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_its_key(
+    tmp_path: Path, key: str, value: Any, message: str
+) -> None:
+    path = write(tmp_path, key, value)
+    with pytest.raises(CapetownError) as raised:
+        load_params(path)
+    text = str(raised.value)
+    assert text.startswith(f"{path}: ")
+    assert message in text
+    assert "\n" not in text
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    values = yaml.safe_load(PARAMS.read_text())
+    del values["seed"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    with pytest.raises(CapetownError, match="seed: Field required"):
+        load_params(path)
+
+
+@pytest.mark.parametrize("text", ["", "model", "model: [", "- 1"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(CapetownError, match=r"params\.yaml: "):
+        load_params(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CapetownError, match="No such file"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_dvc_rewrites_params_without_touching_other_lines(tmp_path: Path) -> None:
+    from dvc.utils.serialize import modify_yaml
+
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS.read_text())
+    with modify_yaml(path) as values:
+        values["model"] = "caformer"
+    before, after = PARAMS.read_text().splitlines(), path.read_text().splitlines()
+    assert [a for a, b in zip(after, before, strict=True) if a != b] == ["model: caformer"]
