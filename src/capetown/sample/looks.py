@@ -1,0 +1,123 @@
+"""What the tiles of one map sheet share: the flight, the season and the suburb.
+
+Lengths are metres, angles radians, colours sRGB from 0 to 255.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from capetown.sample.canvas import Array, Rng
+
+Suburb = Literal["estate", "suburb", "dense", "works", "open"]
+
+ROOFS: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "tile": ((176, 104, 78), (158, 96, 76), (190, 128, 98), (134, 88, 74), (122, 108, 98)),
+    "grey": ((128, 128, 128), (104, 106, 110), (150, 148, 144), (84, 84, 88), (172, 170, 166)),
+    "white": ((222, 220, 214), (204, 202, 196), (186, 186, 184), (232, 230, 226)),
+    "bold": ((84, 122, 158), (74, 116, 110), (96, 132, 106), (142, 60, 52), (66, 92, 134)),
+}
+WATER = (
+    (92, 186, 200),
+    (120, 204, 216),
+    (70, 160, 190),
+    (56, 134, 178),
+    (86, 158, 164),
+    (60, 104, 106),
+    (110, 150, 150),
+    (58, 92, 78),
+)
+BLUES = ((60, 120, 190), (84, 150, 200), (44, 84, 150), (110, 180, 205), (70, 150, 160))
+CARS = (
+    (225, 225, 225),
+    (190, 192, 195),
+    (60, 62, 66),
+    (120, 122, 126),
+    (150, 40, 36),
+    (50, 84, 150),
+)
+SUBURBS: tuple[Suburb, ...] = ("estate", "suburb", "dense", "works", "open")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the tiles of one sheet share."""
+
+    suburb: Suburb
+    metres: float
+    azimuth: float
+    elevation: float
+    ambient: Array
+    tint: Array
+    haze: float
+    blur: float
+    grain: float
+    sharpen: float
+    green: float
+    grass: Array
+    soil: Array
+    leaf: Array
+    roofs: Array
+    lot: tuple[float, float]
+    trees: float
+    paved: Array
+    angle: float
+
+
+def vary(rng: Rng, colour: ArrayLike, amount: float = 10) -> Array:
+    """The colour, lighter or darker and a little off in each channel."""
+    shift = rng.normal(0, amount) + rng.normal(0, amount / 3, 3)
+    return np.clip(np.asarray(colour) + shift, 8, 245).astype(np.float32)
+
+
+def choose_look(rng: Rng) -> Look:
+    """Draw a sheet's look; the sun stands in the north, so shadows fall down the picture."""
+    suburb = SUBURBS[rng.choice(5, p=(0.24, 0.36, 0.16, 0.1, 0.14))]
+    width, depth = {
+        "estate": (30, 42),
+        "suburb": (20, 31),
+        "dense": (11, 20),
+        "works": (24, 32),
+        "open": (34, 46),
+    }[suburb]
+    scale = rng.uniform(0.88, 1.15)
+    green = float(np.clip(rng.normal(0.55, 0.25), 0.05, 1))
+    kinds = rng.dirichlet((1.2, 1.0, 0.5, 0.25))
+    palette = np.concatenate(
+        [
+            np.asarray(ROOFS[kind])[rng.integers(0, len(ROOFS[kind]), round(share * 12) + 1)]
+            for kind, share in zip(ROOFS, kinds, strict=True)
+        ]
+    )
+    shade = rng.uniform(0.34, 0.52)
+    return Look(
+        suburb=suburb,
+        metres=float(rng.uniform(66, 100)),
+        azimuth=float(rng.uniform(-1.1, 1.1)),
+        elevation=float(rng.uniform(0.6, 1.1)),
+        ambient=np.array([shade - 0.03, shade, shade + 0.05], np.float32),
+        tint=rng.normal(1, 0.035, 3).astype(np.float32),
+        haze=float(rng.uniform(0, 22)),
+        blur=float(rng.uniform(0.35, 0.95)),
+        grain=float(rng.uniform(1.0, 4.0)),
+        sharpen=float(rng.uniform(0, 0.7)),
+        green=green,
+        grass=vary(rng, np.array([142, 132, 92]) * (1 - green) + np.array([92, 118, 66]) * green),
+        soil=vary(rng, ((176, 156, 126), (190, 176, 150), (150, 122, 94))[rng.integers(3)]),
+        leaf=vary(
+            rng, ((74, 92, 56), (62, 86, 60), (90, 100, 66), (54, 76, 48))[rng.integers(4)], 6
+        ),
+        roofs=palette.astype(np.float32),
+        lot=(width * scale, depth * scale),
+        trees=float(rng.uniform(0.3, 1.4)) * (1.6 if suburb == "estate" else 1.0),
+        paved=vary(rng, ((188, 178, 164), (170, 150, 134), (160, 158, 154))[rng.integers(3)]),
+        angle=float(rng.uniform(0, np.pi)),
+    )
+
+
+def pick(rng: Rng, colours: ArrayLike, amount: float = 10) -> Array:
+    """One of the colours, varied."""
+    table = np.asarray(colours)
+    return vary(rng, table[rng.integers(len(table))], amount)
