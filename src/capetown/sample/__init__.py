@@ -1,0 +1,32 @@
+"""Make a bucket like the City's, of any size, from a seed."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from capetown.errors import CapetownError
+
+
+def make_bucket(out: Path, *, requests: int, tiles: int, seed: int) -> None:
+    """Write the City's keys in miniature, or at any size, under `out`.
+
+    The same arguments give the same bytes: two GeoJSON files of hexagons, three tables of
+    `requests` service requests, and `tiles` aerial tiles under `images/`.
+
+    Raises:
+        CapetownError: `out` holds something already, or a number is out of range.
+    """
+    from capetown.sample.hexagons import write_hexagons
+    from capetown.sample.requests import write_requests
+    from capetown.sample.tiles import write_tiles
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CapetownError(f"{out} is not an empty folder: name another one or empty it first")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        made = Path(folder) / "bucket"
+        made.mkdir()
+        write_hexagons(made)
+        write_requests(made, requests, seed)
+        if tiles:
+            write_tiles(made, tiles, seed)
+        made.rename(out)
