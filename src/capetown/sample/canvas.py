@@ -89,6 +89,9 @@ class Canvas:
         self.fine = np.repeat(np.repeat(noise(self.rng, PIXELS // 2, 1), 2, 0), 2, 1)
         self.medium = noise(self.rng, PIXELS, 9) * 0.6 + noise(self.rng, PIXELS, 22) * 0.6
         self.coarse = noise(self.rng, PIXELS, 60) * 0.6 + noise(self.rng, PIXELS, 140) * 0.7
+        self.odds = np.exp(2 * self.coarse + 0.8 * self.medium)
+        everywhere = slice(0, PIXELS), slice(0, PIXELS)
+        self.turf = self.grain(everywhere, (0.07, 0.05, 0.04))[..., None]
 
     def locate(self, points: ArrayLike) -> tuple[tuple[slice, slice], Mask] | None:
         """Window and mask of a polygon on the canvas; None where it lies outside."""
@@ -132,6 +135,22 @@ class Canvas:
         self.pool[window][mask] = pool
         if height is not None:
             self.height[window][mask] = height
+
+    def meadow(
+        self, points: ArrayLike | None, soil: ArrayLike, grass: ArrayLike, green: float
+    ) -> None:
+        """Soil and grass in patches, on a polygon or everywhere; `green` is the odds' logarithm."""
+        whole = [[0, 0], [self.metres, 0], [self.metres, self.metres], [0, self.metres]]
+        found = self.locate(whole if points is None else points)
+        if found is None:
+            return
+        window, mask = found
+        odds = self.odds[window][mask]
+        cover = (odds / (odds + np.float32(np.exp(-2 * green))))[:, None]
+        earth, turf = np.asarray(soil, np.float32), np.asarray(grass, np.float32)
+        self.colour[window][mask] = (earth + (turf - earth) * cover) * self.turf[window][mask]
+        self.height[window][mask] = 0
+        self.pool[window][mask] = False
 
     def local(
         self, window: tuple[slice, slice], centre: ArrayLike, angle: float

@@ -14,16 +14,17 @@ from capetown.sample.canvas import Array, Rng
 Suburb = Literal["estate", "suburb", "dense", "works", "open"]
 
 ROOFS: dict[str, tuple[tuple[int, int, int], ...]] = {
-    "tile": ((176, 104, 78), (158, 96, 76), (190, 128, 98), (134, 88, 74), (122, 108, 98)),
+    "tile": ((168, 112, 90), (152, 102, 86), (180, 134, 110), (130, 96, 84), (122, 110, 102)),
     "grey": ((128, 128, 128), (104, 106, 110), (150, 148, 144), (84, 84, 88), (172, 170, 166)),
     "white": ((222, 220, 214), (204, 202, 196), (186, 186, 184), (232, 230, 226)),
-    "bold": ((84, 122, 158), (74, 116, 110), (96, 132, 106), (142, 60, 52), (66, 92, 134)),
+    "bold": ((88, 114, 142), (86, 116, 110), (96, 122, 104), (136, 76, 66), (78, 96, 124)),
 }
 WATER = (
     (92, 186, 200),
     (120, 204, 216),
     (70, 160, 190),
     (56, 134, 178),
+    (84, 176, 206),
     (86, 158, 164),
     (60, 104, 106),
     (110, 150, 150),
@@ -51,6 +52,7 @@ class Look:
     elevation: float
     ambient: Array
     tint: Array
+    colourful: float
     haze: float
     blur: float
     grain: float
@@ -60,7 +62,7 @@ class Look:
     soil: Array
     leaf: Array
     roofs: Array
-    lot: tuple[float, float]
+    plot: tuple[float, float]
     trees: float
     paved: Array
     angle: float
@@ -84,7 +86,7 @@ def choose_look(rng: Rng) -> Look:
     }[suburb]
     scale = rng.uniform(0.88, 1.15)
     green = float(np.clip(rng.normal(0.55, 0.25), 0.05, 1))
-    kinds = rng.dirichlet((1.2, 1.0, 0.5, 0.25))
+    kinds = rng.dirichlet((1.4, 1.0, 0.5, 0.12))
     palette = np.concatenate(
         [
             np.asarray(ROOFS[kind])[rng.integers(0, len(ROOFS[kind]), round(share * 12) + 1)]
@@ -94,11 +96,12 @@ def choose_look(rng: Rng) -> Look:
     shade = rng.uniform(0.34, 0.52)
     return Look(
         suburb=suburb,
-        metres=float(rng.uniform(66, 100)),
+        metres=float(rng.uniform(50, 72)),
         azimuth=float(rng.uniform(-1.1, 1.1)),
         elevation=float(rng.uniform(0.6, 1.1)),
         ambient=np.array([shade - 0.03, shade, shade + 0.05], np.float32),
         tint=rng.normal(1, 0.035, 3).astype(np.float32),
+        colourful=float(rng.uniform(0.7, 1.0)),
         haze=float(rng.uniform(0, 22)),
         blur=float(rng.uniform(0.35, 0.95)),
         grain=float(rng.uniform(1.0, 4.0)),
@@ -110,8 +113,8 @@ def choose_look(rng: Rng) -> Look:
             rng, ((74, 92, 56), (62, 86, 60), (90, 100, 66), (54, 76, 48))[rng.integers(4)], 6
         ),
         roofs=palette.astype(np.float32),
-        lot=(width * scale, depth * scale),
-        trees=float(rng.uniform(0.3, 1.4)) * (1.6 if suburb == "estate" else 1.0),
+        plot=(width * scale, depth * scale),
+        trees=float(rng.uniform(0.4, 1.5)) * (1.5 if suburb == "estate" else 1.0),
         paved=vary(rng, ((188, 178, 164), (170, 150, 134), (160, 158, 154))[rng.integers(3)]),
         angle=float(rng.uniform(0, np.pi)),
     )

@@ -92,6 +92,8 @@ def make_tile(tile: Tile, seed: int) -> tuple[NDArray[np.uint8], Mask]:
 def photograph(scene: Array, look: Look, rng: Rng) -> NDArray[np.uint8]:
     """The scene as the sheet's camera took it: blur, haze, tint, sharpening and sensor noise."""
     small = scene.reshape(SIZE, 2, SIZE, 2, 3).mean((1, 3))
+    grey = small.mean(2, keepdims=True)
+    small = grey + (small - grey) * look.colourful
     small = small * look.tint * (1 - look.haze / 255) + look.haze
     image = Image.fromarray(np.clip(small, 0, 255).astype(np.uint8))
     image = image.filter(ImageFilter.GaussianBlur(look.blur))
