@@ -5,6 +5,9 @@ from tempfile import TemporaryDirectory
 
 from capetown.errors import CapetownError
 
+# Few enough for a test, enough for the requests that stand in every bucket.
+FEWEST_REQUESTS = 100
+
 
 def make_bucket(out: Path, *, requests: int, tiles: int, seed: int) -> None:
     """Write the City's keys in miniature, or at any size, under `out`.
@@ -19,6 +22,11 @@ def make_bucket(out: Path, *, requests: int, tiles: int, seed: int) -> None:
     from capetown.sample.requests import write_requests
     from capetown.sample.tiles import write_tiles
 
+    if requests < FEWEST_REQUESTS or tiles < 0 or seed < 0:
+        raise CapetownError(
+            f"{requests} requests, {tiles} tiles, seed {seed}: ask for {FEWEST_REQUESTS} requests "
+            "or more, 0 tiles or more, and a seed of 0 or more"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CapetownError(f"{out} is not an empty folder: name another one or empty it first")
     out.parent.mkdir(parents=True, exist_ok=True)

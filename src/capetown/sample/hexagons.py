@@ -4,7 +4,6 @@ The cells are real ones: those that an outline of the metro holds, grown cell by
 number that the City's own file has.
 """
 
-import json
 from functools import cache
 from pathlib import Path
 
@@ -22,18 +21,19 @@ LACKING = frozenset({"88ad36c629fffff", "88ad361b51fffff"})
 OUTLINE = (
     (18.305, -33.475), (18.400, -33.471), (18.520, -33.476), (18.545, -33.520), (18.560, -33.575),
     (18.600, -33.615), (18.660, -33.635), (18.735, -33.665), (18.755, -33.720), (18.770, -33.775),
-    (18.785, -33.820), (18.765, -33.855), (18.735, -33.880), (18.715, -33.892), (18.708, -33.912),
-    (18.735, -33.930), (18.735, -33.965), (18.755, -34.000), (18.765, -34.030), (18.764, -34.048),
-    (18.785, -34.055), (18.800, -34.035), (18.840, -34.030), (18.880, -34.005), (18.930, -34.000),
-    (18.970, -34.030), (19.008, -34.070), (18.995, -34.110), (18.955, -34.145), (18.940, -34.200),
-    (18.900, -34.240), (18.845, -34.290), (18.815, -34.310), (18.830, -34.255), (18.845, -34.215),
-    (18.855, -34.175), (18.830, -34.125), (18.800, -34.095), (18.740, -34.080), (18.680, -34.085),
-    (18.600, -34.080), (18.530, -34.095), (18.475, -34.110), (18.450, -34.130), (18.437, -34.150),
-    (18.450, -34.190), (18.470, -34.215), (18.475, -34.260), (18.470, -34.310), (18.498, -34.360),
-    (18.475, -34.362), (18.430, -34.320), (18.380, -34.260), (18.365, -34.205), (18.310, -34.150),
-    (18.345, -34.100), (18.305, -34.045), (18.335, -34.005), (18.370, -33.950), (18.375, -33.920),
-    (18.400, -33.895), (18.440, -33.900), (18.475, -33.895), (18.475, -33.840), (18.455, -33.800),
-    (18.435, -33.735), (18.430, -33.680), (18.360, -33.620), (18.345, -33.580), (18.315, -33.530),
+    (18.785, -33.820), (18.765, -33.855), (18.735, -33.880), (18.714, -33.893), (18.721, -33.906),
+    (18.721, -33.916), (18.735, -33.930), (18.735, -33.965), (18.755, -34.000), (18.765, -34.030),
+    (18.772, -34.044), (18.784, -34.050), (18.800, -34.035), (18.840, -34.030), (18.880, -34.005),
+    (18.930, -34.000), (18.970, -34.030), (19.008, -34.070), (18.995, -34.110), (18.955, -34.145),
+    (18.940, -34.200), (18.900, -34.240), (18.845, -34.290), (18.815, -34.310), (18.830, -34.255),
+    (18.845, -34.215), (18.855, -34.175), (18.830, -34.125), (18.800, -34.095), (18.740, -34.080),
+    (18.680, -34.085), (18.600, -34.080), (18.530, -34.095), (18.475, -34.110), (18.450, -34.130),
+    (18.437, -34.150), (18.450, -34.190), (18.470, -34.215), (18.475, -34.260), (18.470, -34.310),
+    (18.498, -34.360), (18.475, -34.362), (18.430, -34.320), (18.380, -34.260), (18.365, -34.205),
+    (18.310, -34.150), (18.345, -34.100), (18.305, -34.045), (18.335, -34.005), (18.370, -33.950),
+    (18.375, -33.920), (18.400, -33.895), (18.440, -33.900), (18.475, -33.895), (18.475, -33.840),
+    (18.455, -33.800), (18.435, -33.735), (18.430, -33.680), (18.360, -33.620), (18.345, -33.580),
+    (18.315, -33.530),
 )  # fmt: skip
 # Kilometres in a degree of longitude and of latitude at the City.
 DEGREE = np.array([92.4, 110.9])
@@ -72,9 +72,13 @@ def corner_cells() -> tuple[str, ...]:
 def write_hexagons(folder: Path) -> None:
     """Write `city-hex-polygons-8.geojson` and `city-hex-polygons-8-10.geojson` in `folder`."""
     features = [_feature(cell) for cell in city_cells()]
-    _write_collection(folder / "city-hex-polygons-8.geojson", features, "city-hex-polygons-8")
-    features = [_feature(cell, {"resolution": h3.get_resolution(cell)}) for cell in corner_cells()]
-    _write_collection(folder / "city-hex-polygons-8-10.geojson", features, None)
+    _write_collection(
+        folder / "city-hex-polygons-8.geojson", features, '"name": "city-hex-polygons-8",\n'
+    )
+    features = [
+        _feature(cell, f', "resolution": {h3.get_resolution(cell)}') for cell in corner_cells()
+    ]
+    _write_collection(folder / "city-hex-polygons-8-10.geojson", features)
 
 
 def _within_bounds(cell: str) -> bool:
@@ -88,19 +92,21 @@ def _ring(cell: str) -> Ring:
     return [*ring, ring[0]]
 
 
-def _feature(cell: str, more: dict[str, int] | None = None) -> str:
+def _feature(cell: str, more: str = "") -> str:
     latitude, longitude = h3.cell_to_latlng(cell)
-    properties = {"index": cell, "centroid_lat": latitude, "centroid_lon": longitude}
-    geometry = {"type": "Polygon", "coordinates": [_ring(cell)]}
-    feature = {"type": "Feature", "properties": properties | (more or {}), "geometry": geometry}
-    return json.dumps(feature)
-
-
-def _write_collection(path: Path, features: list[str], name: str | None) -> None:
-    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}
-    head = ['"type": "FeatureCollection"']
-    head += [f'"name": {json.dumps(name)}'] if name else []
-    head += [f'"crs": {json.dumps(crs)}', '"features": [']
-    path.write_text(
-        "{\n" + ",\n".join(head) + "\n" + ",\n".join(features) + "\n]\n}\n", encoding="utf-8"
+    ring = ", ".join(f"[ {lon!r}, {lat!r} ]" for lon, lat in _ring(cell))
+    return (
+        f'{{ "type": "Feature", "properties": {{ "index": "{cell}", "centroid_lat": {latitude!r}, '
+        f'"centroid_lon": {longitude!r}{more} }}, '
+        f'"geometry": {{ "type": "Polygon", "coordinates": [ [ {ring} ] ] }} }}'
     )
+
+
+def _write_collection(path: Path, features: list[str], name: str = "") -> None:
+    lines = (
+        '{\n"type": "FeatureCollection",\n'
+        f"{name}"
+        '"crs": { "type": "name", "properties": { "name": "urn:ogc:def:crs:OGC:1.3:CRS84" } },\n'
+        '"features": [\n' + ",\n".join(features) + "\n]\n}\n"
+    )
+    path.write_text(lines, encoding="utf-8", newline="\n")

@@ -16,6 +16,8 @@ from capetown.sample.hexagons import DEGREE, RESOLUTION, city_cells
 
 # How many of the City's cells had any request in 2020.
 INHABITED = 2082
+# Spread of the natural logarithm of a cell's people about what the distance to suburbs says.
+ROUGHNESS = 1.3
 # The share of places located to the metre by a telephone; the others come from the cadastre.
 COARSE = 0.3
 
@@ -38,7 +40,10 @@ class Places:
 
 
 def suburbs() -> pl.DataFrame:
-    """Official suburbs with the place of their middle, their size and how much they ask for."""
+    """Official suburbs: middle, size, how much they ask for and who is in charge there.
+
+    A suburb with farmland around it has a second row for that.
+    """
     return pl.read_csv((files("capetown.sample") / "suburbs.csv").read_bytes())
 
 
@@ -71,12 +76,17 @@ def draw_places(count: int, rng: np.random.Generator) -> Places:
 
 
 def _inhabited(table: pl.DataFrame) -> dict[str, int]:
-    """The City's cells that most requests are expected in, with their place in `city_cells()`."""
+    """The City's cells that anyone asks from, with their place in `city_cells()`.
+
+    They are those with the most people expected, give or take: settlement has no smooth edge. The
+    same in every bucket.
+    """
     cells = city_cells()
     here = np.array([h3.cell_to_latlng(cell)[::-1] for cell in cells])
     centres = table.select("longitude", "latitude").to_numpy()
     spread = table["spread_km"].to_numpy()
     apart = (((here[:, None] - centres) * DEGREE) ** 2).sum(axis=2) / spread**2
     density = (table["weight"].to_numpy() / spread**2 * np.exp(-apart / 2)).sum(axis=1)
+    density *= np.exp(ROUGHNESS * np.random.default_rng(RESOLUTION).standard_normal(len(cells)))
     first = np.argsort(-density, kind="stable")[:INHABITED]
     return {cells[k]: int(k) for k in sorted(first)}
