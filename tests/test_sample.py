@@ -355,3 +355,18 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=f"error: {tmp_path} is not an empty folder"):
         main([str(tmp_path), "--requests", "100", "--tiles", "0"])
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CapetownError, match=f"cannot write {tmp_path}/file/bucket: File exists"):
+        make_bucket(tmp_path / "file" / "bucket", requests=100, tiles=0, seed=1)
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CapetownError, match="cannot make 1000000 tiles"):
+        make_bucket(tmp_path / "empty", requests=100, tiles=1_000_000, seed=1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+    make_bucket(tmp_path / "empty", requests=100, tiles=0, seed=1)
+    assert {path.name for path in (tmp_path / "empty").iterdir()} == {*TABLES, *HEXAGONS}

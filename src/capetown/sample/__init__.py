@@ -4,6 +4,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from capetown.errors import CapetownError
+from capetown.sample.hexagons import write_hexagons
+from capetown.sample.requests import write_requests
+from capetown.sample.tiles import write_tiles
 
 # Few enough for a test, enough for the requests that stand in every bucket.
 FEWEST_REQUESTS = 100
@@ -12,16 +15,13 @@ FEWEST_REQUESTS = 100
 def make_bucket(out: Path, *, requests: int, tiles: int, seed: int) -> None:
     """Write the City's keys in miniature, or at any size, under `out`.
 
-    The same arguments give the same bytes: two GeoJSON files of hexagons, three tables of
-    `requests` service requests, and `tiles` aerial tiles under `images/`.
+    Two GeoJSON files of hexagons, three tables of `requests` service requests, and `tiles` aerial
+    tiles under `images/`. The same arguments give the same bytes. `out` appears when all is done.
 
     Raises:
-        CapetownError: `out` holds something already, or a number is out of range.
+        CapetownError: `out` holds something already or cannot be written, or a number is out of
+            range.
     """
-    from capetown.sample.hexagons import write_hexagons
-    from capetown.sample.requests import write_requests
-    from capetown.sample.tiles import write_tiles
-
     if requests < FEWEST_REQUESTS or tiles < 0 or seed < 0:
         raise CapetownError(
             f"{requests} requests, {tiles} tiles, seed {seed}: ask for {FEWEST_REQUESTS} requests "
@@ -29,12 +29,16 @@ def make_bucket(out: Path, *, requests: int, tiles: int, seed: int) -> None:
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CapetownError(f"{out} is not an empty folder: name another one or empty it first")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        made = Path(folder) / "bucket"
-        made.mkdir()
-        write_hexagons(made)
-        write_requests(made, requests, seed)
-        if tiles:
-            write_tiles(made, tiles, seed)
-        made.rename(out)
+    target = out.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+            made = Path(folder) / "bucket"
+            made.mkdir()
+            write_hexagons(made)
+            write_requests(made, requests, seed)
+            if tiles:
+                write_tiles(made, tiles, seed)
+            made.rename(target)
+    except OSError as error:
+        raise CapetownError(f"cannot write {out}: {error.strerror}; name another folder") from error
