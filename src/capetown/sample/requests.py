@@ -160,7 +160,7 @@ def frames(year: Year, rng: np.random.Generator) -> Iterator[pl.DataFrame]:
 
 @contextmanager
 def _gzip(path: Path) -> Iterator[IO[bytes]]:
-    # No name and no time in the header; zlib rather than isal, whose output depends on the CPU.
+    # No name and no time in the header; not isal, whose bytes depend on the processor.
     with path.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
         yield cast(IO[bytes], compressed)
 
