@@ -10,15 +10,15 @@ from capetown.sample.looks import BLUES, WATER, Look, pick, vary
 
 def pool_outline(rng: Rng) -> Array:
     """The outline of a pool about the origin, its long side along x."""
-    length = rng.uniform(4.2, 9.5)
-    width = length * rng.uniform(0.4, 0.62)
+    length = rng.uniform(5.0, 10.5)
+    width = length * rng.uniform(0.42, 0.64)
     shape = rng.choice(
         ("rectangle", "rounded", "kidney", "round", "ell"), p=(0.4, 0.2, 0.2, 0.1, 0.1)
     )
     angles = np.linspace(0, 2 * np.pi, 36, endpoint=False)
     cos, sin = np.cos(angles), np.sin(angles)
     if shape == "round":
-        return (np.stack([cos, sin], 1) * rng.uniform(1.4, 2.9)).astype(np.float32)
+        return (np.stack([cos, sin], 1) * rng.uniform(1.7, 3.2)).astype(np.float32)
     if shape == "rounded":
         power = rng.uniform(0.35, 0.8)
         corners = [np.sign(cos) * np.abs(cos) ** power, np.sign(sin) * np.abs(sin) ** power]
@@ -53,7 +53,7 @@ def pool(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
         canvas.paint(place(corners), paving, (0.05, 0.05, 0.04), height=0)
     rim = 1 + 2 * rng.uniform(0.2, 0.5) / (high - low)
     canvas.paint(place(outline * rim), vary(rng, paving * 1.08, 12), height=0.05)
-    state = rng.choice(("clean", "algae", "covered", "empty"), p=(0.87, 0.06, 0.04, 0.03))
+    state = rng.choice(("clean", "algae", "covered", "empty"), p=(0.91, 0.04, 0.03, 0.02))
     tint = pick(rng, WATER[: 6 if state == "clean" else 8], 9)
     if state == "algae":
         tint = vary(rng, (70, 96, 66), 8)

@@ -20,17 +20,16 @@ ROOFS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "bold": ((88, 114, 142), (86, 116, 110), (96, 122, 104), (136, 76, 66), (78, 96, 124)),
 }
 WATER = (
-    (92, 186, 200),
-    (120, 204, 216),
-    (70, 160, 190),
-    (56, 134, 178),
-    (84, 176, 206),
-    (86, 158, 164),
+    (92, 192, 208),
+    (124, 210, 224),
+    (72, 172, 206),
+    (62, 148, 200),
+    (92, 186, 216),
+    (84, 164, 172),
     (60, 104, 106),
     (110, 150, 150),
-    (58, 92, 78),
 )
-BLUES = ((60, 120, 190), (84, 150, 200), (44, 84, 150), (110, 180, 205), (70, 150, 160))
+BLUES = ((58, 96, 168), (78, 120, 180), (44, 76, 140), (96, 132, 170), (64, 84, 120))
 CARS = (
     (225, 225, 225),
     (190, 192, 195),
@@ -96,12 +95,12 @@ def choose_look(rng: Rng) -> Look:
     shade = rng.uniform(0.34, 0.52)
     return Look(
         suburb=suburb,
-        metres=float(rng.uniform(50, 72)),
+        metres=float(rng.uniform(46, 64)),
         azimuth=float(rng.uniform(-1.1, 1.1)),
         elevation=float(rng.uniform(0.6, 1.1)),
         ambient=np.array([shade - 0.03, shade, shade + 0.05], np.float32),
         tint=rng.normal(1, 0.035, 3).astype(np.float32),
-        colourful=float(rng.uniform(0.7, 1.0)),
+        colourful=float(rng.uniform(0.75, 1.05)),
         haze=float(rng.uniform(0, 22)),
         blur=float(rng.uniform(0.35, 0.95)),
         grain=float(rng.uniform(1.0, 4.0)),

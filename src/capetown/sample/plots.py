@@ -117,11 +117,11 @@ def furnish(canvas: Canvas, look: Look, plot: Plot, with_pool: bool) -> None:
     swing = plot.width / 2 - 3.5
     places = rng.uniform((-1, 0.25), (1, 0.8), (2, 2)) * (swing, room) + (0, reach)
     angle = plot.angle + rng.choice((0, np.pi / 2)) + rng.normal(0, 0.06)
-    if rng.random() < 0.3:
+    if rng.random() < 0.22:
         decoy(canvas, look, plot.at(*places[1]), angle)
     if with_pool:
         pool(canvas, look, plot.at(*places[0]), angle)
-    elif rng.random() < 0.12:
+    elif rng.random() < 0.08:
         decoy(canvas, look, plot.at(*places[0]), angle)
     for _ in range(rng.poisson(look.trees * plot.width * plot.depth / 90)):
         spot = plot.at(rng.uniform(-0.5, 0.5) * plot.width, rng.uniform(0.0, 1.0) * plot.depth)

@@ -20,7 +20,7 @@ def draw(look: Look, with_pool: bool, rng: np.random.Generator) -> tuple[Array, 
     places = {"works": (0.3, 0.55, 0.15), "open": (0.3, 0.05, 0.65)}.get(
         look.suburb, (0.85, 0.05, 0.1)
     )
-    weights = np.array(places) * ((1, 0.3, 0.35) if with_pool else (1, 2, 3))
+    weights = np.array(places) * ((1, 0.3, 0.35) if with_pool else (1, 3, 5))
     kind = rng.choice(("houses", "works", "land"), p=weights / weights.sum())
     plots, streets = lay_out(canvas, look)
     if kind == "works":
@@ -36,7 +36,7 @@ def draw(look: Look, with_pool: bool, rng: np.random.Generator) -> tuple[Array, 
     inside = [i for i, plot in enumerate(plots) if in_view(look, plot)] or range(len(plots))
     first = int(rng.choice(inside)) if plots else 0
     for i, plot in enumerate(plots):
-        furnish(canvas, look, plot, with_pool and (i == first or rng.random() < 0.25))
+        furnish(canvas, look, plot, with_pool and (i == first or rng.random() < 0.3))
     for _ in range(rng.poisson(look.trees * 6)):
         plant(canvas, look, rng.uniform(0, look.metres, 2).astype(np.float32), 4.5)
     return canvas.light(look.azimuth, look.elevation, look.ambient), canvas.pool

@@ -16,7 +16,7 @@ SIZE = 256
 QUALITY = 72
 TILES_A_SHEET = (4, 8)
 COLUMNS, ROWS = 60, 20
-LEAST_POOL = 12
+LEAST_POOL = 24
 """Fewest pool pixels of a `yes` tile: about a square metre, so a few labels are near noise."""
 
 
