@@ -39,6 +39,10 @@ class Transform(Section):
     """How the requests join the hexagons."""
 
     error_threshold: Share
+    missing_threshold: Share
+    reference: str | None
+    reference_threshold: Share
+    csv: bool
 
 
 class Split(Section):

@@ -1,0 +1,235 @@
+"""Every request in its hexagon: the H3 cell that contains it, and why not where it has none.
+
+`h3_level8_index` is what the City writes: the cell, by H3's own indexing and never by the
+polygons, whose straight sides are not H3's; `0` where latitude or longitude is missing; null where
+the coordinates are no place on Earth. `join_status` says what came of it:
+
+- `joined`: the cell is one of the City's.
+- `missing_coordinates`: latitude or longitude is empty. No failure: nothing was there to join.
+- `invalid_coordinates`: not a number, infinite, or out of range.
+- `outside_city`: a real cell that is not one of the City's.
+
+The last two are failures. The tables are read, joined and written in one pass of polars' streaming
+engine, so that memory does not grow with their text.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import polars_h3
+
+from capetown.hexagons import RESOLUTION, Hexagons, metres_to_nearest
+from capetown.requests import (
+    ADDED,
+    INDEX,
+    KEY,
+    NAMES,
+    STATUS,
+    check_numbers,
+    explain,
+    parsed,
+    scan,
+    unparsed,
+)
+
+JOINED, MISSING, INVALID, OUTSIDE = STATUSES = (
+    "joined",
+    "missing_coordinates",
+    "invalid_coordinates",
+    "outside_city",
+)
+FAILED = (INVALID, OUTSIDE)
+# Rows in a row group: fixed, so that the same requests give the same bytes.
+ROW_GROUP = 200_000
+TIMES = ("creation_timestamp", "completion_timestamp")
+READ_ERRORS = (pl.exceptions.PolarsError, OSError)
+
+
+@dataclass(frozen=True)
+class Join:
+    """What came of a join.
+
+    Attributes:
+        rows: a row a request, in the input's order: `notification_number`, `index`, `status`,
+            `directorate`, `official_suburb`, `taken` (a duration from creation to completion),
+            `half` (one coordinate of two), and `unparsed: COLUMN` for both timestamps.
+        rejects: all columns of the failed ones as text, the two that the join adds, `reason` and
+            `metres_to_nearest_hexagon`.
+        empty: how many values are missing, by column.
+    """
+
+    rows: pl.DataFrame
+    rejects: pl.DataFrame
+    empty: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A join against the City's own.
+
+    Attributes:
+        compared: requests in either table.
+        matched: those in both with the same index.
+        mismatches: the others: `notification_number`, `index` and `expected`, and whether they are
+            `in_requests` and `in_reference`.
+    """
+
+    compared: int
+    matched: int
+    mismatches: pl.DataFrame
+
+
+def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None) -> Join:
+    """Join a table of requests to the City's hexagons.
+
+    Args:
+        path: the City's `sr.csv.gz`.
+        hexagons: the City's.
+        requests: Parquet file to write: all columns of the table in their declared types, with
+            `h3_level8_index` and `join_status`, in the input's order.
+        csv: gzipped CSV file to write as well: the City's columns as text and `h3_level8_index`.
+
+    Raises:
+        CapetownError: the table cannot be read, lacks a column or has no rows, or its numbers are
+            not unique.
+    """
+    table = scan(path, NAMES, ADDED)
+    columns = table.collect_schema().names()
+    city = hexagons.index.implode()
+    joined = table.with_columns(_index()).with_columns(_status(city))
+    typed = joined.with_columns(parsed(name) for name in NAMES)
+    sinks = [typed.sink_parquet(requests, row_group_size=ROW_GROUP, lazy=True)]
+    if csv:
+        kept = joined.select(*NAMES, INDEX)
+        sinks.append(kept.sink_csv(csv, compression="gzip", compression_level=1, lazy=True))
+    category = pl.Categorical()
+    rows = joined.select(
+        KEY,
+        pl.col(INDEX).cast(category).alias("index"),
+        pl.col(STATUS).alias("status"),
+        pl.col("directorate", "official_suburb").cast(category),
+        (parsed(TIMES[1]) - parsed(TIMES[0])).alias("taken"),
+        (pl.col("latitude").is_null() != pl.col("longitude").is_null()).alias("half"),
+        *(unparsed(name).alias(f"unparsed: {name}") for name in TIMES),
+    )
+    rejects = joined.filter(pl.col(STATUS).is_in(FAILED))
+    try:
+        found = pl.collect_all([rows, rejects, table.null_count(), *sinks], engine="streaming")
+    except READ_ERRORS as error:
+        raise explain(path, error) from error
+    check_numbers(path, found[0][KEY])
+    empty = found[2].select(columns).row(0, named=True)
+    return Join(found[0], explained(found[1], hexagons), empty)
+
+
+def compare(rows: pl.DataFrame, path: Path) -> Comparison:
+    """Compare a join with the City's own, request by request.
+
+    Args:
+        rows: as in `Join.rows`.
+        path: the City's `sr_hex.csv.gz`, in any order.
+
+    Raises:
+        CapetownError: the City's table cannot be read, lacks a column or has no rows, or its
+            numbers are not unique.
+    """
+    try:
+        theirs = (
+            scan(path, [KEY, INDEX])
+            .select(KEY, pl.col(INDEX).cast(pl.Categorical()).alias("expected"))
+            .collect(engine="streaming")
+        )
+    except READ_ERRORS as error:
+        raise explain(path, error) from error
+    ours = rows.select(KEY, "index")
+    if ours[KEY].equals(theirs[KEY]):
+        both = ours.with_columns(theirs["expected"], in_requests=True, in_reference=True)
+    else:
+        check_numbers(path, theirs[KEY])
+        both = (
+            ours.with_columns(in_requests=True)
+            .join(theirs.with_columns(in_reference=True), on=KEY, how="full", coalesce=True)
+            .with_columns(pl.col("in_requests", "in_reference").fill_null(False))
+        )
+    matched = (
+        pl.col("index").eq_missing(pl.col("expected"))
+        & pl.col("in_requests")
+        & pl.col("in_reference")
+    )
+    mismatches = both.filter(~matched).sort(KEY)
+    return Comparison(len(both), len(both) - len(mismatches), mismatches)
+
+
+def explained(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
+    """Add a likely `reason` and `metres_to_nearest_hexagon` to failed requests.
+
+    The reason is the first change that brings the coordinates into the City; else what invalid
+    coordinates are; else null. The metres, rounded to decimetres, are those of real places.
+    """
+    latitude, longitude = parsed("latitude"), parsed("longitude")
+    city = hexagons.index.implode()
+
+    def inside(reason: str, north: pl.Expr, east: pl.Expr) -> pl.Expr:
+        return pl.when(_cell(north, east).is_in(city)).then(pl.lit(reason))
+
+    either_nan = latitude.is_nan().fill_null(True) | longitude.is_nan().fill_null(True)
+    reason = pl.coalesce(
+        pl.when(latitude == 0, longitude == 0).then(pl.lit("zero, zero")),
+        inside("decimal comma", _with_point("latitude"), _with_point("longitude")),
+        inside("swapped", longitude, latitude),
+        inside("sign lost", -latitude.abs(), longitude.abs()),
+        inside("swapped and sign lost", -longitude.abs(), latitude.abs()),
+        inside("decimal point lost", _two_digits(latitude), _two_digits(longitude)),
+        pl.when(either_nan).then(pl.lit("not a number")),
+        pl.when(latitude.is_infinite() | longitude.is_infinite()).then(pl.lit("infinite")),
+        pl.when(pl.col(STATUS) == INVALID).then(pl.lit("out of range")),
+    )
+    points = rejects.select(latitude, longitude).to_numpy()
+    metres = np.full(len(points), np.nan)
+    outside = (rejects[STATUS] == OUTSIDE).to_numpy()
+    metres[outside] = metres_to_nearest(hexagons, *points[outside].T).round(1)
+    return rejects.with_columns(
+        reason.alias("reason"),
+        pl.Series("metres_to_nearest_hexagon", metres, nan_to_null=True),
+    )
+
+
+def _index() -> pl.Expr:
+    missing = pl.col("latitude").is_null() | pl.col("longitude").is_null()
+    cell = _cell(parsed("latitude"), parsed("longitude"))
+    return pl.when(missing).then(pl.lit("0")).otherwise(cell).alias(INDEX)
+
+
+def _status(city: pl.Series) -> pl.Expr:
+    """From `h3_level8_index` alone: `0` is missing, null invalid, the rest in the City or not."""
+    index = pl.col(INDEX)
+    return (
+        pl.when(index == "0")
+        .then(pl.lit(MISSING))
+        .when(index.is_null())
+        .then(pl.lit(INVALID))
+        .when(index.is_in(city))
+        .then(pl.lit(JOINED))
+        .otherwise(pl.lit(OUTSIDE))
+        .cast(pl.Enum(STATUSES))
+        .alias(STATUS)
+    )
+
+
+def _cell(latitude: pl.Expr, longitude: pl.Expr) -> pl.Expr:
+    """The cell that contains a point, as text; null where there is no such place on Earth."""
+    on_earth = latitude.is_between(-90, 90) & longitude.is_between(-180, 180)
+    cell = polars_h3.latlng_to_cell(latitude, longitude, RESOLUTION, return_dtype=pl.String)
+    return pl.when(on_earth).then(cell)
+
+
+def _with_point(name: str) -> pl.Expr:
+    text = pl.col(name).str.replace(",", ".", literal=True).str.strip_chars()
+    return text.cast(pl.Float64, strict=False)
+
+
+def _two_digits(degrees: pl.Expr) -> pl.Expr:
+    """The number with its decimal point moved behind the second digit, where the City's stands."""
+    return degrees / 10.0 ** (degrees.abs().log10().floor() - 1)

@@ -1,0 +1,209 @@
+"""The service requests: what their table must look like, reading it, and what is wrong with it.
+
+`COLUMNS` declares each column once: its type in the output, whether it may be empty, and what it
+means. It is a plain table and not a pandera schema because importing pandera alone takes as long
+as indexing a year of requests. Everything is read as text, so that leading zeros survive and a
+damaged value is still there to be shown; `parsed` gives the typed values.
+"""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import polars as pl
+
+from capetown.errors import CapetownError
+
+TIME_ZONE = "Africa/Johannesburg"
+TIMESTAMP = pl.Datetime("us", TIME_ZONE)
+GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column holds, and whether it may be empty."""
+
+    name: str
+    dtype: pl.DataType
+    nullable: bool
+    meaning: str
+
+
+COLUMNS = (
+    Column("notification_number", pl.String(), False, "unique number of the request, zero-padded"),
+    Column("reference_number", pl.String(), True, "the number that the resident was given"),
+    Column("creation_timestamp", TIMESTAMP, False, "when the request was logged, with its zone"),
+    Column("completion_timestamp", TIMESTAMP, True, "when it was closed, with its zone"),
+    Column("directorate", pl.String(), True, "the City's directorate in charge"),
+    Column("department", pl.String(), True, "department of the directorate"),
+    Column("branch", pl.String(), True, "branch of the department"),
+    Column("section", pl.String(), True, "section of the branch"),
+    Column("code_group", pl.String(), True, "group of kinds of request"),
+    Column("code", pl.String(), True, "kind of request"),
+    Column("cause_code_group", pl.String(), True, "group of causes, as found on site"),
+    Column("cause_code", pl.String(), True, "cause, as found on site"),
+    Column("official_suburb", pl.String(), True, "suburb by the City's own division"),
+    Column("latitude", pl.Float64(), True, "degrees north in WGS84, so negative"),
+    Column("longitude", pl.Float64(), True, "degrees east in WGS84"),
+)
+NAMES = tuple(column.name for column in COLUMNS)
+KEY, INDEX, STATUS = "notification_number", "h3_level8_index", "join_status"
+# What the join adds; a table of requests that has them already is not one to join.
+ADDED = (INDEX, STATUS)
+
+
+def scan(path: Path, needed: Sequence[str], added: Sequence[str] = ()) -> pl.LazyFrame:
+    """Look at a gzipped CSV file's header and open the file lazily, all columns as text.
+
+    Args:
+        path: a `.csv.gz` file in UTF-8.
+        needed: columns that must be there, in any order; others come along.
+        added: columns that must not be there.
+
+    Raises:
+        CapetownError: the file is missing, empty or not gzip, or its header is not as needed.
+    """
+    header = _header(path)
+    for name in needed:
+        if name not in header:
+            like = [other for other in header if other.strip().lower() == name]
+            hint = f"; rename its column {like[0]!r}" if like else ""
+            raise CapetownError(f"{path}: column {name!r} is missing from the header{hint}")
+    for position, name in enumerate(header):
+        if name in header[:position]:
+            raise CapetownError(f"{path}: column {name!r} is there twice; keep one")
+        if name in added:
+            raise CapetownError(
+                f"{path}: column {name!r} is there already and would be overwritten; "
+                "is this the City's joined table?"
+            )
+    schema = dict.fromkeys(header, pl.String)
+    return pl.scan_csv(path, schema=schema, null_values="")
+
+
+def parsed(name: str) -> pl.Expr:
+    """A column's values in its declared type; null where the text is no such value."""
+    dtype = next(column.dtype for column in COLUMNS if column.name == name)
+    if dtype == TIMESTAMP:
+        return _timestamp(pl.col(name)).alias(name)
+    if dtype == pl.Float64:
+        return pl.col(name).str.strip_chars().cast(pl.Float64, strict=False)
+    return pl.col(name)
+
+
+def unparsed(name: str) -> pl.Expr:
+    """Whether a column holds text that is no value of its declared type."""
+    return pl.col(name).is_not_null() & parsed(name).is_null()
+
+
+def check_numbers(path: Path, numbers: pl.Series) -> None:
+    """Check that the requests' numbers are there and unique, and that there are any.
+
+    Args:
+        path: the file they come from, for the message.
+        numbers: a request's number each, in the file's order.
+
+    Raises:
+        CapetownError: no rows, or a number is empty or comes again; the row is counted from 1
+            without the header.
+    """
+    if numbers.is_empty():
+        raise CapetownError(f"{path}: no rows under the header; fetch the file again")
+    if numbers.null_count():
+        row = numbers.is_null().arg_max() or 0
+        raise CapetownError(
+            f"{path}: row {row + 1}: {KEY} is empty ({numbers.null_count()} such rows); "
+            "remove blank lines or give the request its number"
+        )
+    if numbers.n_unique() < len(numbers):
+        again = numbers.is_duplicated().arg_true()
+        value = numbers[again[0]]
+        rows = (numbers == value).arg_true() + 1
+        raise CapetownError(
+            f"{path}: rows {rows[0]} and {rows[1]}: {KEY} {value!r} is not unique "
+            f"({len(again)} rows share a number); keep one row of each"
+        )
+
+
+def explain(path: Path, error: Exception) -> CapetownError:
+    """Say where a file that polars gave up on is damaged, by reading it again row by row.
+
+    Args:
+        path: the file.
+        error: what polars said, passed on if the second reading finds nothing wrong.
+    """
+    row = 0
+    try:
+        with _opened(path) as lines:
+            reader = csv.reader(lines, strict=True)
+            header = next(reader)
+            for row, values in enumerate(reader, 1):
+                if fault := _fault(header, values):
+                    return CapetownError(f"{path}: row {row}, {fault}")
+    except csv.Error as found:
+        return CapetownError(f"{path}: row {row + 1}: {found}; is a quotation mark left open?")
+    except (OSError, EOFError, zlib.error) as found:
+        return CapetownError(
+            f"{path}: damaged gzip after row {row} ({found}); fetch the file again"
+        )
+    return CapetownError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}")
+
+
+def _header(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(GZIP))
+        if start and start != GZIP:
+            raise CapetownError(f"{path}: not a gzip file (it starts with {start!r}); compress it")
+        with _opened(path) as lines:
+            header = next(csv.reader(lines), [])
+    except FileNotFoundError as error:
+        raise CapetownError(f"{path}: no such file; run the download stage") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise CapetownError(f"{path}: damaged gzip ({error}); fetch the file again") from error
+    if not header:
+        raise CapetownError(f"{path}: the file is empty; fetch it again")
+    return header
+
+
+def _opened(path: Path) -> TextIO:
+    """The file's text; bytes that are not UTF-8 become lone surrogates."""
+    return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _fault(header: list[str], values: list[str]) -> str | None:
+    if len(values) > len(header):
+        return (
+            f"from {values[0]!r} to {values[-1]!r}: {len(values)} values for {len(header)} "
+            "columns; quote values that hold a comma"
+        )
+    for name, value in zip(header, values, strict=False):
+        if not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value):
+            shown = value.encode("utf-8", "surrogateescape")
+            return f"column {name!r}: {shown!r} is not UTF-8; save the file as UTF-8"
+    return None
+
+
+def _timestamp(text: pl.Expr) -> pl.Expr:
+    """Instants of texts like `2020-10-07 06:55:18+02:00`.
+
+    The zone is parsed apart from the rest: five times as fast as polars' own `%:z`.
+    """
+    zone = text.str.slice(19)
+    minutes = zone.str.slice(1, 2).cast(pl.Int32, strict=False) * 60
+    minutes += zone.str.slice(4, 2).cast(pl.Int32, strict=False)
+    east = pl.when(zone.str.starts_with("-")).then(-minutes).otherwise(minutes)
+    local = text.str.head(19).str.to_datetime(
+        "%Y-%m-%d %H:%M:%S", strict=False, time_unit="us", cache=False
+    )
+    instant = local - pl.duration(minutes=east)
+    return (
+        pl.when(zone.str.contains(r"^[+-]\d\d:\d\d$"))
+        .then(instant)
+        .dt.replace_time_zone("UTC")
+        .dt.convert_time_zone(TIME_ZONE)
+    )
