@@ -27,6 +27,7 @@ class Backbone(Section):
     architecture: str
     image_size: Annotated[int, Field(ge=32, le=2048)]
     batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
 
 
 class Download(Section):
@@ -49,18 +50,45 @@ class Split(Section):
     """How the tiles are divided into folds."""
 
     strategy: Literal["sheet", "random"]
+    valid: Annotated[float, Field(gt=0, lt=0.5)]
+    test: Annotated[float, Field(gt=0, lt=0.5)]
+
+
+class Augment(Section):
+    """How far training changes its images."""
+
+    flips: bool
+    brightness: Share
+    contrast: Share
+    saturation: Share
+    scale: Annotated[float, Field(ge=0, le=0.5)]
 
 
 class Train(Section):
     """How the classifier is trained."""
 
     regime: Literal["full", "head"]
+    image_size: Annotated[int, Field(ge=32, le=2048)] | None
+    head_epochs: Annotated[int, Field(ge=0)]
+    epochs: Annotated[int, Field(ge=1)]
+    head_learning_rate: Annotated[float, Field(gt=0)]
+    warmup: Share
+    weight_decay: Annotated[float, Field(ge=0)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
+    clip_norm: Annotated[float, Field(gt=0)]
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    patience: Annotated[int, Field(ge=1)]
+    amp: bool
+    compile: bool
+    threshold_maximises: Literal["balanced_accuracy", "f1"]
+    augment: Augment
 
 
 class Evaluate(Section):
     """How the classifier is judged."""
 
     bootstrap: Annotated[int, Field(ge=1)]
+    mistakes: Annotated[int, Field(ge=0)]
 
 
 class Params(Section):
@@ -70,6 +98,7 @@ class Params(Section):
     pretrained: bool
     seed: Annotated[int, Field(ge=0)]
     threads: Annotated[int, Field(ge=1)]
+    device: Literal["auto", "cpu", "cuda", "mps"]
     backbones: dict[str, Backbone]
     download: Download
     transform: Transform

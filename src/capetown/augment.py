@@ -1,0 +1,70 @@
+"""Random changes to whole batches of tiles, on the device that trains.
+
+Each tile's changes are drawn from (seed, epoch, index of the tile), so they depend neither on the
+batch it falls in nor on the number of processes.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from capetown.params import Augment
+
+# Weights of red, green and blue in perceived brightness (ITU-R BT.601).
+LUMA = (0.299, 0.587, 0.114)
+
+
+def draws(seed: int, epoch: int, tiles: int) -> npt.NDArray[np.float32]:
+    """Uniform numbers from 0 to 1, a row a tile, for the columns that `augment` reads."""
+    return np.random.default_rng((seed, epoch)).random((tiles, 7), dtype=np.float32)
+
+
+def augment(batch: Tensor, drawn: Tensor, settings: Augment) -> Tensor:
+    """Turn, flip, scale and tint each image of a batch by its own draws.
+
+    A photograph from above has no up: the eight flips and quarter turns are equally likely.
+    Brightness, contrast and saturation are multiplied by 1 plus or minus at most their setting.
+
+    Args:
+        batch: uint8, shape (images, 3, size, size).
+        drawn: float32, shape (images, 7), from `draws`, on the same device.
+        settings: how far each change may go.
+
+    Returns:
+        float32 from 0 to 1, of the batch's shape.
+    """
+    if settings.flips:
+        batch = _flip_and_turn(batch, drawn)
+    pixels = batch.float() / 255
+    if settings.scale > 0:
+        pixels = _scale(pixels, _factor(drawn[:, 3], settings.scale))
+    if settings.brightness > 0:
+        pixels = pixels * _factor(drawn[:, 4], settings.brightness)
+    luma = torch.tensor(LUMA, device=batch.device).view(1, 3, 1, 1)
+    if settings.contrast > 0:
+        mean = (pixels * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+        pixels = torch.lerp(mean, pixels, _factor(drawn[:, 5], settings.contrast))
+    if settings.saturation > 0:
+        grey = (pixels * luma).sum(1, keepdim=True)
+        pixels = torch.lerp(grey, pixels, _factor(drawn[:, 6], settings.saturation))
+    return pixels.clamp(0, 1)
+
+
+def _flip_and_turn(batch: Tensor, drawn: Tensor) -> Tensor:
+    chosen = (drawn[:, :3] < 0.5).view(-1, 3, 1, 1, 1)
+    batch = torch.where(chosen[:, 0], batch.flip(3), batch)
+    batch = torch.where(chosen[:, 1], batch.flip(2), batch)
+    return torch.where(chosen[:, 2], batch.transpose(2, 3), batch)
+
+
+def _factor(drawn: Tensor, reach: float) -> Tensor:
+    return (1 + reach * (2 * drawn - 1)).view(-1, 1, 1, 1)
+
+
+def _scale(pixels: Tensor, factor: Tensor) -> Tensor:
+    """Zoom about the centre; what comes into view from outside mirrors the edge."""
+    matrix = torch.eye(2, 3, device=pixels.device) / factor.view(-1, 1, 1)
+    grid = functional.affine_grid(matrix, list(pixels.shape), align_corners=False)
+    return functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)

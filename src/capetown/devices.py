@@ -1,0 +1,51 @@
+"""Where torch computes, and what makes its results repeat."""
+
+import os
+from typing import Literal
+
+import torch
+from torch import nn
+
+from capetown.errors import CapetownError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """The device of a name; ``auto`` takes the best there is.
+
+    Raises:
+        CapetownError: if the machine has no such device.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available[name]:
+        raise CapetownError(f"device: this machine has no {name}; set device to auto or cpu.")
+    return torch.device(name)
+
+
+def make_repeatable(threads: int) -> None:
+    """Fix the number of CPU threads, and let torch use only algorithms that repeat."""
+    torch.set_num_threads(threads)
+    # cuBLAS repeats only with a fixed workspace.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def place(model: nn.Module, device: torch.device) -> nn.Module:
+    """Put a model on a device, its weights in channels-last order, which convolutions like."""
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """The type for mixed precision: bfloat16 or float16 on CUDA, none elsewhere."""
+    if device.type != "cuda":
+        return None
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float16

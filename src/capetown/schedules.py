@@ -1,0 +1,85 @@
+"""What a training does when: its phases, learning rates, batches, and when it has had enough."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from capetown.params import Backbone, Train
+
+PhaseName = Literal["head", "full"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to: log losses, metrics of `valid` at one half, last learning rate."""
+
+    epoch: int
+    phase: PhaseName
+    train_loss: float
+    valid_loss: float
+    balanced_accuracy: float
+    average_precision: float
+    precision: float
+    recall: float
+    roc_auc: float
+    learning_rate: float
+
+
+class Phase(NamedTuple):
+    """Epochs `first` up to, but without, `end`, counted from 0 over all phases."""
+
+    name: PhaseName
+    first: int
+    end: int
+    learning_rate: float
+
+
+def phases(settings: Train, backbone: Backbone) -> list[Phase]:
+    """The phases of a training; the regime ``head`` gives the epochs of both to the head."""
+    middle, end = settings.head_epochs, settings.head_epochs + settings.epochs
+    if settings.regime == "head":
+        return [Phase("head", 0, end, settings.head_learning_rate)]
+    both = [
+        Phase("head", 0, middle, settings.head_learning_rate),
+        Phase("full", middle, end, backbone.learning_rate),
+    ]
+    return [phase for phase in both if phase.first < phase.end]
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
+    """A straight line up to the peak over a share of the steps, then half a cosine down to 0.
+
+    Args:
+        step: from 0 to steps - 1.
+        steps: of the phase.
+        peak: the highest rate.
+        warmup: share of the steps, from 0 to 1, before the peak.
+    """
+    rise = math.ceil(warmup * steps)
+    if step < rise:
+        return peak * (step + 1) / (rise + 1)
+    return peak * (1 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2
+
+
+def batches(tiles: int, size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
+    """A shuffle of all tiles' indices in batches of at most a size, as even as can be.
+
+    Even, since batch normalisation would suffer from a last batch of one tile.
+    """
+    order = np.random.default_rng((seed, epoch, 1)).permutation(tiles)
+    return np.array_split(order, math.ceil(tiles / size))
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """The epoch of the highest average precision on `valid`, of equal ones the lowest loss."""
+    return max(history, key=lambda row: (row.average_precision, -row.valid_loss))
+
+
+def has_stalled(history: Sequence[Epoch], phase: Phase, patience: int) -> bool:
+    """Whether a phase's last `patience` epochs brought none that is its best."""
+    rows = history[phase.first :]
+    return bool(rows) and rows[-1].epoch - best_epoch(rows).epoch >= patience

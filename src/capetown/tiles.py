@@ -1,0 +1,190 @@
+"""Aerial tiles: finding them, and reading any of them as 8-bit RGB.
+
+Tiles lie in one folder a class, ``yes`` and ``no``, and are named ``SHEET_ROW_COLUMN.tif`` after
+the map sheet that they were cut from. Files that are not ``.tif`` or ``.tiff``, in any case, are
+no tiles: the City puts a ``manifest`` beside them.
+"""
+
+import logging
+import re
+import warnings
+from dataclasses import dataclass
+from hashlib import sha256
+from os import SEEK_END
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+from capetown.errors import CapetownError
+
+CLASSES = ("no", "yes")
+SUFFIXES = (".tif", ".tiff")
+# A tile is a few hundred pixels a side. What is larger is a mosaic or a mistake, and squeezing it
+# into a model's input would leave no pool to see.
+MAX_SIDE = 4096
+
+Pixels = npt.NDArray[np.uint8]
+
+# A damaged tile is one error of ours, not warnings besides.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class UnreadableTileError(CapetownError):
+    """Why a tile cannot be used."""
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """A labelled tile: its path relative to some root, its class, and its map sheet."""
+
+    path: str
+    label: str
+    sheet: str
+
+
+def sheet_of(name: str) -> str:
+    """The map sheet in a file name: ``W35A`` of ``W35A_7_58.tif``.
+
+    A name of another form stands for a sheet of its own.
+    """
+    stem = Path(name).stem
+    matched = re.fullmatch(r"(.+)_\d+_\d+", stem)
+    return matched[1] if matched else stem
+
+
+def find_tiles(folder: Path, root: Path) -> list[Tile]:
+    """The tiles in the class folders of a folder, sorted by path.
+
+    Args:
+        folder: holds ``yes`` and ``no``.
+        root: what the paths of the tiles are relative to.
+
+    Raises:
+        CapetownError: if a class folder is missing or has no tiles.
+    """
+    tiles = []
+    for label in CLASSES:
+        if not (folder / label).is_dir():
+            raise CapetownError(f"{folder / label}: no such folder; tiles lie in `yes` and `no`.")
+        paths = [p for p in (folder / label).iterdir() if p.suffix.lower() in SUFFIXES]
+        if not paths:
+            raise CapetownError(f"{folder / label}: no tiles (*.tif) in it.")
+        tiles += [Tile(p.relative_to(root).as_posix(), label, sheet_of(p.name)) for p in paths]
+    return sorted(tiles)
+
+
+def read_tile(source: Path | BinaryIO) -> Pixels:
+    """Read the first image of a file as 8-bit RGB, whatever its name ends in.
+
+    Grey becomes three equal bands; alpha and every band after the third are dropped; 16 bits are
+    scaled to 8 by the type's full range.
+
+    Args:
+        source: a file's path, or a binary file that can seek.
+
+    Returns:
+        uint8, shape (height, width, 3).
+
+    Raises:
+        UnreadableTileError: the reason, if the file is empty, damaged, no image, not of integers of
+            8 or 16 bits, or more than `MAX_SIDE` pixels wide or high.
+    """
+    if _size(source) == 0:
+        raise UnreadableTileError("empty: 0 bytes.")
+    try:
+        return _read_with_pillow(source)
+    except UnreadableTileError:
+        raise
+    except (UnidentifiedImageError, ValueError):  # no image, or bands that Pillow does not know
+        return _read_with_tifffile(source)
+    except Image.DecompressionBombError as error:
+        raise UnreadableTileError(f"over {MAX_SIDE} pixels a side: no tile.") from error
+    except Exception as error:  # a decoder may fail in any way on a damaged file
+        raise UnreadableTileError(f"damaged: {' '.join(str(error).split())}.") from error
+
+
+def pixel_digest(pixels: Pixels) -> str:
+    """A digest of an image's size and pixels: equal for equal images, whatever their files."""
+    return sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def resize(pixels: Pixels, size: int, interpolation: str) -> Pixels:
+    """Squeeze an image into a square, all of it: pools often lie at an edge.
+
+    Args:
+        pixels: uint8, shape (height, width, 3).
+        size: side of the square in pixels.
+        interpolation: ``bilinear``, ``bicubic``, … as timm names them.
+
+    Returns:
+        uint8, shape (size, size, 3).
+    """
+    method = Image.Resampling[interpolation.upper()]
+    return np.asarray(Image.fromarray(pixels).resize((size, size), method))
+
+
+def _read_with_pillow(source: Path | BinaryIO) -> Pixels:
+    with Image.open(source) as image:
+        _check_size(*image.size)
+        if image.mode.startswith("I;16"):
+            grey = np.asarray(image, dtype=np.uint16)
+            return _to_rgb(grey[..., None])
+        if image.mode in ("I", "F"):
+            raise UnreadableTileError(f"pixels of mode {image.mode}, not 8 or 16 bits.")
+        return np.asarray(image.convert("RGB"))
+
+
+def _read_with_tifffile(source: Path | BinaryIO) -> Pixels:
+    if not isinstance(source, Path):
+        source.seek(0)
+    try:
+        with tifffile.TiffFile(source) as tiff:
+            page = tiff.pages.first
+            _check_page(page, tiff.filehandle.size)
+            bands = page.asarray()
+            if page.axes == "SYX":
+                bands = np.moveaxis(bands, 0, -1)
+            return _to_rgb(bands.reshape(page.imagelength, page.imagewidth, -1))
+    except UnreadableTileError:
+        raise
+    except Exception as error:
+        reason = "no image, or damaged: neither Pillow nor tifffile reads it."
+        raise UnreadableTileError(reason) from error
+
+
+def _check_page(page: Any, file_size: int) -> None:
+    _check_size(page.imagewidth, page.imagelength)
+    if page.dtype not in (np.uint8, np.uint16):
+        raise UnreadableTileError(f"pixels of type {page.dtype}, not 8 or 16 bits.")
+    # tifffile would fill what is missing with zeros.
+    if max(np.add(page.dataoffsets, page.databytecounts)) > file_size:
+        raise UnreadableTileError("damaged: the file ends before its pixels do.")
+
+
+def _size(source: Path | BinaryIO) -> int:
+    """The size of a file in bytes; an open one is left at its start."""
+    if isinstance(source, Path):
+        return source.stat().st_size
+    size = source.seek(0, SEEK_END)
+    source.seek(0)
+    return size
+
+
+def _check_size(width: int, height: int) -> None:
+    if max(width, height) > MAX_SIDE:
+        raise UnreadableTileError(f"{width} x {height} pixels, over {MAX_SIDE} a side: no tile.")
+
+
+def _to_rgb(bands: npt.NDArray[np.uint8 | np.uint16]) -> Pixels:
+    """The first three bands, or the first three times, of an array (height, width, bands)."""
+    if bands.shape[2] < 3:
+        bands = np.repeat(bands[..., :1], 3, axis=2)
+    bands = bands[..., :3]
+    if bands.dtype == np.uint16:
+        return np.ascontiguousarray((bands.astype(np.uint32) + 128) // 257, dtype=np.uint8)
+    return np.ascontiguousarray(bands, dtype=np.uint8)

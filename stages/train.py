@@ -1,0 +1,64 @@
+"""Fine-tune the chosen backbone; fit threshold and temperature on the validation fold."""
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from dvclive import Live
+
+from capetown.backbones import build_model, input_config
+from capetown.checkpoints import fingerprint, forget_checkpoint
+from capetown.devices import choose_device, make_repeatable, place
+from capetown.folds import load_fold
+from capetown.modelfile import save_model
+from capetown.packing import cache_folder
+from capetown.params import load_params
+from capetown.schedules import Epoch, best_epoch
+from capetown.training import fit, make_card
+from stages import run, step
+
+
+def log_epoch(live: Live, row: Epoch) -> None:
+    """Add an epoch to dvclive's plots."""
+    for name, value in asdict(row).items():
+        if name not in ("epoch", "phase"):
+            live.log_metric(name, value)
+    live.next_step()
+
+
+def main() -> None:
+    """Write models/, metrics/train/ and metrics/history.csv."""
+    params = load_params(Path("params.yaml"))
+    backbone, settings, seed = params.backbone, params.train, params.seed
+    make_repeatable(params.threads)
+    device = choose_device(params.device)
+    size = settings.image_size or backbone.image_size
+    with step("build the model"):
+        model = build_model(backbone, image_size=size, pretrained=params.pretrained, seed=seed)
+        model = place(model, device)
+        how = input_config(model)["interpolation"]
+    read = partial(load_fold, size=size, interpolation=how, cache=cache_folder())
+    with step("decode the tiles"):
+        train = read(Path("splits/tiles.csv"), "train", Path("raw"))
+        valid = read(Path("splits/tiles.csv"), "valid", Path("raw"))
+    checkpoints = Path("checkpoints") / fingerprint(
+        data=[train.digest, valid.digest],
+        backbone=backbone.model_dump(),
+        settings=settings.model_dump(),
+        start=[params.pretrained, seed, params.threads, device.type],
+    )
+    with step("train"), Live("metrics/train", dvcyaml=None, save_dvc_exp=False) as live:
+        history = fit(
+            model, train, valid, backbone=backbone, settings=settings, seed=seed,
+            checkpoints=checkpoints, on_epoch=partial(log_epoch, live),
+        )  # fmt: skip
+        live.summary["best"] = asdict(best_epoch(history))
+    pd.DataFrame(history).to_csv("metrics/history.csv", index=False)
+    card = make_card(model, train, valid, backbone.architecture, settings.threshold_maximises)
+    save_model(Path("models"), model, card)
+    forget_checkpoint(checkpoints)
+
+
+if __name__ == "__main__":
+    run(main)
