@@ -69,12 +69,12 @@ def _rounded(value: Any) -> Any:
 
 
 def predictions(fold: Fold, logits: Floats, card: ModelCard) -> pd.DataFrame:
-    """Path, sheet, label and calibrated probability of ``yes`` of every tile."""
+    """Path, label and calibrated probability of ``yes`` of every tile."""
     return pd.DataFrame(
         {
             "path": fold.paths,
             "label": [CLASSES[label] for label in fold.labels],
-            "probability": calibrated(logits, card.temperature).round(6),
+            "probability": calibrated(logits, card.temperature),
         }
     )
 

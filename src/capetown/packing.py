@@ -89,7 +89,7 @@ def pack_tiles(
 def _is_whole(pack: Path, shape: tuple[int, ...]) -> bool:
     try:
         return bool(np.load(pack, mmap_mode="r").shape == shape)
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return False
 
 

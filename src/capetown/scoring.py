@@ -106,7 +106,10 @@ def choose_threshold(labels: Labels, probabilities: Floats, aim: Aim) -> float:
     one half is taken.
     """
     distinct = np.unique(probabilities)
-    candidates = np.concatenate([[distinct[0]], (distinct[:-1] + distinct[1:]) / 2])
+    halfway = (distinct[:-1] + distinct[1:]) / 2
+    # Halfway between numbers that are next to each other is the lower one.
+    halfway = np.where(halfway > distinct[:-1], halfway, distinct[1:])
+    candidates = np.concatenate([distinct[:1], halfway])
     called = probabilities >= candidates[:, None]
     hits = (called & (labels == 1)).sum(axis=1)
     alarms = (called & (labels == 0)).sum(axis=1)

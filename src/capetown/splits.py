@@ -75,24 +75,24 @@ def _joined_groups(keys: Sequence[str], digests: Sequence[str]) -> list[int]:
 def _stratified(
     groups: Sequence[int], tiles: Sequence[Tile], shares: np.ndarray, seed: int
 ) -> np.ndarray:
-    """A fold a group: the largest group first, each into the fold that then fits the shares best.
+    """A fold a group: the largest group first, each to the fold that it leaves least unbalanced.
 
-    The greedy rule of scikit-learn's StratifiedGroupKFold, for folds of unequal size.
+    The greedy rule of scikit-learn's StratifiedGroupKFold, for folds of unequal size. Imbalance is
+    the squared distance from the tiles wanted, over the tiles wanted: all folds fill alike.
     """
     counts = np.zeros((max(groups) + 1, len(CLASSES)))
     for group, tile in zip(groups, tiles, strict=True):
         counts[group, CLASSES.index(tile.label)] += 1
-    wanted = shares[:, None] * counts.sum(axis=0)
-    # Counted in shares of a class, so that a rare class weighs as much as a common one.
-    unit = np.maximum(counts.sum(axis=0), 1)
+    # As shares of the class, so that a rare class weighs as much as a common one.
+    counts /= np.maximum(counts.sum(axis=0), 1)
+    sizes = np.bincount(groups)
     order = np.random.default_rng(seed).permutation(len(counts))
-    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-    filled = np.zeros_like(wanted)
+    filled = np.zeros((len(shares), len(CLASSES)))
     folds = np.zeros(len(counts), dtype=int)
-    for group in order:
-        before = ((filled - wanted) / unit) ** 2
-        after = ((filled + counts[group] - wanted) / unit) ** 2
-        folds[group] = np.argmin((after - before).sum(axis=1))
+    for group in order[np.argsort(-sizes[order], kind="stable")]:
+        before = (filled - shares[:, None]) ** 2
+        after = (filled + counts[group] - shares[:, None]) ** 2
+        folds[group] = np.argmin((after - before).sum(axis=1) / shares)
         filled[folds[group]] += counts[group]
     return folds
 

@@ -134,8 +134,10 @@ def _read_with_pillow(source: Path | BinaryIO) -> Pixels:
         if image.mode.startswith("I;16"):
             grey = np.asarray(image, dtype=np.uint16)
             return _to_rgb(grey[..., None])
-        if image.mode in ("I", "F"):
-            raise UnreadableTileError(f"pixels of mode {image.mode}, not 8 or 16 bits.")
+        if image.mode in ("I", "F", "LAB"):
+            raise UnreadableTileError(
+                f"pixels of mode {image.mode}: not RGB or grey, 8 or 16 bits."
+            )
         return np.asarray(image.convert("RGB"))
 
 
@@ -160,7 +162,9 @@ def _read_with_tifffile(source: Path | BinaryIO) -> Pixels:
 def _check_page(page: Any, file_size: int) -> None:
     _check_size(page.imagewidth, page.imagelength)
     if page.dtype not in (np.uint8, np.uint16):
-        raise UnreadableTileError(f"pixels of type {page.dtype}, not 8 or 16 bits.")
+        raise UnreadableTileError(f"pixels of type {page.dtype}: not 8 or 16 bits.")
+    if page.photometric not in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.MINISBLACK):
+        raise UnreadableTileError(f"colours as {page.photometric.name}: not RGB or grey.")
     # tifffile would fill what is missing with zeros.
     if max(np.add(page.dataoffsets, page.databytecounts)) > file_size:
         raise UnreadableTileError("damaged: the file ends before its pixels do.")

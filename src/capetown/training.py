@@ -243,8 +243,8 @@ def make_card(model: nn.Module, train: Fold, valid: Fold, architecture: str, aim
         image_size=valid.pixels.shape[1],
         **inputs,
         classes=list(CLASSES),
-        threshold=round(threshold, 6),
-        temperature=round(temperature, 6),
+        threshold=threshold,
+        temperature=temperature,
         dataset=sha256(f"{train.digest} {valid.digest}".encode()).hexdigest()[:16],
         packages=package_versions(),
     )
