@@ -56,23 +56,16 @@ def build_model(backbone: Backbone, *, image_size: int, pretrained: bool, seed: 
     return model
 
 
-def _create_pretrained(architecture: str, image_size: int) -> nn.Module:
-    file = _weights_file(architecture)
-    try:
-        if architecture in PACKAGED:
-            return create(
-                architecture, image_size, state_dict=_packaged_weights(architecture, file)
-            )
-        return create(architecture, image_size, file=str(file))
-    except Exception as error:  # what a reader raises on a damaged file is its own affair
-        raise CapetownError(
-            f"{file.resolve()}: the weights of {architecture} are damaged "
-            f"({' '.join(str(error).split())[:80]}); delete this file and run again."
-        ) from error
+def create(
+    architecture: str, image_size: int, *, classes: int | None = 1, **weights: Any
+) -> nn.Module:
+    """timm's model for square images.
 
-
-def create(architecture: str, image_size: int, **weights: Any) -> nn.Module:
-    """timm's model with one output; `weights` overlay timm's pretrained config.
+    Args:
+        architecture: timm's name.
+        image_size: side in pixels.
+        classes: outputs; none for as many as the published weights have.
+        weights: where to load published weights from, as keys of timm's pretrained config.
 
     Raises:
         CapetownError: if timm does not know the architecture.
@@ -81,11 +74,35 @@ def create(architecture: str, image_size: int, **weights: Any) -> nn.Module:
     sized: dict[str, Any] = {"img_size": image_size} if config.fixed_input_size else {}
     model: nn.Module = timm.create_model(
         architecture,
-        num_classes=1,
+        num_classes=config.num_classes if classes is None else classes,
         pretrained=bool(weights),
         pretrained_cfg_overlay=weights,
         **sized,
     )
+    return model
+
+
+def _create_pretrained(architecture: str, image_size: int) -> nn.Module:
+    file = _weights_file(architecture)
+    try:
+        weights: dict[str, Any] = (
+            {"state_dict": _packaged_weights(architecture, file)}
+            if architecture in PACKAGED
+            else {"file": str(file)}
+        )
+        # With the classes it was published with timm insists that the file fits to the last
+        # tensor; with others it would pass over any that does not.
+        published = create(architecture, image_size, classes=None, **weights).state_dict()
+    except Exception as error:  # what a reader raises on a damaged file is its own affair
+        raise CapetownError(
+            f"{file.resolve()}: the weights of {architecture} are damaged "
+            f"({' '.join(str(error).split())[:80]}); delete this file and run again."
+        ) from error
+    names = pretrained_config(architecture).classifier
+    classifiers = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+    kept = {k: v for k, v in published.items() if not k.startswith(classifiers)}
+    model = create(architecture, image_size)
+    model.load_state_dict(kept, strict=False)
     return model
 
 

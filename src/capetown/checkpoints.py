@@ -6,6 +6,7 @@ another's state.
 """
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -18,6 +19,8 @@ import torch
 from capetown.modelfile import package_versions
 
 NAME = "last.pt"
+
+log = logging.getLogger("capetown")
 
 
 def fingerprint(**inputs: Any) -> str:
@@ -57,6 +60,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(folder / NAME, map_location="cpu", weights_only=True)
     except FileNotFoundError:
+        return None
+    except Exception:  # what torch raises on a damaged file is its own affair
+        log.warning("%s is damaged: starting afresh", folder / NAME)
         return None
     return state
 
