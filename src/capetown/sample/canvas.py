@@ -17,7 +17,7 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Rng = np.random.Generator
 
-PIXELS = 512
+PIXELS = 384
 MAX_SLOPE = 1.4
 CROWNS, CROWN_PIXELS = 40, 72
 
@@ -86,9 +86,9 @@ class Canvas:
         self.colour = np.zeros((PIXELS, PIXELS, 3), np.float32)
         self.height = np.zeros((PIXELS, PIXELS), np.float32)
         self.pool = np.zeros((PIXELS, PIXELS), np.bool_)
-        self.fine = np.repeat(np.repeat(noise(self.rng, PIXELS // 2, 1), 2, 0), 2, 1)
-        self.medium = noise(self.rng, PIXELS, 9) * 0.6 + noise(self.rng, PIXELS, 22) * 0.6
-        self.coarse = noise(self.rng, PIXELS, 60) * 0.6 + noise(self.rng, PIXELS, 140) * 0.7
+        self.fine = noise(self.rng, PIXELS, 1.6)
+        self.medium = noise(self.rng, PIXELS, 7) * 0.6 + noise(self.rng, PIXELS, 16) * 0.6
+        self.coarse = noise(self.rng, PIXELS, 45) * 0.6 + noise(self.rng, PIXELS, 105) * 0.7
         self.odds = np.exp(2 * self.coarse + 0.8 * self.medium)
         everywhere = slice(0, PIXELS), slice(0, PIXELS)
         self.turf = self.grain(everywhere, (0.07, 0.05, 0.04))[..., None]
@@ -123,7 +123,6 @@ class Canvas:
         colour: ArrayLike,
         rough: tuple[float, float, float] = (0.04, 0.04, 0.03),
         height: float | None = None,
-        pool: bool = False,
     ) -> None:
         """Fill a polygon; with `height` it becomes a flat thing that high, else lies as it was."""
         found = self.locate(points)
@@ -132,7 +131,7 @@ class Canvas:
         window, mask = found
         factor = self.grain(window, rough)[mask]
         self.colour[window][mask] = np.asarray(colour, np.float32) * factor[:, None]
-        self.pool[window][mask] = pool
+        self.pool[window][mask] = False
         if height is not None:
             self.height[window][mask] = height
 
@@ -227,7 +226,7 @@ class Canvas:
     def light(self, azimuth: float, elevation: float, ambient: ArrayLike) -> Array:
         """The lit scene, 0 to 255: sun from `azimuth` (radians clockwise from the top of the
         canvas) at `elevation` radians, and `ambient`, the share of light in shadow by channel."""
-        toward = np.array([np.sin(azimuth), -np.cos(azimuth)])
+        toward = np.array([np.sin(azimuth), -np.cos(azimuth)], np.float32)
         drop = np.tan(elevation) / self.scale
         skyline = self.height.copy()
         for step in (1, 2, 4, 8, 16, 32, 64):
@@ -236,11 +235,10 @@ class Canvas:
             there = skyline[max(dy, 0) : PIXELS + min(dy, 0), max(dx, 0) : PIXELS + min(dx, 0)]
             np.maximum(here, there - np.float32(step * drop), out=here)
         shadow = np.clip((skyline - self.height) / 0.35, 0, 1)
-        slope_y, slope_x = np.gradient(self.height)
-        lean = -(slope_x * toward[0] + slope_y * toward[1]) * self.scale
-        lean = np.clip(lean, -MAX_SLOPE, MAX_SLOPE)
-        steep = np.sqrt(1 + np.minimum((slope_x**2 + slope_y**2) * self.scale**2, MAX_SLOPE**2))
-        sun = np.clip((1 + lean / np.tan(elevation)) / steep, 0.05, 1.6) * (1 - shadow)
+        slope_y, slope_x = np.gradient(self.height * np.float32(self.scale))
+        lean = np.clip(-(slope_x * toward[0] + slope_y * toward[1]), -MAX_SLOPE, MAX_SLOPE)
+        steep = np.sqrt(1 + np.minimum(slope_x**2 + slope_y**2, MAX_SLOPE**2))
+        sun = np.clip((1 + lean / np.float32(np.tan(elevation))) / steep, 0.05, 1.6) * (1 - shadow)
         share = np.asarray(ambient, np.float32)
-        lit: Array = self.colour * (share + (1 - share) * sun[..., None].astype(np.float32))
+        lit: Array = self.colour * (share + (1 - share) * sun[..., None])
         return lit

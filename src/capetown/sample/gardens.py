@@ -158,7 +158,7 @@ def pond(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
 def court(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
     """A tennis or practice court, blue, green or red, with white lines."""
     rng = canvas.rng
-    scale = rng.uniform(0.4, 1.0)
+    scale = rng.uniform(0.45, 0.9)
     length, width = 23.8 * scale, 11 * scale
     outer = pick(rng, ((92, 132, 104), (150, 92, 76), (96, 130, 160), (120, 140, 110)))
     inner = pick(rng, ((76, 130, 176), (100, 140, 112), (84, 150, 170), (166, 104, 84)))

@@ -99,14 +99,14 @@ def choose_look(rng: Rng) -> Look:
         azimuth=float(rng.uniform(-1.1, 1.1)),
         elevation=float(rng.uniform(0.6, 1.1)),
         ambient=np.array([shade - 0.03, shade, shade + 0.05], np.float32),
-        tint=rng.normal(1, 0.035, 3).astype(np.float32),
+        tint=rng.normal(1, 0.02, 3).astype(np.float32),
         colourful=float(rng.uniform(0.75, 1.05)),
         haze=float(rng.uniform(0, 22)),
         blur=float(rng.uniform(0.35, 0.95)),
         grain=float(rng.uniform(1.0, 4.0)),
         sharpen=float(rng.uniform(0, 0.7)),
         green=green,
-        grass=vary(rng, np.array([142, 132, 92]) * (1 - green) + np.array([92, 118, 66]) * green),
+        grass=vary(rng, np.array([142, 132, 92]) * (1 - green) + np.array([104, 118, 70]) * green),
         soil=vary(rng, ((176, 156, 126), (190, 176, 150), (150, 122, 94))[rng.integers(3)]),
         leaf=vary(
             rng, ((74, 92, 56), (62, 86, 60), (90, 100, 66), (54, 76, 48))[rng.integers(4)], 6

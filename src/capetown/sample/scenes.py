@@ -14,7 +14,7 @@ STREET = 11.0
 
 
 def draw(look: Look, with_pool: bool, rng: np.random.Generator) -> tuple[Array, Mask]:
-    """One tile's scene: its lit picture `(512, 512, 3)`, 0 to 255, and the pixels of its pools."""
+    """One tile's scene: its lit picture `(384, 384, 3)`, 0 to 255, and the pixels of its pools."""
     canvas = Canvas(look.metres, rng)
     canvas.meadow(None, look.soil, look.grass, 2.4 * (look.green - 0.45))
     places = {"works": (0.3, 0.55, 0.15), "open": (0.3, 0.05, 0.65)}.get(
@@ -157,9 +157,9 @@ def land(canvas: Canvas, look: Look) -> None:
             canvas.paint(stem, vary(rng, look.leaf * 1.15, 4), (0.12, 0.14, 0.05), height=1.2)
     if kind == "sport":
         canvas.meadow(None, look.soil, vary(rng, look.grass, 5), 1.8)
-        for _ in range(rng.integers(1, 3)):
-            spot = rng.uniform(0.1, 0.9, 2).astype(np.float32) * span
-            court(canvas, look, spot, look.angle + rng.choice((0, np.pi / 2)))
+        first = rng.uniform(0.1, 0.9, 2).astype(np.float32) * span
+        for number in range(rng.integers(1, 4)):
+            court(canvas, look, first + turn((0, 19 * number), look.angle), look.angle)
     count = {"wood": 0.075, "scrub": 0.05, "sand": 0.012}.get(str(kind), 0.003) * span**2
     for _ in range(rng.poisson(count)):
         spot = rng.uniform(-3, span + 3, 2).astype(np.float32)

@@ -84,21 +84,25 @@ def make_tile(tile: Tile, seed: int) -> tuple[NDArray[np.uint8], Mask]:
     while True:
         rng = np.random.default_rng(root.spawn(1)[0])
         scene, pool = draw(look, tile.has_pool, rng)
-        seen = pool.reshape(SIZE, 2, SIZE, 2).mean((1, 3)) >= 0.5
+        seen = np.asarray(shrink(Image.fromarray(pool.astype(np.uint8) * 255))) > 127
         if not tile.has_pool or int(seen.sum()) >= LEAST_POOL:
             return photograph(scene, look, rng), seen
 
 
 def photograph(scene: Array, look: Look, rng: Rng) -> NDArray[np.uint8]:
     """The scene as the sheet's camera took it: blur, haze, tint, sharpening and sensor noise."""
-    small = scene.reshape(SIZE, 2, SIZE, 2, 3).mean((1, 3))
-    grey = small.mean(2, keepdims=True)
-    small = grey + (small - grey) * look.colourful
-    small = small * look.tint * (1 - look.haze / 255) + look.haze
-    image = Image.fromarray(np.clip(small, 0, 255).astype(np.uint8))
+    grey = scene @ np.array([[0.3], [0.6], [0.1]], np.float32)
+    colours = (grey + (scene - grey) * look.colourful) * look.tint
+    hazy = colours * (1 - look.haze / 255) + look.haze
+    image = shrink(Image.fromarray(np.clip(hazy, 0, 255).astype(np.uint8)))
     image = image.filter(ImageFilter.GaussianBlur(look.blur))
     image = image.filter(ImageFilter.UnsharpMask(1.2, round(100 * look.sharpen), 0))
     specks = np.stack([noise(rng, SIZE, 1.7) for _ in range(3)], 2)
     pixels = np.asarray(image) + look.grain * specks
     exposed: NDArray[np.uint8] = np.clip(pixels, 0, 255).astype(np.uint8)
     return exposed
+
+
+def shrink(image: Image.Image) -> Image.Image:
+    """The canvas at a tile's size, each pixel the mean of what it covers."""
+    return image.resize((SIZE, SIZE), Image.Resampling.BOX)
