@@ -121,37 +121,36 @@ def count(hexagons: Hexagons, joined: pl.DataFrame) -> pl.DataFrame:
         joined: the requests in them: `index`, `directorate`, `official_suburb` as text or
             categories, and `taken`, a duration.
     """
-    none = "(none)"
-    named = joined.select(
-        pl.col("index").cast(pl.String),
-        directorate="directorate: " + pl.col("directorate").cast(pl.String).fill_null(none),
-        suburb=pl.col("official_suburb").cast(pl.String),
-        taken=pl.col("taken"),
-    )
-    by_index = named.group_by("index")
-    totals = by_index.agg(
-        requests=pl.len().cast(pl.Int64),
+    totals = joined.group_by("index").agg(
+        requests=pl.len(),
         median_days_to_completion=pl.col("taken").clip(lower_bound=pl.duration()).median()
         / pl.duration(days=1),
     )
     suburbs = (
-        named.drop_nulls("suburb")
-        .group_by("index", "suburb")
+        joined.drop_nulls("official_suburb")
+        .group_by("index", suburb="official_suburb")
         .len()
+        .cast({"suburb": pl.String})
         .sort("len", "suburb", descending=[True, False])
-        .group_by("index")
-        .agg(pl.col("suburb").first())
+        .unique("index", keep="first")
+        .drop("len")
     )
-    pairs = named.group_by("index", "directorate").agg(pl.len().cast(pl.Int64))
-    names = sorted({*pairs["directorate"], f"directorate: {none}"})
-    wide = pairs.pivot("directorate", index="index", values="len")
-    wide = wide.with_columns(pl.lit(None, pl.Int64).alias(n) for n in names if n not in wide)
+    pairs = joined.group_by("index", "directorate").len()
+    named = pairs.with_columns(
+        pl.concat_str(
+            pl.lit("directorate: "), pl.col("directorate").cast(pl.String).fill_null("(none)")
+        ).alias("directorate")
+    )
+    wide = named.pivot("directorate", index="index", values="len")
+    names = sorted({*named["directorate"], "directorate: (none)"})
+    table = hexagons.index.to_frame()
+    for part in (totals, wide, suburbs):
+        texts = part.cast({"index": pl.String})
+        table = table.join(texts, on="index", how="left", maintain_order="left")
+    missing = [pl.lit(0).alias(name) for name in names if name not in table.columns]
     return (
-        hexagons.index.to_frame()
-        .join(totals, on="index", how="left", maintain_order="left")
-        .join(wide, on="index", how="left", maintain_order="left")
-        .join(suburbs, on="index", how="left", maintain_order="left")
-        .with_columns(pl.col("requests", *names).fill_null(0))
+        table.with_columns(missing)
+        .with_columns(pl.col("requests", *names).fill_null(0).cast(pl.Int64))
         .select("index", "requests", *names, "median_days_to_completion", "suburb")
     )
 

@@ -31,7 +31,6 @@ from capetown.requests import (
     explain,
     parsed,
     scan,
-    unparsed,
 )
 
 JOINED, MISSING, INVALID, OUTSIDE = STATUSES = (
@@ -43,7 +42,9 @@ JOINED, MISSING, INVALID, OUTSIDE = STATUSES = (
 FAILED = (INVALID, OUTSIDE)
 # Rows in a row group: fixed, so that the same requests give the same bytes.
 ROW_GROUP = 200_000
-TIMES = ("creation_timestamp", "completion_timestamp")
+TIMES = CREATED, COMPLETED = ("creation_timestamp", "completion_timestamp")
+# Where the values of columns that are not text stand beside their text.
+TYPED = {name: f"parsed: {name}" for name in (*TIMES, "latitude", "longitude")}
 READ_ERRORS = (pl.exceptions.PolarsError, OSError)
 
 
@@ -97,31 +98,40 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
     """
     table = scan(path, NAMES, ADDED)
     columns = table.collect_schema().names()
-    city = hexagons.index.implode()
-    joined = table.with_columns(_index()).with_columns(_status(city))
-    typed = joined.with_columns(parsed(name) for name in NAMES)
-    sinks = [typed.sink_parquet(requests, row_group_size=ROW_GROUP, lazy=True)]
+    joined = _joined(table, hexagons)
+    values = [pl.col(TYPED.get(name, name)).alias(name) for name in columns]
+    sinks = [
+        joined.select(*values, *ADDED).sink_parquet(requests, row_group_size=ROW_GROUP, lazy=True)
+    ]
     if csv:
         kept = joined.select(*NAMES, INDEX)
         sinks.append(kept.sink_csv(csv, compression="gzip", compression_level=1, lazy=True))
     category = pl.Categorical()
-    rows = joined.select(
-        KEY,
-        pl.col(INDEX).cast(category).alias("index"),
-        pl.col(STATUS).alias("status"),
-        pl.col("directorate", "official_suburb").cast(category),
-        (parsed(TIMES[1]) - parsed(TIMES[0])).alias("taken"),
-        (pl.col("latitude").is_null() != pl.col("longitude").is_null()).alias("half"),
-        *(unparsed(name).alias(f"unparsed: {name}") for name in TIMES),
-    )
-    rejects = joined.filter(pl.col(STATUS).is_in(FAILED))
+    queries = [
+        joined.select(
+            KEY,
+            pl.col(INDEX).cast(category).alias("index"),
+            pl.col(STATUS).alias("status"),
+            pl.col("directorate", "official_suburb").cast(category),
+            (pl.col(TYPED[COMPLETED]) - pl.col(TYPED[CREATED])).alias("taken"),
+            (pl.col("latitude").is_null() != pl.col("longitude").is_null()).alias("half"),
+            *(
+                (pl.col(name).is_not_null() & pl.col(TYPED[name]).is_null()).alias(
+                    f"unparsed: {name}"
+                )
+                for name in TIMES
+            ),
+        ),
+        joined.filter(pl.col(STATUS).is_in(FAILED)).select(*columns, *ADDED),
+        joined.select(pl.col(columns).count()),
+    ]
     try:
-        found = pl.collect_all([rows, rejects, table.null_count(), *sinks], engine="streaming")
+        rows, rejects, filled = pl.collect_all([*queries, *sinks], engine="streaming")[:3]
     except READ_ERRORS as error:
         raise explain(path, error) from error
-    check_numbers(path, found[0][KEY])
-    empty = found[2].select(columns).row(0, named=True)
-    return Join(found[0], explained(found[1], hexagons), empty)
+    check_numbers(path, rows[KEY])
+    empty = {name: len(rows) - n for name, n in filled.row(0, named=True).items()}
+    return Join(rows, explained(rejects, hexagons), empty)
 
 
 def compare(rows: pl.DataFrame, path: Path) -> Comparison:
@@ -196,10 +206,13 @@ def explained(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
     )
 
 
-def _index() -> pl.Expr:
+def _joined(table: pl.LazyFrame, hexagons: Hexagons) -> pl.LazyFrame:
+    """The table with its typed columns as in `TYPED` and the two that the join adds."""
+    typed = table.with_columns(parsed(name).alias(new) for name, new in TYPED.items())
     missing = pl.col("latitude").is_null() | pl.col("longitude").is_null()
-    cell = _cell(parsed("latitude"), parsed("longitude"))
-    return pl.when(missing).then(pl.lit("0")).otherwise(cell).alias(INDEX)
+    cell = _cell(pl.col(TYPED["latitude"]), pl.col(TYPED["longitude"]))
+    indexed = typed.with_columns(pl.when(missing).then(pl.lit("0")).otherwise(cell).alias(INDEX))
+    return indexed.with_columns(_status(hexagons.index.implode()))
 
 
 def _status(city: pl.Series) -> pl.Expr:
@@ -221,8 +234,13 @@ def _status(city: pl.Series) -> pl.Expr:
 def _cell(latitude: pl.Expr, longitude: pl.Expr) -> pl.Expr:
     """The cell that contains a point, as text; null where there is no such place on Earth."""
     on_earth = latitude.is_between(-90, 90) & longitude.is_between(-180, 180)
-    cell = polars_h3.latlng_to_cell(latitude, longitude, RESOLUTION, return_dtype=pl.String)
-    return pl.when(on_earth).then(cell)
+    cell: pl.Expr = polars_h3.latlng_to_cell(
+        pl.when(on_earth).then(latitude),
+        pl.when(on_earth).then(longitude),
+        RESOLUTION,
+        return_dtype=pl.String,
+    )
+    return cell
 
 
 def _with_point(name: str) -> pl.Expr:

@@ -20,6 +20,9 @@ from capetown.errors import CapetownError
 
 TIME_ZONE = "Africa/Johannesburg"
 TIMESTAMP = pl.Datetime("us", TIME_ZONE)
+# What a timestamp may end with: the quarters of an hour from 14:45 west of UTC to 14:45 east.
+QUARTERS = range(-59, 60)
+ZONES = pl.Enum([f"{'-' if q < 0 else '+'}{abs(q) // 4:02}:{abs(q) % 4 * 15:02}" for q in QUARTERS])
 GZIP = b"\x1f\x8b"
 
 
@@ -93,11 +96,6 @@ def parsed(name: str) -> pl.Expr:
     if dtype == pl.Float64:
         return pl.col(name).str.strip_chars().cast(pl.Float64, strict=False)
     return pl.col(name)
-
-
-def unparsed(name: str) -> pl.Expr:
-    """Whether a column holds text that is no value of its declared type."""
-    return pl.col(name).is_not_null() & parsed(name).is_null()
 
 
 def check_numbers(path: Path, numbers: pl.Series) -> None:
@@ -191,19 +189,11 @@ def _fault(header: list[str], values: list[str]) -> str | None:
 def _timestamp(text: pl.Expr) -> pl.Expr:
     """Instants of texts like `2020-10-07 06:55:18+02:00`.
 
-    The zone is parsed apart from the rest: five times as fast as polars' own `%:z`.
+    The zone is parsed apart from the rest: twice as fast as polars' own `%:z`.
     """
-    zone = text.str.slice(19)
-    minutes = zone.str.slice(1, 2).cast(pl.Int32, strict=False) * 60
-    minutes += zone.str.slice(4, 2).cast(pl.Int32, strict=False)
-    east = pl.when(zone.str.starts_with("-")).then(-minutes).otherwise(minutes)
     local = text.str.head(19).str.to_datetime(
         "%Y-%m-%d %H:%M:%S", strict=False, time_unit="us", cache=False
     )
-    instant = local - pl.duration(minutes=east)
-    return (
-        pl.when(zone.str.contains(r"^[+-]\d\d:\d\d$"))
-        .then(instant)
-        .dt.replace_time_zone("UTC")
-        .dt.convert_time_zone(TIME_ZONE)
-    )
+    zone = text.str.slice(19).cast(ZONES, strict=False).to_physical()
+    east = pl.duration(minutes=(zone.cast(pl.Int64) + QUARTERS.start) * 15)
+    return (local - east).dt.replace_time_zone("UTC").dt.convert_time_zone(TIME_ZONE)
