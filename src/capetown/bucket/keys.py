@@ -1,0 +1,173 @@
+"""The City's keys: what belongs together, what is chosen, and what is safe to write to a disk."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from fsspec.utils import glob_translate
+
+from capetown.errors import CapetownError
+
+TABLES = (
+    "city-hex-polygons-8-10.geojson",
+    "city-hex-polygons-8.geojson",
+    "sr.csv.gz",
+    "sr_hex.csv.gz",
+    "sr_hex_truncated.csv",
+)
+CLASSES = ("images/swimming-pool/no", "images/swimming-pool/yes")
+# One in each class's folder: the file names of its tiles, one a line.
+MANIFESTS = tuple(f"{folder}/manifest" for folder in CLASSES)
+
+# Names that a mirror uses for itself, so that no object can have them.
+INVENTORY = "inventory.csv"
+TEMPORARY = ".partial-"
+
+
+def is_tile(key: str) -> bool:
+    """Whether a key is a tile of one of the two classes."""
+    return key.lower().endswith((".tif", ".tiff")) and str(PurePosixPath(key).parent) in CLASSES
+
+
+def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -> list[str]:
+    """The keys that match a pattern of `include`, and of those the first tiles of each class.
+
+    Args:
+        keys: all keys of a bucket.
+        include: glob patterns: ``*`` stays within a folder, ``**`` crosses folders, and a pattern
+            that starts with ``!`` leaves out what it matches.
+        max_tiles: how many tiles of each class to keep, in the order of their names; None for all.
+
+    Returns:
+        The chosen keys, sorted.
+
+    Raises:
+        CapetownError: if there are no keys, or a pattern is not valid or takes none of them.
+    """
+    everything = sorted(set(keys))
+    if not everything:
+        raise CapetownError("the source holds no objects; correct download.source.")
+    wanted: set[str] = set()
+    unwanted: set[str] = set()
+    for pattern in include:
+        found = set(filter(_regex(pattern.removeprefix("!")).match, everything))
+        if not found and not pattern.startswith("!"):
+            raise CapetownError(
+                f"download.include: {pattern!r} matches no key of the source, whose first keys are "
+                f"{some(everything, 5)}; correct the pattern or remove it."
+            )
+        (unwanted if pattern.startswith("!") else wanted).update(found)
+    return _first_tiles(sorted(wanted - unwanted), max_tiles)
+
+
+def matches(key: str, include: Sequence[str]) -> bool:
+    """Whether `choose` would take a key, were there no limit on tiles."""
+    hits = [p for p in include if _regex(p.removeprefix("!")).match(key)]
+    return bool(hits) and not any(p.startswith("!") for p in hits)
+
+
+def check_keys(keys: Sequence[str]) -> None:
+    """Check that every key is the path of one file within a folder.
+
+    Raises:
+        CapetownError: at a key that would lead elsewhere, that a mirror uses for itself, or that
+            is a file and a folder at once.
+    """
+    files = set(keys)
+    for key in keys:
+        if why := _unsafe(key):
+            raise CapetownError(
+                f"key {key!r} {why}, so it is not written and nothing was fetched; leave it out by "
+                f"adding {'!' + key!r} to download.include."
+            )
+        if parents := [str(p) for p in PurePosixPath(key).parents if str(p) in files]:
+            raise CapetownError(
+                f"keys {parents[0]!r} and {key!r} cannot both be files on a disk; leave one out by "
+                f"adding {'!' + parents[0]!r} to download.include."
+            )
+
+
+def read_manifest(text: str) -> list[str]:
+    """The tile names in a manifest, sorted. Blank lines, paths and its own name are no matter."""
+    names = {PurePosixPath(line.strip()).name for line in text.splitlines()}
+    return sorted(names - {"", "manifest"})
+
+
+def check_manifests(
+    chosen: Collection[str],
+    manifests: Mapping[str, str],
+    include: Sequence[str],
+    max_tiles: int | None,
+) -> list[str]:
+    """Check that the tiles which the manifests name are all there, as far as they were asked for.
+
+    Args:
+        chosen: the keys that were chosen.
+        manifests: the text of each chosen manifest by its key.
+        include: see `choose`.
+        max_tiles: see `choose`.
+
+    Returns:
+        The chosen tiles that no manifest names, sorted.
+
+    Raises:
+        CapetownError: if a manifest that was asked for, or a tile that one names, is not there.
+    """
+    missing: list[str] = []
+    extra: list[str] = []
+    for folder, manifest in zip(CLASSES, MANIFESTS, strict=True):
+        tiles = {key for key in chosen if is_tile(key) and key.startswith(f"{folder}/")}
+        if manifest not in manifests:
+            missing += [manifest] if tiles and matches(manifest, include) else []
+            continue
+        named = [f"{folder}/{name}" for name in read_manifest(manifests[manifest])]
+        asked = _first_tiles([key for key in named if matches(key, include)], max_tiles)
+        missing += [key for key in asked if key not in tiles]
+        extra += sorted(tiles - set(named))
+    if missing:
+        raise CapetownError(
+            f"{len(missing)} of the source's objects should be there and are not: "
+            f"{some(missing, 20)}; ask the bucket's owner, or go on without them by adding "
+            f"{'!' + missing[0]!r} and so on to download.include."
+        )
+    return extra
+
+
+def _first_tiles(keys: list[str], max_tiles: int | None) -> list[str]:
+    if max_tiles is None:
+        return keys
+    kept = {
+        key
+        for folder in CLASSES
+        for key in [k for k in keys if is_tile(k) and k.startswith(f"{folder}/")][:max_tiles]
+    }
+    return [key for key in keys if not is_tile(key) or key in kept]
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(glob_translate(pattern))
+    except (ValueError, re.error) as error:
+        raise CapetownError(
+            f"download.include: {pattern!r} is not a glob pattern ({error})."
+        ) from error
+
+
+def _unsafe(key: str) -> str | None:
+    """Why a key is not safe to write, if it is not."""
+    parts = key.split("/")
+    if key.startswith("/"):
+        return "is an absolute path"
+    if any(part in ("", ".", "..") for part in parts):
+        return "has an empty, '.' or '..' part"
+    if "\\" in key or not key.isprintable():
+        return "has a backslash or a character that cannot be printed"
+    if any(part.startswith(TEMPORARY) for part in parts) or key == INVENTORY:
+        return "is a name that the mirror uses for itself"
+    return None
+
+
+def some(keys: Sequence[str], count: int) -> str:
+    """The first `count` keys, and how many more there are."""
+    more = f" and {len(keys) - count} more" if len(keys) > count else ""
+    return ", ".join(keys[:count]) + more

@@ -1,0 +1,333 @@
+"""Where objects come from: a folder, an S3 bucket or a web server, each as fsspec shows it."""
+
+import asyncio
+import ipaddress
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from fsspec.asyn import AsyncFileSystem
+from fsspec.callbacks import Callback
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from fsspec.implementations.local import LocalFileSystem
+
+from capetown.bucket.keys import CLASSES, INVENTORY, MANIFESTS, TABLES, read_manifest
+from capetown.bucket.retrying import DamagedError, reason
+from capetown.bucket.verification import digest
+from capetown.errors import CapetownError
+
+CONNECT_TIMEOUT = 10
+# A large object of a bucket is fetched in ranges of this many bytes, several at a time.
+RANGE = 2 << 20
+
+
+@dataclass(frozen=True)
+class Object:
+    """An object as its source describes it: key, size in bytes, ETag ("" if there is none)."""
+
+    key: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to be let into a bucket and how to reach it.
+
+    Attributes:
+        credentials: ``anonymous``; ``aws`` for the chain that AWS's own tools follow (environment,
+            shared files, roles); or the path of a JSON file as the City hands out:
+            ``{"s3": {"access_key": ..., "secret_key": ...}}``.
+        profile: a profile of AWS's shared files; implies ``aws``.
+        region: AWS's region of the bucket; None leaves it to the chain.
+        endpoint_url: another S3-compatible server than AWS's.
+        connections: how many to open at once.
+        timeout: seconds without a byte after which a connection counts as stalled.
+    """
+
+    credentials: str = "anonymous"
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    connections: int = 32
+    timeout: float = 30.0
+
+
+class Source:
+    """Objects under one root of a file system of fsspec's."""
+
+    # Whether it surely answers a request for a part of an object with that part.
+    ranged = False
+
+    def __init__(self, fs: AsyncFileSystem, root: str) -> None:
+        self.fs = fs
+        self.root = root
+
+    async def keys(self, include: Sequence[str]) -> list[str]:
+        """The keys there are; `include` helps where a server does not list them."""
+        raise NotImplementedError
+
+    async def describe(self, key: str) -> Object:
+        """Size and ETag of an object."""
+        raise NotImplementedError
+
+    async def has_md5(self, item: Object) -> bool:
+        """Whether an ETag that looks like an object's MD5 is one."""
+        return True
+
+    async def is_current(self, item: Object) -> bool:
+        """Whether an object's ETag is still the one it was described with."""
+        return _bare((await self.fs._info(self.address(item.key))).get("ETag")) == item.etag
+
+    async def fetch(self, item: Object, path: Path, advance: Callable[[int], None]) -> None:
+        """Write an object to a file, telling `advance` how many bytes came."""
+        await self.fs._get_file(self.address(item.key), str(path), callback=_Callback(advance))
+
+    async def fetch_range(self, item: Object, start: int, end: int) -> bytes:
+        """The bytes of an object from `start` up to `end`."""
+        data: bytes = await self.fs._cat_file(self.address(item.key), start=start, end=end)
+        if len(data) != end - start:
+            raise DamagedError(f"{len(data)} bytes came where {end - start} were asked for")
+        return data
+
+    def address(self, key: str) -> str:
+        """What the file system calls an object."""
+        return f"{self.root}/{key}"
+
+
+class Folder(Source):
+    """A folder on this machine. An object's ETag is its MD5, as in most buckets."""
+
+    async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
+        keys = [name[len(self.root) + 1 :] for name in await self.fs._find(self.root)]
+        # An earlier mirror can be a source: its inventory is about it, not of it.
+        return [key for key in keys if key != INVENTORY]
+
+    async def describe(self, key: str) -> Object:  # noqa: D102
+        path = Path(self.address(key))
+        return Object(key, path.stat().st_size, await asyncio.to_thread(digest, path, "md5"))
+
+
+class Bucket(Source):
+    """A bucket of S3 or of a server that speaks its language."""
+
+    ranged = True
+
+    def __init__(self, fs: AsyncFileSystem, root: str) -> None:
+        super().__init__(fs, root)
+        self.listed: dict[str, Object] = {}
+
+    async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
+        infos = await self.fs._find(self.root, detail=True)
+        for name, info in infos.items():
+            # A key that ends in a slash is how some tools draw a folder.
+            if not name.endswith("/") and len(name) > len(self.root):
+                key = name[len(self.root) + 1 :]
+                self.listed[key] = Object(key, info["size"], _bare(info.get("ETag")))
+        return list(self.listed)
+
+    async def describe(self, key: str) -> Object:  # noqa: D102
+        return self.listed[key]
+
+    async def has_md5(self, item: Object) -> bool:
+        """False if the server says that it keeps the object encrypted with a key of KMS or SSE-C.
+
+        The ETags of such objects are hashes of something else.
+        """
+        bucket, key, _ = self.fs.split_path(self.address(item.key))
+        head = await self.fs._call_s3("head_object", Bucket=bucket, Key=key)
+        kms = str(head.get("ServerSideEncryption", "")).startswith("aws:kms")
+        return not (kms or "SSECustomerAlgorithm" in head)
+
+
+class Web(Source):
+    """The City's keys on a web server, which lists nothing: manifests say which tiles there are."""
+
+    async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
+        named = [p for p in include if not set("*?[!") & set(p)]
+        found = {*TABLES, *MANIFESTS, *named}
+        if any("/" in p or "**" in p for p in include if p not in named):
+            for folder, manifest in zip(CLASSES, INVENTORY, MANIFESTS, strict=True):
+                text = await self.fs._cat_file(self.address(manifest))
+                found |= {f"{folder}/{name}" for name in read_manifest(text.decode())}
+        return sorted(found)
+
+    async def describe(self, key: str) -> Object:  # noqa: D102
+        info = await self.fs._info(self.address(key))
+        if info["size"] is None:
+            raise CapetownError(f"{key}: the server does not say how large it is")
+        return Object(key, info["size"], _bare(info.get("ETag") or info.get("Last-Modified")))
+
+    def address(self, key: str) -> str:  # noqa: D102
+        return f"{self.root}/{quote(key)}"
+
+
+@asynccontextmanager
+async def open_source(url: str, access: Access) -> AsyncIterator[Source]:
+    """Connect to a source, and close the connections afterwards.
+
+    Args:
+        url: a folder, ``s3://bucket/prefix`` or ``https://host/path``.
+        access: how to reach it; a folder needs none of it.
+
+    Raises:
+        CapetownError: if the URL is not of these kinds, has a secret in it or is not encrypted, or
+            the credentials cannot be read.
+    """
+    if "://" not in url:
+        if not Path(url).is_dir():
+            raise CapetownError(f"{url}: no such folder; correct download.source.")
+        yield Folder(AsyncFileSystemWrapper(LocalFileSystem(), asynchronous=True), _absolute(url))
+        return
+    check_url(url, "download.source")
+    connect = _bucket if urlsplit(url).scheme == "s3" else _web
+    async with connect(url.rstrip("/"), access) as source:
+        yield source
+
+
+def check_url(url: str, name: str) -> None:
+    """Check that a URL is of a known kind, has no secret in it and is safe to use.
+
+    Raises:
+        CapetownError: if it is not; without its secrets.
+    """
+    parts = urlsplit(url)
+    if parts.username is not None or parts.query or parts.fragment:
+        raise CapetownError(
+            f"{name}: a URL with a user, a password, '?' or '#' in it would end up in dvc.lock; "
+            "name the credentials in download.credentials or download.profile."
+        )
+    if parts.scheme not in ("s3", "https", "http") or not parts.hostname:
+        raise CapetownError(
+            f"{name}: {url!r} is neither a folder, s3://bucket/prefix nor https://host/path."
+        )
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise CapetownError(
+            f"{name}: {url!r} is not encrypted, so anyone on the way could change the data; "
+            "use https://."
+        )
+
+
+@asynccontextmanager
+async def _bucket(url: str, access: Access) -> AsyncIterator[Source]:
+    from botocore.exceptions import BotoCoreError
+    from s3fs import S3FileSystem
+
+    try:
+        fs = S3FileSystem(
+            **_identity(access),
+            endpoint_url=access.endpoint_url,
+            client_kwargs={"region_name": access.region} if access.region else {},
+            config_kwargs={
+                "connect_timeout": CONNECT_TIMEOUT,
+                "read_timeout": access.timeout,
+                "max_pool_connections": access.connections,
+                "retries": {"total_max_attempts": 1},
+            },
+            use_listings_cache=False,
+            skip_instance_cache=True,
+            asynchronous=True,
+        )
+        # Trying again is our own business, in one place and for every kind of source.
+        fs.retries = 1
+        client = await fs.set_session()
+    except (BotoCoreError, ValueError) as error:
+        raise CapetownError(f"{url}: {reason(error)}") from None
+    async with client:
+        # The one that is used, which the environment or a profile may have set.
+        check_url(client.meta.endpoint_url, "download.endpoint_url")
+        yield Bucket(fs, url.removeprefix("s3://"))
+
+
+def _identity(access: Access) -> dict[str, Any]:
+    """What s3fs wants to know of who asks."""
+    if access.profile and access.credentials not in ("anonymous", "aws"):
+        raise CapetownError("download.profile and a file in download.credentials: set only one.")
+    if access.profile:
+        return {"profile": access.profile}
+    if access.credentials == "anonymous":
+        return {"anon": True}
+    if access.credentials == "aws":
+        return {}
+    return _read_credentials(Path(access.credentials))
+
+
+def _read_credentials(path: Path) -> dict[str, str]:
+    try:
+        pair = json.loads(path.read_text(encoding="utf-8"))["s3"]
+        key, secret = pair["access_key"], pair["secret_key"]
+    except OSError as error:
+        raise CapetownError(f"download.credentials: {path}: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError):
+        key = secret = None
+    if not (isinstance(key, str) and isinstance(secret, str) and key and secret):
+        raise CapetownError(
+            f"download.credentials: {path} is not of the form "
+            '{"s3": {"access_key": "...", "secret_key": "..."}}.'
+        )
+    return {"key": key, "secret": secret}
+
+
+@asynccontextmanager
+async def _web(url: str, access: Access) -> AsyncIterator[Source]:
+    import aiohttp
+    from fsspec.implementations.http import HTTPFileSystem
+    from yarl import URL
+
+    async def check_redirect(
+        session: aiohttp.ClientSession,
+        context: object,
+        params: aiohttp.TraceRequestRedirectParams,
+    ) -> None:
+        target = params.url.join(URL(params.response.headers["Location"]))
+        if target.scheme != "https" and not _is_loopback(target.host or ""):
+            raise CapetownError(f"{params.url.host} redirects to an address that is not encrypted")
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(check_redirect)
+    fs = HTTPFileSystem(
+        encoded=True,
+        client_kwargs={
+            "timeout": aiohttp.ClientTimeout(
+                sock_connect=CONNECT_TIMEOUT, sock_read=access.timeout
+            ),
+            "connector": aiohttp.TCPConnector(limit=access.connections),
+            # The bytes as they are stored, by way of a proxy if the environment names one.
+            "headers": {"Accept-Encoding": "identity"},
+            "auto_decompress": False,
+            "trust_env": True,
+            "trace_configs": [tracing],
+        },
+        skip_instance_cache=True,
+        asynchronous=True,
+    )
+    async with await fs.set_session():
+        yield Web(fs, url)
+
+
+class _Callback(Callback):  # type: ignore[misc]
+    """fsspec's way to say how many bytes came."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        super().__init__()
+        self.relative_update = advance
+
+
+def _bare(etag: str | None) -> str:
+    return (etag or "").removeprefix("W/").strip('"')
+
+
+def _absolute(folder: str) -> str:
+    return os.path.abspath(folder)  # noqa: PTH100  (a Path would follow links)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,135 @@
+"""Whether what was fetched is what the bucket holds, and the inventory that says so."""
+
+import csv
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from capetown.errors import CapetownError
+
+CHUNK = 1 << 20
+FIELDS = ("key", "size", "etag", "sha256")
+MD5 = re.compile(r"[0-9a-f]{32}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """A line of the inventory: an object that is whole.
+
+    Attributes:
+        key: its key in the bucket and its path in the mirror.
+        size: in bytes.
+        etag: what the server calls this version of it; an MD5 for most S3 objects.
+        sha256: of its bytes.
+    """
+
+    key: str
+    size: int
+    etag: str
+    sha256: str
+
+
+def is_md5(etag: str) -> bool:
+    """Whether an ETag looks like an MD5: of objects uploaded in parts it does not."""
+    return MD5.fullmatch(etag) is not None
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """The hash of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def to_csv(entries: Iterable[Entry]) -> str:
+    """Entries as the lines of an inventory, without its head."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows((e.key, e.size, e.etag, e.sha256) for e in entries)
+    return text.getvalue()
+
+
+def write_inventory(path: Path, entries: Iterable[Entry], temporary: Path) -> None:
+    """Write an inventory, sorted by key, by way of a temporary file beside it."""
+    temporary.write_text(",".join(FIELDS) + "\n" + to_csv(sorted(entries)), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_inventory(path: Path) -> dict[str, Entry]:
+    """The entries of an inventory by key; of one that was cut off while written, the whole lines."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
+    rows = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
+    return {
+        key: Entry(key, int(size), etag, sha256)
+        for key, size, etag, sha256 in (row for row in rows if len(row) == len(FIELDS))
+        if size.isdecimal() and SHA256.fullmatch(sha256)
+    }
+
+
+def check_content(key: str, path: Path) -> None:
+    """Check that a file is of the kind that its key says.
+
+    A TIFF must have a first image that Pillow or tifffile can describe, a gzip file must
+    decompress to its end and its checksum hold, and a GeoJSON file must open and close as a
+    FeatureCollection does. Other kinds need only not be empty.
+
+    Raises:
+        CapetownError: if it is not.
+    """
+    if path.stat().st_size == 0:
+        raise CapetownError(f"{key}: is empty")
+    name = key.lower()
+    if name.endswith((".tif", ".tiff")):
+        _check_tiff(key, path)
+    elif name.endswith(".gz"):
+        _check_gzip(key, path)
+    elif name.endswith(".geojson"):
+        _check_geojson(key, path)
+
+
+def _check_tiff(key: str, path: Path) -> None:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=["TIFF"]):
+            return
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError):
+        pass
+    # Pillow knows the common kinds and is quick; tifffile knows the rest.
+    from tifffile import TiffFile
+
+    try:
+        with TiffFile(path) as tiff:
+            height_and_width = tiff.pages[0].shape[:2]
+    except Exception as error:
+        raise CapetownError(f"{key}: is not a TIFF ({' '.join(str(error).split())})") from error
+    if 0 in height_and_width:
+        raise CapetownError(f"{key}: is a TIFF without pixels")
+
+
+def _check_gzip(key: str, path: Path) -> None:
+    from isal import igzip
+
+    try:
+        with igzip.open(path) as file:
+            while file.read(CHUNK):
+                pass
+    except (OSError, EOFError, igzip.IsalError) as error:
+        raise CapetownError(f"{key}: is not a whole gzip file ({error})") from error
+
+
+def _check_geojson(key: str, path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(4096)
+        file.seek(max(0, path.stat().st_size - 4096))
+        tail = file.read()
+    opens = head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    if not (opens and tail.rstrip().endswith(b"}") and b"FeatureCollection" in head + tail):
+        raise CapetownError(f"{key}: is not a whole GeoJSON FeatureCollection")
