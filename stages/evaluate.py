@@ -72,7 +72,8 @@ def main() -> None:
             rows.append((row.path, row.label, row.probability, row.kind, *names))
         columns = ["path", "label", "probability", "kind", "tile", "saliency"]
         pd.DataFrame(rows, columns=columns).to_csv(OUT / "mistakes.csv", index=False)
-        picked = table.groupby("label").sample(SAMPLES, random_state=params.seed)
+        shuffled = table.sample(frac=1, random_state=params.seed)
+        picked = shuffled.groupby("label").head(SAMPLES).sort_values("path")
         images = [save(path, Image.fromarray(read_tile(RAW / path))) for path in picked["path"]]
         picked[["path", "label"]].assign(tile=images).to_csv(OUT / "samples.csv", index=False)
 

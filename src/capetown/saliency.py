@@ -15,10 +15,7 @@ Heat = npt.NDArray[np.float32]
 
 
 def saliency(model: nn.Module, card: ModelCard, pixels: Pixels, *, towards_yes: bool) -> Heat:
-    """Where the backbone's last features push the logit up, or down.
-
-    HiResCAM (Draelos and Carin 2020): features times their gradients, summed over channels. For a
-    head that averages and weighs features these are their contributions to the logit.
+    """Where a tile pushes the logit up, or down.
 
     Args:
         model: a timm model on the device to use, in evaluation mode.
@@ -31,25 +28,40 @@ def saliency(model: nn.Module, card: ModelCard, pixels: Pixels, *, towards_yes: 
     """
     device = next(model.parameters()).device
     batch = normalise(to_device(pixels[None], device).float() / 255, card.mean, card.std)
-    with torch.enable_grad():
-        features = model.forward_features(batch).detach().requires_grad_(True)  # type: ignore[operator]
-        logit = model.forward_head(features)[0, 0]  # type: ignore[operator]
-        (gradient,) = torch.autograd.grad(logit, features)
-    pushes = _as_map(model, features.detach() * gradient) * (1 if towards_yes else -1)
+    wanted = pushes(model, batch) * (1 if towards_yes else -1)
     heat = functional.interpolate(
-        pushes.clamp(min=0), size=pixels.shape[:2], mode="bilinear", align_corners=False
+        wanted.clamp(min=0)[None, None], pixels.shape[:2], mode="bilinear", align_corners=False
     )[0, 0]
-    return (heat / heat.max().clamp(min=1e-12)).float().cpu().numpy()
+    return (heat / heat.max().clamp(min=1e-12)).cpu().numpy()
 
 
-def _as_map(model: nn.Module, features: Tensor) -> Tensor:
-    """Sum over channels to (1, 1, height, width), from timm's layouts NCHW, NHWC and tokens."""
-    if features.ndim == 3:
-        tokens = features.sum(2)[:, getattr(model, "num_prefix_tokens", 0) :]
-        side = round(tokens.shape[1] ** 0.5)
-        return tokens.reshape(1, 1, side, side)
-    channels = 1 if features.shape[1] == model.num_features else 3
-    return features.sum(channels)[:, None]
+def pushes(model: nn.Module, batch: Tensor) -> Tensor:
+    """How each place pushes the logit.
+
+    HiResCAM (Draelos and Carin 2020): the last features times their gradients, summed over
+    channels. Under a head that averages features and weighs them, these sum to the logit without
+    its bias. Where features have no place (transformers of tokens), the input's own gradients,
+    averaged over patches.
+
+    Args:
+        model: a timm model in evaluation mode.
+        batch: one normalised image, shape (1, 3, size, size).
+
+    Returns:
+        float32, shape (height, width), of the features' resolution.
+    """
+    with torch.enable_grad():
+        features = model.forward_features(batch).detach()  # type: ignore[operator]
+        if features.ndim == 4:
+            features.requires_grad_(True)
+            logit = model.forward_head(features)[0, 0]  # type: ignore[operator]
+            contributions = features * torch.autograd.grad(logit, features)[0]
+            channels = 1 if features.shape[1] == model.num_features else 3
+            return contributions.detach().sum(channels)[0].float()
+        image = batch.detach().clone().requires_grad_(True)
+        gradient = torch.autograd.grad(model(image)[0, 0], image)[0]
+    patches = max(1, batch.shape[-1] // 16)
+    return functional.adaptive_avg_pool2d((batch * gradient).sum(1), patches)[0].float()
 
 
 def overlay(pixels: Pixels, heat: Heat) -> Image.Image:
