@@ -33,7 +33,16 @@ class Backbone(Section):
 class Download(Section):
     """Where the data comes from."""
 
-    source: str
+    source: Annotated[str, Field(min_length=1)]
+    include: Annotated[list[str], Field(min_length=1)]
+    max_tiles: Annotated[int, Field(ge=1)] | None
+    credentials: Annotated[str, Field(min_length=1)]
+    profile: str | None
+    region: str | None
+    endpoint_url: str | None
+    connections: Annotated[int, Field(ge=1, le=256)]
+    tries: Annotated[int, Field(ge=1)]
+    timeout: Annotated[float, Field(gt=0)]
 
 
 class Transform(Section):

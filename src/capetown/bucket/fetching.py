@@ -85,7 +85,7 @@ class Fetcher:
                     await self.source.fetch(item, path, advance)
             entry = await self._verify(item, path)
             if in_ranges and not is_md5(item.etag) and not await self.source.is_current(item):
-                raise DamagedError("it changed while it was fetched")
+                raise DamagedError("it changed while it was fetched")  # noqa: TRY301
         except BaseException:
             self.progress.advance(-arrived)
             raise

@@ -180,9 +180,9 @@ def _remove(folder: Path, strays: Sequence[Path]) -> None:
     """Remove files, and the folders that are empty then."""
     for path in strays:
         path.unlink()
-    for root, _, _ in os.walk(folder, topdown=False):
-        if root != str(folder) and not os.listdir(root):
-            os.rmdir(root)
+    for root in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+        if not any(root.iterdir()):
+            root.rmdir()
 
 
 def _check_apart(url: str, folder: Path) -> None:

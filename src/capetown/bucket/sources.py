@@ -152,7 +152,7 @@ class Web(Source):
         named = [p for p in include if not set("*?[!") & set(p)]
         found = {*TABLES, *MANIFESTS, *named}
         if any("/" in p or "**" in p for p in include if p not in named):
-            for folder, manifest in zip(CLASSES, INVENTORY, MANIFESTS, strict=True):
+            for folder, manifest in zip(CLASSES, MANIFESTS, strict=True):
                 text = await self.fs._cat_file(self.address(manifest))
                 found |= {f"{folder}/{name}" for name in read_manifest(text.decode())}
         return sorted(found)

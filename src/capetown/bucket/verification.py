@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -56,11 +55,11 @@ def to_csv(entries: Iterable[Entry]) -> str:
 def write_inventory(path: Path, entries: Iterable[Entry], temporary: Path) -> None:
     """Write an inventory, sorted by key, by way of a temporary file beside it."""
     temporary.write_text(",".join(FIELDS) + "\n" + to_csv(sorted(entries)), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def read_inventory(path: Path) -> dict[str, Entry]:
-    """The entries of an inventory by key; of one that was cut off while written, the whole lines."""
+    """The entries of an inventory by key; only the whole lines of one that was cut off."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

@@ -1,0 +1,44 @@
+"""Mirror the source bucket into raw/, whole and verified."""
+
+import os
+from pathlib import Path
+
+from capetown.bucket import Access, Selection, mirror
+from capetown.errors import CapetownError
+from capetown.params import load_params
+from stages import run, step
+
+OUT = Path("raw")
+
+
+def local(path: str) -> str:
+    """A path relative to the repository's root, also from an experiment's temporary workspace.
+
+    DVC names the root in ``DVC_ROOT``. What the workspace has itself comes first.
+    """
+    return path if Path(path).exists() else str(Path(os.environ.get("DVC_ROOT", ""), path))
+
+
+def main() -> None:
+    """Run the stage."""
+    settings = load_params(Path("params.yaml")).download
+    source = settings.source if "://" in settings.source else local(settings.source)
+    if "://" not in source and not Path(source).is_dir():
+        fix = "run `dvc pull data.dvc`" if settings.source == "data" else "set download.source"
+        raise CapetownError(f"{settings.source}: no such folder; {fix}.")
+    known = settings.credentials in ("anonymous", "aws")
+    access = Access(
+        credentials=settings.credentials if known else local(settings.credentials),
+        profile=settings.profile,
+        region=settings.region,
+        endpoint_url=settings.endpoint_url,
+        connections=settings.connections,
+        timeout=settings.timeout,
+    )
+    selection = Selection(settings.include, settings.max_tiles)
+    with step("mirror"):
+        mirror(source, OUT, selection, access, settings.tries)
+
+
+if __name__ == "__main__":
+    run(main)
