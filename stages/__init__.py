@@ -5,6 +5,7 @@ temporary workspace runs its own code and not the installed copy.
 """
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,10 +34,11 @@ def run(stage: Callable[[], None]) -> None:
     """
     name = Path(sys.argv[0]).stem
     Path("logs").mkdir(exist_ok=True)
-    handlers: list[logging.Handler] = [
-        logging.StreamHandler(),
-        logging.FileHandler(f"logs/{name}.log", mode="w"),
-    ]
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if os.environ.get("RANK", "0") == "0":
+        handlers.append(logging.FileHandler(f"logs/{name}.log", mode="w"))
+    else:  # torchrun's other processes would only repeat the first one
+        handlers[0].setLevel(logging.ERROR)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
     try:
         with step(f"{name}, in all"):

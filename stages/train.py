@@ -1,5 +1,9 @@
-"""Fine-tune the chosen backbone; fit threshold and temperature on the validation fold."""
+"""Fine-tune the chosen backbone; fit threshold and temperature on the validation fold.
 
+Under torchrun several processes train together, and the first one writes.
+"""
+
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -7,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 from dvclive import Live
 
+from capetown import parallel
 from capetown.backbones import build_model, input_config
 from capetown.checkpoints import fingerprint, forget_checkpoint
 from capetown.devices import choose_device, make_repeatable, place
@@ -19,8 +24,10 @@ from capetown.training import fit, make_card
 from stages import run, step
 
 
-def log_epoch(live: Live, row: Epoch) -> None:
+def log_epoch(live: Live | None, row: Epoch) -> None:
     """Add an epoch to dvclive's plots."""
+    if live is None:
+        return
     for name, value in asdict(row).items():
         if name not in ("epoch", "phase"):
             live.log_metric(name, value)
@@ -33,6 +40,8 @@ def main() -> None:
     backbone, settings, seed = params.backbone, params.train, params.seed
     make_repeatable(params.threads)
     device = choose_device(params.device)
+    parallel.join_others(device)
+    first = parallel.rank() == 0
     size = settings.image_size or backbone.image_size
     with step("build the model"):
         model = build_model(backbone, image_size=size, pretrained=params.pretrained, seed=seed)
@@ -46,18 +55,22 @@ def main() -> None:
         data=[train.digest, valid.digest],
         backbone=backbone.model_dump(),
         settings=settings.model_dump(),
-        start=[params.pretrained, seed, params.threads, device.type],
+        start=[params.pretrained, seed, params.threads, device.type, parallel.size()],
     )
-    with step("train"), Live("metrics/train", dvcyaml=None, save_dvc_exp=False) as live:
+    plots = Live("metrics/train", dvcyaml=None, save_dvc_exp=False) if first else nullcontext()
+    with step("train"), plots as live:
         history = fit(
             model, train, valid, backbone=backbone, settings=settings, seed=seed,
             checkpoints=checkpoints, on_epoch=partial(log_epoch, live),
         )  # fmt: skip
-        live.summary["best"] = asdict(best_epoch(history))
-    pd.DataFrame(history).to_csv("metrics/history.csv", index=False)
-    card = make_card(model, train, valid, backbone.architecture, settings.threshold_maximises)
-    save_model(Path("models"), model, card)
-    forget_checkpoint(checkpoints)
+        if live is not None:
+            live.summary["best"] = asdict(best_epoch(history))
+    parallel.leave_others()
+    if first:
+        pd.DataFrame(history).to_csv("metrics/history.csv", index=False)
+        card = make_card(model, train, valid, backbone.architecture, settings.threshold_maximises)
+        save_model(Path("models"), model, card)
+        forget_checkpoint(checkpoints)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from capetown import training
@@ -507,10 +508,10 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start_stage(workspace: Path, name: str) -> subprocess.Popen[str]:
+def start_stage(workspace: Path, name: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(workspace / "c")}
     return subprocess.Popen(
-        [sys.executable, "-m", f"stages.{name}"],
+        [sys.executable, "-m", *launcher, f"stages.{name}"],
         cwd=workspace, env=environment, text=True, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -597,3 +598,35 @@ def test_a_changed_param_starts_afresh(workspace: Path) -> None:
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
     assert "going on" not in run_stage(workspace, "train")
     assert len(pd.read_csv(workspace / "metrics" / "history.csv")) == 2
+
+
+# --- several processes ------------------------------------------------------------------------
+
+
+def test_two_processes_train_as_one(
+    workspace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A backbone that norms each image by itself, so that a batch can be shared out."""
+    path = workspace / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["backbones"]["lite"] |= {"architecture": "test_convnext.r160_in1k", "batch_size": 6}
+    params["train"] |= {"epochs": 2}
+    path.write_text(yaml.safe_dump(params))
+    # Five tiles to validate: a share of three and a share of two.
+    table = pd.read_csv(workspace / "splits" / "tiles.csv")
+    table.loc[table.index[table["fold"] == "test"][:1], "fold"] = "valid"
+    table.to_csv(workspace / "splits" / "tiles.csv", index=False)
+    other = tmp_path_factory.mktemp("other") / "workspace"
+    shutil.copytree(workspace, other)
+    run_stage(workspace, "train")
+
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    stage = start_stage(other, "train", launcher)
+    _, said = stage.communicate()
+    assert stage.returncode == 0, said
+    assert said.count("epoch 3 (full)") == 1
+    alone, together = (pd.read_csv(root / "metrics" / "history.csv") for root in (workspace, other))
+    pd.testing.assert_frame_equal(alone, together, atol=2e-6, rtol=0)
+    one, two = (load_file(root / "models" / "model.safetensors") for root in (workspace, other))
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    assert list((other / "checkpoints").iterdir()) == []

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from capetown import backbones
+from capetown import backbones, parallel
 from capetown.augment import augment, draws
 from capetown.checkpoints import load_checkpoint, save_checkpoint
 from capetown.devices import half_precision
@@ -74,7 +74,8 @@ class Training:
         self.average = None
         if phase.name == "full" and settings.ema_decay > 0:
             self.average = timm.utils.ModelEmaV3(model, decay=settings.ema_decay, use_warmup=True)
-        self.forward = torch.compile(model) if settings.compile else model
+        together = parallel.synchronised(model)
+        self.forward = torch.compile(together) if settings.compile else together
 
     @property
     def judged(self) -> nn.Module:
@@ -114,7 +115,7 @@ class Training:
         Raises:
             CapetownError: if the loss is no longer a number.
         """
-        torch.manual_seed(seed * 1_000_003 + epoch)
+        torch.manual_seed((seed * 1_000_003 + epoch) * parallel.size() + parallel.rank())
         self.set_mode()
         tiles = len(self.train.labels)
         drawn = draws(seed, epoch, tiles)
@@ -128,17 +129,20 @@ class Training:
             if self.average:
                 self.average.update(self.model, step=step + 1)
             if number % LOOK_EVERY == 0 or number == len(todo) - 1:
-                _check_loss(float(total), epoch)
-        return float(total) / tiles, rate
+                _check_loss(float(parallel.total(total)), epoch)
+        return float(parallel.total(total)) / tiles, rate
 
     def _step(
         self, rows: npt.NDArray[np.int64], drawn: npt.NDArray[np.float32], rate: float
     ) -> Tensor:
-        """Learn from a batch; returns the sum of its tiles' losses."""
-        pixels = to_device(self.train.pixels[rows], self.device)
-        changed = augment(pixels, torch.from_numpy(drawn).to(self.device), self.settings.augment)
-        batch = normalise(changed, self.inputs["mean"], self.inputs["std"])
-        labels = torch.from_numpy(self.train.labels[rows]).to(self.device)
+        """Learn from a batch; returns the sum of the losses of this process's tiles."""
+        mine = parallel.share(rows)
+        pixels = to_device(self.train.pixels[mine], self.device)
+        moves = torch.from_numpy(parallel.share(drawn)).to(self.device)
+        batch = normalise(
+            augment(pixels, moves, self.settings.augment), self.inputs["mean"], self.inputs["std"]
+        )
+        labels = torch.from_numpy(self.train.labels[mine]).to(self.device)
         smooth = self.settings.label_smoothing
         with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
             logits = self.forward(batch)[:, 0]
@@ -148,7 +152,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        self.scaler.scale(loss / len(rows)).backward()  # type: ignore[no-untyped-call]
+        # Gradients are averaged over the processes: each loss counts as a share of the batch.
+        self.scaler.scale(loss * parallel.size() / len(rows)).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.scaler.step(self.optimizer)
@@ -189,7 +194,7 @@ def fit(
     """
     history: list[Epoch] = []
     best = deepcopy(model.state_dict())
-    saved = load_checkpoint(checkpoints)
+    saved = parallel.from_first(load_checkpoint(checkpoints) if parallel.rank() == 0 else None)
     if saved:
         history = [Epoch(**row) for row in saved["history"]]
         best = saved["best"]
@@ -217,7 +222,8 @@ def fit(
                 best = deepcopy(training.judged.state_dict())
             rows = [asdict(row) for row in history]
             state = {"history": rows, "best": best, "training": training.state()}
-            save_checkpoint(checkpoints, state)
+            if parallel.rank() == 0:
+                save_checkpoint(checkpoints, state)
             _log_epoch(row, speed)
             on_epoch(row)
     model.load_state_dict(best)
@@ -252,7 +258,10 @@ def make_card(model: nn.Module, train: Fold, valid: Fold, architecture: str, aim
 
 def _judge(training: Training, valid: Fold, epoch: int, loss: float, rate: float) -> Epoch:
     inputs = training.inputs
-    logits = predict_logits(training.judged, valid.pixels, mean=inputs["mean"], std=inputs["std"])
+    mine = parallel.share(valid.pixels)
+    logits = parallel.gather(
+        predict_logits(training.judged, mine, mean=inputs["mean"], std=inputs["std"])
+    )
     valid_loss = log_loss(valid.labels, logits)
     _check_loss(valid_loss, epoch)
     scores = score(valid.labels, calibrated(logits, 1.0), 0.5)
