@@ -40,16 +40,22 @@ def augment(batch: Tensor, drawn: Tensor, settings: Augment) -> Tensor:
     pixels = batch.float() / 255
     if settings.scale > 0:
         pixels = _scale(pixels, _factor(drawn[:, 3], settings.scale))
-    if settings.brightness > 0:
-        pixels = pixels * _factor(drawn[:, 4], settings.brightness)
-    luma = torch.tensor(LUMA, device=batch.device).view(1, 3, 1, 1)
-    if settings.contrast > 0:
-        mean = (pixels * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-        pixels = torch.lerp(mean, pixels, _factor(drawn[:, 5], settings.contrast))
-    if settings.saturation > 0:
-        grey = (pixels * luma).sum(1, keepdim=True)
-        pixels = torch.lerp(grey, pixels, _factor(drawn[:, 6], settings.saturation))
-    return pixels.clamp(0, 1)
+    return _tint(pixels, drawn, settings).clamp(0, 1)
+
+
+def _tint(pixels: Tensor, drawn: Tensor, settings: Augment) -> Tensor:
+    """Brightness, then contrast about the mean grey, then saturation about each pixel's grey.
+
+    All three are linear, so one matrix of the bands and one shift an image do them at once.
+    """
+    luma = torch.tensor(LUMA, device=pixels.device)
+    brightness = _factor(drawn[:, 4], settings.brightness)
+    contrast = _factor(drawn[:, 5], settings.contrast)
+    saturation = _factor(drawn[:, 6], settings.saturation).view(-1, 1, 1)
+    mean = (pixels.mean((2, 3)) @ luma).view(-1, 1, 1, 1)
+    bands = torch.lerp(luma.expand(3, 3), torch.eye(3, device=pixels.device), saturation)
+    mixed = torch.einsum("bchw,bdc->bdhw", pixels, bands * (brightness * contrast).view(-1, 1, 1))
+    return mixed + brightness * (1 - contrast) * mean
 
 
 def _flip_and_turn(batch: Tensor, drawn: Tensor) -> Tensor:

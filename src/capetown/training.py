@@ -125,27 +125,39 @@ class Training:
             step = (epoch - self.phase.first) * len(todo) + number
             steps = (self.phase.end - self.phase.first) * len(todo)
             rate = learning_rate(step, steps, self.phase.learning_rate, self.settings.warmup)
-            total += self._step(rows, drawn[rows], rate)
+            mine = parallel.share(rows)
+            total += self.learn(*self.images(mine, drawn[mine]), rate, of=len(rows))
             if self.average:
                 self.average.update(self.model, step=step + 1)
             if number % LOOK_EVERY == 0 or number == len(todo) - 1:
                 _check_loss(float(parallel.total(total)), epoch)
         return float(parallel.total(total)) / tiles, rate
 
-    def _step(
-        self, rows: npt.NDArray[np.int64], drawn: npt.NDArray[np.float32], rate: float
-    ) -> Tensor:
-        """Learn from a batch; returns the sum of the losses of this process's tiles."""
-        mine = parallel.share(rows)
-        pixels = to_device(self.train.pixels[mine], self.device)
-        moves = torch.from_numpy(parallel.share(drawn)).to(self.device)
-        batch = normalise(
-            augment(pixels, moves, self.settings.augment), self.inputs["mean"], self.inputs["std"]
-        )
-        labels = torch.from_numpy(self.train.labels[mine]).to(self.device)
+    def images(
+        self, rows: npt.NDArray[np.int64], drawn: npt.NDArray[np.float32]
+    ) -> tuple[Tensor, Tensor]:
+        """Tiles ready for the model, augmented as drawn, and their labels."""
+        pixels = to_device(self.train.pixels[rows], self.device)
+        moves = torch.from_numpy(drawn).to(self.device)
+        changed = augment(pixels, moves, self.settings.augment)
+        labels = torch.from_numpy(self.train.labels[rows]).to(self.device)
+        return normalise(changed, self.inputs["mean"], self.inputs["std"]), labels
+
+    def learn(self, images: Tensor, labels: Tensor, rate: float, of: int) -> Tensor:
+        """Take a step.
+
+        Args:
+            images: this process's share of a batch.
+            labels: theirs.
+            rate: the learning rate.
+            of: tiles in the whole batch.
+
+        Returns:
+            The sum of the losses of this process's tiles.
+        """
         smooth = self.settings.label_smoothing
         with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
-            logits = self.forward(batch)[:, 0]
+            logits = self.forward(images)[:, 0]
         loss = functional.binary_cross_entropy_with_logits(
             logits.float(), labels * (1 - smooth) + smooth / 2, reduction="sum"
         )
@@ -153,7 +165,7 @@ class Training:
             group["lr"] = rate
         self.optimizer.zero_grad()
         # Gradients are averaged over the processes: each loss counts as a share of the batch.
-        self.scaler.scale(loss * parallel.size() / len(rows)).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss * parallel.size() / of).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.scaler.step(self.optimizer)
