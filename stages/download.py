@@ -21,7 +21,8 @@ def local(path: str) -> str:
 
 def main() -> None:
     """Run the stage."""
-    settings = load_params(Path("params.yaml")).download
+    params = load_params(Path("params.yaml"))
+    settings = params.download
     source = settings.source if "://" in settings.source else local(settings.source)
     if "://" not in source and not Path(source).is_dir():
         fix = "run `dvc pull data.dvc`" if settings.source == "data" else "set download.source"

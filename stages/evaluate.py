@@ -61,17 +61,16 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     with step("draw mistakes and samples"):
         rows = []
-        for row in worst_mistakes(table, card.threshold, params.evaluate.mistakes).itertuples():
-            tile = read_tile(RAW / row.path)
-            says_yes = row.kind == "false_positive"
+        worst = worst_mistakes(table, card.threshold, params.evaluate.mistakes)
+        for path, kind in zip(worst["path"], worst["kind"], strict=True):
+            tile = read_tile(RAW / path)
+            says_yes = kind == "false_positive"
             heat = saliency(model, card, resize(tile, size, how), towards_yes=says_yes)
-            names = (
-                save(row.path, Image.fromarray(tile)),
-                save(row.path, overlay(tile, heat), "-saliency"),
+            rows.append(
+                (save(path, Image.fromarray(tile)), save(path, overlay(tile, heat), "-saliency"))
             )
-            rows.append((row.path, row.label, row.probability, row.kind, *names))
-        columns = ["path", "label", "probability", "kind", "tile", "saliency"]
-        pd.DataFrame(rows, columns=columns).to_csv(OUT / "mistakes.csv", index=False)
+        pictures = pd.DataFrame(rows, columns=["tile", "saliency"], index=worst.index)
+        worst.join(pictures).to_csv(OUT / "mistakes.csv", index=False)
         shuffled = table.sample(frac=1, random_state=params.seed)
         picked = shuffled.groupby("label").head(SAMPLES).sort_values("path")
         images = [save(path, Image.fromarray(read_tile(RAW / path))) for path in picked["path"]]

@@ -57,7 +57,7 @@ def pushes(model: nn.Module, batch: Tensor) -> Tensor:
             logit = model.forward_head(features)[0, 0]  # type: ignore[operator]
             contributions = features * torch.autograd.grad(logit, features)[0]
             channels = 1 if features.shape[1] == model.num_features else 3
-            return contributions.detach().sum(channels)[0].float()
+            return torch.sum(contributions.detach(), channels)[0].float()
         image = batch.detach().clone().requires_grad_(True)
         gradient = torch.autograd.grad(model(image)[0, 0], image)[0]
     patches = max(1, batch.shape[-1] // 16)

@@ -107,10 +107,11 @@ async def _describe(
     except failures() as error:
         if isinstance(error, CapetownError) and not isinstance(error, ExhaustedError):
             raise
-        hint = {
+        hints: dict[type[Exception], str] = {
             PermissionError: "; it may want credentials: see download.credentials",
             FileNotFoundError: "; correct download.source",
-        }.get(type(error), "")
+        }
+        hint = hints.get(type(error), "")
         raise CapetownError(f"{url}: cannot be listed: {reason(error)}{hint}.") from error
     keys = choose(everything, selection.include, selection.max_tiles)
     check_keys(keys)

@@ -114,13 +114,13 @@ def _check_tiff(key: str, path: Path) -> None:
 
 
 def _check_gzip(key: str, path: Path) -> None:
-    from isal import igzip
+    from isal import igzip, isal_zlib
 
     try:
-        with igzip.open(path) as file:
+        with igzip.open(path) as file:  # type: ignore[no-untyped-call]
             while file.read(CHUNK):
                 pass
-    except (OSError, EOFError, igzip.IsalError) as error:
+    except (OSError, EOFError, isal_zlib.error) as error:  # type: ignore[misc]
         raise CapetownError(f"{key}: is not a whole gzip file ({error})") from error
 
 

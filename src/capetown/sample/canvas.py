@@ -26,8 +26,9 @@ def noise(rng: Rng, size: int, cell: float) -> Array:
     """Smooth noise of unit variance, `(size, size)`, whose blobs are about `cell` pixels wide."""
     cells = max(2, round(size / cell) + 1)
     image = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
-    smooth = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-    return smooth / np.float32(smooth.std() + 1e-6)
+    smooth: Array = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    unit: Array = smooth / np.float32(smooth.std() + 1e-6)
+    return unit
 
 
 def rectangle(centre: ArrayLike, length: float, width: float, angle: float) -> Array:
@@ -109,13 +110,13 @@ class Canvas:
     def grain(self, window: tuple[slice, slice], rough: tuple[float, float, float]) -> Array:
         """Brightness factors of a window from the fine, medium and coarse noise."""
         fine, medium, coarse = rough
-        factor: Array = (
+        factor = (
             1
             + fine * self.fine[window]
             + medium * self.medium[window]
             + coarse * self.coarse[window]
         )
-        return factor
+        return np.asarray(factor, np.float32)
 
     def paint(
         self,
@@ -140,7 +141,7 @@ class Canvas:
     ) -> None:
         """Soil and grass in patches, on a polygon or everywhere; `green` is the odds' logarithm."""
         whole = [[0, 0], [self.metres, 0], [self.metres, self.metres], [0, self.metres]]
-        found = self.locate(whole if points is None else points)
+        found = self.locate(np.asarray(whole if points is None else points))
         if found is None:
             return
         window, mask = found

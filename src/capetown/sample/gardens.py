@@ -173,9 +173,8 @@ def patio(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
     rng = canvas.rng
     length, width = rng.uniform(4, 9), rng.uniform(2.6, 4.5)
     canvas.paint(rectangle(centre, length + 2.6, width + 2.4, angle), vary(rng, look.paved, 14))
-    inlay = pick(
-        rng, (look.grass, (198, 206, 206), (212, 196, 160), (150, 170, 168), (96, 104, 96))
-    )
+    other = [(198, 206, 206), (212, 196, 160), (150, 170, 168), (96, 104, 96)]
+    inlay = pick(rng, np.array([look.grass, *other]))
     canvas.paint(rectangle(centre, length, width, angle), inlay, (0.04, 0.06, 0.04), height=-0.05)
 
 

@@ -62,9 +62,8 @@ def lay_out(canvas: Canvas, look: Look) -> tuple[list[Plot], list[Array]]:
 
     def on_map(x: Array | float, y: float) -> Array:
         across = np.asarray(x)
-        return (turn(np.stack([across, y + bend * across**2], -1), angle) + middle).astype(
-            np.float32
-        )
+        curve = turn(np.stack([across, y + bend * across**2], -1), angle) + middle
+        return np.asarray(curve, np.float32)
 
     for row in (-1, 0, 1):
         y = row * (2 * depth + STREET) + offset
@@ -130,7 +129,8 @@ def works(canvas: Canvas, look: Look, plots: list[Plot]) -> None:
         canvas.roof(plot.at(0, inward), size, plot.angle, colour, style, eaves, 0.15, ribs)
         for _ in range(rng.poisson(5)):
             x, y = rng.uniform(-0.42, 0.42, 2) * size
-            thing = rectangle(plot.at(x, inward + y), *rng.uniform(0.7, 2.4, 2), plot.angle)
+            length, width = rng.uniform(0.7, 2.4, 2)
+            thing = rectangle(plot.at(x, inward + y), length, width, plot.angle)
             canvas.paint(thing, vary(rng, (185, 185, 182), 30), height=eaves + rng.uniform(0.8, 2))
         room = plot.depth - size[1] - 2
         for x in np.arange(-plot.width / 2 + 2, plot.width / 2 - 1, 2.7):
