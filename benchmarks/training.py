@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +96,7 @@ def speed(params: Params, tiles: Path, count: int, rounds: int) -> None:
         training = Training(place(model, device), phase, fold, params.backbone, params.train)
         training.run_epoch(0, params.seed)
         ready = list(_ready(training))
-        ways = {
+        ways: dict[str, Callable[[int], object]] = {
             "the training loop": lambda epoch: training.run_epoch(epoch, params.seed),
             "ready tensors in memory": lambda _: _learn(training, ready),
             "every TIFF decoded in the loop": lambda _: _learn(
@@ -109,7 +109,7 @@ def speed(params: Params, tiles: Path, count: int, rounds: int) -> None:
                 start = time.perf_counter()
                 way(epoch)
                 if device.type == "cuda":
-                    torch.cuda.synchronize()  # type: ignore[no-untyped-call]
+                    torch.cuda.synchronize()
                 speeds[name].append(count / (time.perf_counter() - start))
     print(f"{params.backbone.architecture} at {size}, {device}, {count} tiles, {rounds} rounds")
     ours = speeds["the training loop"]
