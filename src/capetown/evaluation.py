@@ -74,7 +74,7 @@ def predictions(fold: Fold, logits: Floats, card: ModelCard) -> pd.DataFrame:
         {
             "path": fold.paths,
             "label": [CLASSES[label] for label in fold.labels],
-            "probability": calibrated(logits, card.temperature),
+            "probability": calibrated(logits, card.temperature).round(6),
         }
     )
 

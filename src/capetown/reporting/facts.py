@@ -1,0 +1,142 @@
+"""What the report is made from, and the numbers that its sentences need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+
+DIRECTORATE = "directorate: "
+# The five metrics, in the words of a reader who has not met them.
+MEANINGS = {
+    "balanced_accuracy": "The share of tiles with a pool that are found and the share of tiles "
+    "without one that are left alone, averaged. Guessing gives 50 %.",
+    "average_precision": "How well the tiles with a pool come first when all are sorted by the "
+    "model's probability. Guessing gives the share of tiles with a pool.",
+    "precision": "Of the tiles that the model says have a pool, the share that do.",
+    "recall": "Of the tiles with a pool, the share that the model finds.",
+    "roc_auc": "Show the model a tile with a pool and one without: how often it gives the first "
+    "the higher probability. Guessing gives 50 %.",
+}
+STATUSES = {
+    "joined": "lie in one of the City's hexagons",
+    "missing_coordinates": "came without coordinates, so there was nothing to join",
+    "invalid_coordinates": "have coordinates that are no place on Earth",
+    "outside_city": "lie in a cell that is not one of the City's",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything the report shows.
+
+    Attributes:
+        transform: `metrics/transform.json`.
+        split: `metrics/split.json`.
+        evaluate: `metrics/evaluate.json`.
+        card: `models/model.json`.
+        hexagons: `hexes/counts.parquet`.
+        rejects: `hexes/rejects.parquet`.
+        history: `metrics/history.csv`.
+        predictions: `metrics/predictions.csv`.
+        sheets: `metrics/sheets.csv`.
+        curves: the tables of `metrics/plots/`, by name.
+        samples: `evaluation/samples.csv`.
+        mistakes: `evaluation/mistakes.csv`.
+        evaluation: the folder of their pictures.
+        inventory: `raw/inventory.csv`.
+        fingerprint: sha256 of that file: which data this is.
+        settings: sections of the params, as they are to be shown.
+    """
+
+    transform: Mapping[str, Any]
+    split: Mapping[str, Any]
+    evaluate: Mapping[str, Any]
+    card: Mapping[str, Any]
+    hexagons: gpd.GeoDataFrame
+    rejects: pd.DataFrame
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    sheets: pd.DataFrame
+    curves: Mapping[str, pd.DataFrame]
+    samples: pd.DataFrame
+    mistakes: pd.DataFrame
+    evaluation: Path
+    inventory: pd.DataFrame
+    fingerprint: str
+    settings: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def located(self) -> int:
+        """Requests with coordinates, good or bad."""
+        return int(self.transform["requests"] - self.transform["missing_coordinates"])
+
+    @property
+    def failed(self) -> int:
+        """Requests with coordinates that did not join."""
+        return int(self.transform["invalid_coordinates"] + self.transform["outside_city"])
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether the data is the embedded miniature."""
+        return bool(self.settings["download"]["source"] == "data")
+
+    @property
+    def sheet_count(self) -> int:
+        """Map sheets of all folds; a sheet in several folds, under a random split, counts again."""
+        return sum(int(fold["sheets"]) for fold in self.split["folds"].values())
+
+    @property
+    def is_better_than_guessing(self) -> bool:
+        """Whether the interval of the balanced accuracy lies above one half."""
+        bounds = self.evaluate["intervals"]["balanced_accuracy"]
+        return bool(bounds and bounds[0] is not None and bounds[0] > 0.5)
+
+    @property
+    def wrong_of_hundred(self) -> int:
+        """Wrong calls among a hundred of the test's tiles, at least one if there is any."""
+        wrong = self.counts["false_positives"] + self.counts["false_negatives"]
+        tiles: int = self.evaluate["n"]
+        return max(round(100 * wrong / tiles), min(wrong, 1))
+
+    @property
+    def busy(self) -> pd.DataFrame:
+        """The hexagons with most requests: index, suburb, requests."""
+        ranked = self.hexagons.sort_values(["requests", "index"], ascending=[False, True])
+        return pd.DataFrame(ranked[["index", "suburb", "requests"]].head(5))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The model's calls on the test tiles: true and false positives and negatives."""
+        yes = self.predictions["label"] == "yes"
+        called = self.predictions["probability"] >= self.evaluate["threshold"]
+        return {
+            "true_positives": int((yes & called).sum()),
+            "false_negatives": int((yes & ~called).sum()),
+            "false_positives": int((~yes & called).sum()),
+            "true_negatives": int((~yes & ~called).sum()),
+        }
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights were kept, counted from 1."""
+        best = self.history.sort_values(
+            ["average_precision", "valid_loss"], ascending=[False, True]
+        )
+        return int(best["epoch"].iloc[0]) + 1
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """Epochs of each phase, in order."""
+        sizes = self.history.groupby("phase", sort=False).size()
+        return {str(phase): int(size) for phase, size in sizes.items()}
+
+    @property
+    def hardest_sheets(self) -> pd.DataFrame:
+        """The test sheets with most wrong calls."""
+        wrong = self.sheets["false_positives"] + self.sheets["false_negatives"]
+        table = self.sheets.assign(wrong=wrong)
+        ranked = table.sort_values(["wrong", "sheet"], ascending=[False, True])
+        return ranked[ranked["wrong"] > 0].head(5)

@@ -1,0 +1,181 @@
+"""The report as Markdown for Git hosts and as one HTML file: the same text, figures of each kind.
+
+The text is a template of Markdown. Every value that it prints is escaped, so that a suburb named
+``<script>`` appears as text. The HTML page is that Markdown, rendered, with the charts drawn by
+Vega, which is inlined: the page asks no network for anything.
+"""
+
+import base64
+import html
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import altair as alt
+import jinja2
+import vl_convert
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from PIL import Image
+
+from capetown.reporting.facts import MEANINGS, STATUSES, Facts
+from capetown.reporting.figures import FIGURES, Chart
+from capetown.reporting.pictures import jpeg
+
+Figure = Callable[[str, str], Markup]
+Picture = Callable[[str], Markup]
+
+# What Markdown would take for markup; full stops, hyphens and brackets alone are harmless.
+SPECIAL = re.compile(r"([\\`*_\[\]|~$#!])")
+WIDTH = 640
+
+
+def markdown_and_images(facts: Facts) -> tuple[str, dict[str, bytes]]:
+    """The report for Git hosts, and its pictures by their names in ``images/``."""
+    images = {f"{name}.png": _png(figure(facts)) for name, figure in FIGURES.items()}
+
+    def figure(name: str, caption: str) -> Markup:
+        return Markup(f"![{caption}](images/{name}.png)\n\n*{caption}*")
+
+    def picture(name: str) -> Markup:
+        file = f"{name.rsplit('.', 1)[0]}.jpg"
+        images[file] = jpeg(facts.evaluation / name)
+        return Markup(f"![](images/{file})")
+
+    return _text(facts, figure, picture, is_page=False), images
+
+
+def page(facts: Facts) -> str:
+    """The report as one HTML file."""
+    specs: dict[str, Any] = {}
+
+    def figure(name: str, caption: str) -> Markup:
+        specs[name] = _spec(FIGURES[name](facts))
+        return Markup(
+            f'<figure><div class="chart" id="{name}"></div>'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        )
+
+    def picture(name: str) -> Markup:
+        data = base64.b64encode(jpeg(facts.evaluation / name)).decode()
+        return Markup(f"![](data:image/jpeg;base64,{data})")
+
+    text = _text(facts, figure, picture, is_page=True)
+    reader = MarkdownIt("commonmark", {"html": True}).enable("table")
+    tokens = reader.parse(text)
+    contents = []
+    for heading, title in pairwise(tokens):
+        if heading.type == "heading_open" and heading.tag == "h2":
+            anchor = re.sub(r"\W+", "-", title.content.lower()).strip("-")
+            heading.attrSet("id", anchor)
+            contents.append((anchor, title.content))
+    body = reader.renderer.render(tokens, reader.options, {})
+    vega: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
+    environment = jinja2.Environment(loader=_templates(), autoescape=True, trim_blocks=True)
+    return environment.get_template("page.html.j2").render(
+        contents=contents,
+        body=Markup(body),
+        specs=Markup(_for_script(specs)),
+        vega=Markup(vega),
+    )
+
+
+def _text(facts: Facts, figure: Figure, picture: Picture, *, is_page: bool) -> str:
+    environment = jinja2.Environment(
+        loader=_templates(),
+        autoescape=False,
+        finalize=_escape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "code": _code,
+        "count": _count,
+        "file": lambda path: path.rsplit("/", 1)[-1],
+        "interval": _interval,
+        "metres": _metres,
+        "percent": _percent,
+    }
+    text = environment.get_template("report.md.j2").render(
+        facts=facts,
+        transform=facts.transform,
+        split=facts.split,
+        evaluate=facts.evaluate,
+        card=facts.card,
+        meanings=MEANINGS,
+        statuses=STATUSES,
+        figure=figure,
+        picture=picture,
+        is_page=is_page,
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _templates() -> jinja2.BaseLoader:
+    return jinja2.PackageLoader("capetown.reporting")
+
+
+def _escape(value: Any) -> Any:
+    """A value as text that neither Markdown nor HTML takes for markup."""
+    if isinstance(value, Markup):
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    line = " ".join(str(value).split())
+    return SPECIAL.sub(r"\\\1", html.escape(line, quote=False))
+
+
+def _code(value: str) -> Markup:
+    """A value within backquotes, where Markdown has no escapes: it loses what could end them."""
+    kept = "".join(letter for letter in str(value) if letter.isprintable() and letter not in "`|")
+    return Markup(kept)
+
+
+def _metres(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:,.1f}"
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _interval(bounds: list[float] | None) -> str:
+    """A 95 % interval in per cent, where the resamples allow one."""
+    if not bounds or any(bound is None for bound in bounds):
+        return "–"
+    low, high = (100 * bound for bound in bounds)
+    return f"{low:.1f} to {high:.1f} %"
+
+
+def _spec(chart: Chart) -> dict[str, Any]:
+    """A chart as wide as the page, unless it says itself how wide it is."""
+    sized = chart if isinstance(chart, alt.VConcatChart) else chart.properties(width="container")
+    spec: dict[str, Any] = sized.to_dict()
+    return spec
+
+
+def _png(chart: Chart) -> bytes:
+    sized = chart if isinstance(chart, alt.VConcatChart) else chart.properties(width=WIDTH)
+    file = io.BytesIO()
+    sized.save(file, format="png", scale_factor=1.25)
+    # A chart has few colours: a palette halves what Git keeps of every run.
+    with Image.open(file) as image:
+        palette = image.convert("RGB").quantize(128)
+    file = io.BytesIO()
+    palette.save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def _for_script(value: Mapping[str, Any]) -> str:
+    """JSON that may stand within a script element, whatever is in it."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
