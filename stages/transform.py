@@ -7,6 +7,7 @@ that a run that fails leaves the last good output as it was.
 import json
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +15,7 @@ import polars as pl
 
 from capetown.errors import CapetownError
 from capetown.hexagons import count, read_hexagons, write_geoparquet
-from capetown.joining import JOINED, compare, join
+from capetown.joining import JOINED, compare, join, read_reference
 from capetown.params import load_params
 from capetown.summary import broken, lines, summarise
 from stages import run, step
@@ -33,18 +34,15 @@ def main() -> None:
     with TemporaryDirectory(dir="logs", prefix="transform-") as folder:
         made = Path(folder) / OUT.name
         made.mkdir()
-        with step("read and check the hexagons"):
+        with ThreadPoolExecutor(1) as beside, step("read, check, join and write"):
+            reference = params.transform.reference
+            expected = beside.submit(read_reference, RAW / reference) if reference else None
             hexagons = read_hexagons(RAW / "city-hex-polygons-8.geojson")
-        with step("read, check, join and write the requests"):
             csv = made / "sr_hex.csv.gz" if params.transform.csv else None
             joined = join(RAW / "sr.csv.gz", hexagons, made / "requests.parquet", csv)
             joined.rejects.write_parquet(made / "rejects.parquet")
         with step("compare with the reference"):
-            theirs = (
-                compare(joined.rows, RAW / params.transform.reference)
-                if params.transform.reference
-                else None
-            )
+            theirs = compare(joined.rows, expected.result()) if expected else None
         with step("count by hexagon"):
             counts = count(hexagons, joined.rows.filter(pl.col("status") == JOINED))
             write_geoparquet(hexagons, counts, made / "counts.parquet")

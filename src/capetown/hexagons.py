@@ -24,6 +24,7 @@ import polars_h3
 from numpy.typing import NDArray
 
 from capetown.errors import CapetownError
+from capetown.schema import HEXAGONS
 
 RESOLUTION = 8
 # Metres that a vertex of the City's polygon may lie from H3's.
@@ -51,11 +52,13 @@ class Hexagons:
         index: H3 cells as text, in the file's order.
         rings: a closed ring of longitudes and latitudes for each cell, in degrees.
         deviation: metres of the vertex that is farthest from H3's own.
+        empty: how many values are missing or of another type, by the schema's column.
     """
 
     index: pl.Series
     rings: list[Floats]
     deviation: float
+    empty: dict[str, int]
 
 
 def read_hexagons(path: Path) -> Hexagons:
@@ -69,19 +72,24 @@ def read_hexagons(path: Path) -> Hexagons:
         CapetownError: the file cannot be read, is in another CRS or has no hexagon, or an index is
             not a cell of resolution 8, comes twice, or has another boundary than H3 gives it.
     """
-    index, rings = [], []
+    properties, rings = [], []
     for number, feature in enumerate(_features(path), 1):
         try:
-            index.append(str(feature["properties"]["index"]))
+            properties.append([feature["properties"].get(column.name) for column in HEXAGONS])
             rings.append(_ring(feature["geometry"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CapetownError(
-                f"{path}: feature {number}: not a polygon of one ring with a property 'index'; "
+                f"{path}: feature {number}: not a polygon of one ring with properties; "
                 "fetch the file again"
             ) from error
-    cells = pl.Series("index", index, dtype=pl.String)
+    columns = [
+        pl.Series(column.name, values, column.dtype, strict=False)
+        for column, values in zip(HEXAGONS, zip(*properties, strict=True), strict=True)
+    ]
+    cells = columns[0]
     _check_cells(path, cells)
-    return Hexagons(cells, rings, _check_boundaries(path, cells, rings))
+    empty = {values.name: values.null_count() for values in columns}
+    return Hexagons(cells, rings, _check_boundaries(path, cells, rings), empty)
 
 
 def metres_to_nearest(hexagons: Hexagons, latitude: Floats, longitude: Floats) -> Floats:

@@ -100,8 +100,11 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
     columns = table.collect_schema().names()
     joined = _joined(table, hexagons)
     values = [pl.col(TYPED.get(name, name)).alias(name) for name in columns]
+    # A quarter faster than the default level, in a file that is 6 % larger.
     sinks = [
-        joined.select(*values, *ADDED).sink_parquet(requests, row_group_size=ROW_GROUP, lazy=True)
+        joined.select(*values, *ADDED).sink_parquet(
+            requests, compression_level=1, row_group_size=ROW_GROUP, lazy=True
+        )
     ]
     if csv:
         kept = joined.select(*NAMES, INDEX)
@@ -134,33 +137,42 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
     return Join(rows, explained(rejects, hexagons), empty)
 
 
-def compare(rows: pl.DataFrame, path: Path) -> Comparison:
-    """Compare a join with the City's own, request by request.
+def read_reference(path: Path) -> pl.DataFrame:
+    """Read the City's own join: `notification_number` and its index as `expected`.
 
     Args:
-        rows: as in `Join.rows`.
         path: the City's `sr_hex.csv.gz`, in any order.
 
     Raises:
-        CapetownError: the City's table cannot be read, lacks a column or has no rows, or its
-            numbers are not unique.
+        CapetownError: the table cannot be read, lacks a column or has no rows, or its numbers are
+            not unique.
     """
     try:
-        theirs = (
+        table = (
             scan(path, [KEY, INDEX])
             .select(KEY, pl.col(INDEX).cast(pl.Categorical()).alias("expected"))
             .collect(engine="streaming")
         )
     except READ_ERRORS as error:
         raise explain(path, error) from error
+    check_numbers(path, table[KEY])
+    return table
+
+
+def compare(rows: pl.DataFrame, reference: pl.DataFrame) -> Comparison:
+    """Compare a join with the City's own, request by request.
+
+    Args:
+        rows: as in `Join.rows`.
+        reference: as `read_reference` gives it.
+    """
     ours = rows.select(KEY, "index")
-    if ours[KEY].equals(theirs[KEY]):
-        both = ours.with_columns(theirs["expected"], in_requests=True, in_reference=True)
+    if ours[KEY].equals(reference[KEY]):
+        both = ours.with_columns(reference["expected"], in_requests=True, in_reference=True)
     else:
-        check_numbers(path, theirs[KEY])
         both = (
             ours.with_columns(in_requests=True)
-            .join(theirs.with_columns(in_reference=True), on=KEY, how="full", coalesce=True)
+            .join(reference.with_columns(in_reference=True), on=KEY, how="full", coalesce=True)
             .with_columns(pl.col("in_requests", "in_reference").fill_null(False))
         )
     matched = (

@@ -6,7 +6,8 @@ import polars as pl
 
 from capetown.hexagons import RESOLUTION, Hexagons
 from capetown.joining import FAILED, MISSING, STATUSES, TIMES, Comparison, Join
-from capetown.requests import COLUMNS, KEY, NAMES, STATUS
+from capetown.requests import KEY, NAMES, STATUS
+from capetown.schema import REQUESTS
 
 # How many examples of what deviates a log shows.
 EXAMPLES = 5
@@ -42,6 +43,7 @@ def summarise(
             "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in TIMES},
             "empty": {name: join.empty[name] for name in NAMES},
             "hexagons": len(hexagons.index),
+            "hexagons_empty": hexagons.empty,
             "hexagons_with_requests": counts.filter(pl.col("requests") > 0).height,
             "boundary_deviation_metres": round(hexagons.deviation, 6),
         },
@@ -69,7 +71,7 @@ def lines(metrics: Metrics, join: Join, comparison: Comparison | None) -> list[s
             *_mismatched(comparison.mismatches),
         ]
     else:
-        found.append("reference: none (transform.reference is null)")
+        found.append("reference: none (transform.reference is empty)")
     return found + _deviations(metrics, join)
 
 
@@ -139,7 +141,7 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
     """What the declared schema does not expect, each with its number and examples."""
     quality, rows = metrics["quality"], join.rows
     extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
-    required = [column.name for column in COLUMNS if not column.nullable]
+    required = [column.name for column in REQUESTS if not column.nullable]
     checks = [
         ("completed before its creation", _skewed(rows)),
         ("only one of two coordinates", rows.filter("half")),
@@ -147,6 +149,11 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
     ]
     return [
         f"quality: columns not in the schema, kept: {', '.join(extra) or 'none'}",
+        *(
+            f"  hexagons without a readable {name}: {n:,}"
+            for name, n in quality["hexagons_empty"].items()
+            if n
+        ),
         *(f"  {name} is empty: {quality['empty'][name]:,}" for name in required),
         *(f"  {what}: {len(found):,}{_numbers(found)}" for what, found in checks),
     ]
