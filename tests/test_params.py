@@ -67,6 +67,14 @@ def test_a_bad_value_is_one_line_that_names_its_key(
     assert "\n" not in text
 
 
+@pytest.mark.parametrize("number", ["5e-05", "5E-05", "5.0e-05", "0.00005"])
+def test_a_number_may_be_written_as_dvc_writes_it(tmp_path: Path, number: str) -> None:
+    """`-S backbones.caformer.learning_rate=5e-5` puts `5e-05` into the file."""
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS.read_text().replace("0.00005", number))
+    assert load_params(path).backbones["caformer"].learning_rate == 5e-5
+
+
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     values = yaml.safe_load(PARAMS.read_text())
     del values["seed"]

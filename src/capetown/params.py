@@ -3,6 +3,7 @@
 Unknown keys, wrong types and values out of range are refused with one line that names the key.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,6 +13,14 @@ from pydantic_core import ErrorDetails
 
 from capetown.errors import CapetownError
 
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, but `5e-05` is a number, as in YAML 1.2 and to DVC, which writes it so."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), "-+0123456789"
+)
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -136,7 +145,7 @@ def load_params(path: Path) -> Params:
         CapetownError: if the file cannot be read as YAML, or a value is unknown or not allowed.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         return Params.model_validate(values)
     except OSError as error:
         raise CapetownError(f"{path}: cannot be read ({error.strerror}).") from error
