@@ -16,22 +16,23 @@ from capetown.backbones import build_model, input_config
 from capetown.checkpoints import fingerprint, forget_checkpoint
 from capetown.devices import choose_device, make_repeatable, place
 from capetown.folds import load_fold
-from capetown.modelfile import save_model
+from capetown.modelfile import make_card, save_model
 from capetown.packing import cache_folder
 from capetown.params import load_params
 from capetown.schedules import Epoch, best_epoch
-from capetown.training import fit, make_card
+from capetown.training import fit
 from stages import run, step
+
+TILES = Path("splits/tiles.csv")
 
 
 def log_epoch(live: Live | None, row: Epoch) -> None:
-    """Add an epoch to dvclive's plots."""
-    if live is None:
-        return
-    for name, value in asdict(row).items():
-        if name not in ("epoch", "phase"):
-            live.log_metric(name, value)
-    live.next_step()
+    """Add an epoch to dvclive's plots, if this is the process that writes."""
+    if live is not None:
+        for name, value in asdict(row).items():
+            if name not in ("epoch", "phase"):
+                live.log_metric(name, value)
+        live.next_step()
 
 
 def main() -> None:
@@ -49,8 +50,7 @@ def main() -> None:
         how = input_config(model)["interpolation"]
     read = partial(load_fold, size=size, interpolation=how, cache=cache_folder())
     with step("decode the tiles"):
-        train = read(Path("splits/tiles.csv"), "train", Path("raw"))
-        valid = read(Path("splits/tiles.csv"), "valid", Path("raw"))
+        train, valid = (read(TILES, fold, Path("raw")) for fold in ("train", "valid"))
     checkpoints = Path("checkpoints") / fingerprint(
         data=[train.digest, valid.digest],
         backbone=backbone.model_dump(),

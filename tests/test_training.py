@@ -28,7 +28,7 @@ from capetown.devices import choose_device, half_precision, place
 from capetown.errors import CapetownError
 from capetown.folds import Fold
 from capetown.inference import normalise, predict_logits, to_device
-from capetown.modelfile import ModelCard
+from capetown.modelfile import ModelCard, make_card
 from capetown.params import Augment, Backbone, Train, load_params
 from capetown.saliency import overlay, pushes, saliency
 from capetown.schedules import (
@@ -41,7 +41,7 @@ from capetown.schedules import (
     phases,
 )
 from capetown.scoring import METRICS
-from capetown.training import fit, make_card
+from capetown.training import fit
 
 ROOT = Path(__file__).parent.parent
 PARAMS = load_params(ROOT / "params.yaml")

@@ -4,6 +4,7 @@ Loading runs no pickled code and needs no network; a folder with the two files i
 """
 
 import json
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,9 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from capetown.backbones import create
+from capetown.backbones import create, input_config
 from capetown.devices import place
 from capetown.errors import CapetownError
+from capetown.folds import Fold
+from capetown.inference import predict_logits
+from capetown.scoring import Aim, calibrated, choose_threshold, fit_temperature
+from capetown.tiles import CLASSES
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
@@ -46,6 +51,32 @@ class ModelCard(BaseModel):
 def package_versions() -> dict[str, str]:
     """Versions of what a model's results depend on, without the build's label (``+cpu``)."""
     return {name: version(name).split("+")[0] for name in ("capetown", "timm", "torch")}
+
+
+def make_card(model: nn.Module, train: Fold, valid: Fold, architecture: str, aim: Aim) -> ModelCard:
+    """Fit a trained model's temperature and threshold on `valid`, and describe the model.
+
+    Args:
+        model: as `fit` leaves it.
+        train: what it learned from.
+        valid: what its epoch was chosen on.
+        architecture: timm's name of it.
+        aim: what the threshold, of the calibrated probability, maximises.
+    """
+    inputs = input_config(model)
+    logits = predict_logits(model, valid.pixels, mean=inputs["mean"], std=inputs["std"])
+    temperature = fit_temperature(valid.labels, logits)
+    threshold = choose_threshold(valid.labels, calibrated(logits, temperature), aim)
+    return ModelCard(
+        architecture=architecture,
+        image_size=valid.pixels.shape[1],
+        **inputs,
+        classes=list(CLASSES),
+        threshold=threshold,
+        temperature=temperature,
+        dataset=sha256(f"{train.digest} {valid.digest}".encode()).hexdigest()[:16],
+        packages=package_versions(),
+    )
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from capetown.devices import half_precision
 from capetown.errors import CapetownError
 from capetown.folds import Fold
 from capetown.inference import normalise, predict_logits, to_device
-from capetown.modelfile import ModelCard, package_versions
 from capetown.params import Backbone, Train
 from capetown.schedules import (
     Epoch,
@@ -40,15 +38,7 @@ from capetown.schedules import (
     learning_rate,
     phases,
 )
-from capetown.scoring import (
-    Aim,
-    calibrated,
-    choose_threshold,
-    fit_temperature,
-    log_loss,
-    score,
-)
-from capetown.tiles import CLASSES
+from capetown.scoring import calibrated, log_loss, score
 from capetown.vision import timm
 
 log = logging.getLogger("capetown")
@@ -240,32 +230,6 @@ def fit(
             on_epoch(row)
     model.load_state_dict(best)
     return history
-
-
-def make_card(model: nn.Module, train: Fold, valid: Fold, architecture: str, aim: Aim) -> ModelCard:
-    """Fit a trained model's temperature and threshold on `valid`, and describe the model.
-
-    Args:
-        model: as `fit` leaves it.
-        train: what it learned from.
-        valid: what its epoch was chosen on.
-        architecture: timm's name of it.
-        aim: what the threshold, of the calibrated probability, maximises.
-    """
-    inputs = backbones.input_config(model)
-    logits = predict_logits(model, valid.pixels, mean=inputs["mean"], std=inputs["std"])
-    temperature = fit_temperature(valid.labels, logits)
-    threshold = choose_threshold(valid.labels, calibrated(logits, temperature), aim)
-    return ModelCard(
-        architecture=architecture,
-        image_size=valid.pixels.shape[1],
-        **inputs,
-        classes=list(CLASSES),
-        threshold=threshold,
-        temperature=temperature,
-        dataset=sha256(f"{train.digest} {valid.digest}".encode()).hexdigest()[:16],
-        packages=package_versions(),
-    )
 
 
 def _judge(training: Training, valid: Fold, epoch: int, loss: float, rate: float) -> Epoch:
