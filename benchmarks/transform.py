@@ -1,0 +1,99 @@
+"""How fast the transform stage is, and in how much memory, beside other ways to do the same.
+
+    python -m benchmarks.transform
+
+Makes a bucket of the City's size and one of ten times that, runs every method as a process of its
+own, in turns, and prints medians of its seconds and the most memory that it held. The stage is
+`python -m stages.transform` as it is, checks and comparison with the reference included.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from benchmarks.joins import METHODS
+from capetown.sample import make_bucket
+
+ROOT = Path(__file__).parent.parent
+STAGE, STAGE_CSV, STAGE_LARGE = "stage", "stage, csv: true", "stage, 10 times the rows"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=941_634, help="rows of the smaller bucket")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each quick method")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name, times in (("city", 1), ("large", 10)):
+            make_bucket(root / name, requests=times * arguments.requests, tiles=0, seed=42)
+        quick = {
+            STAGE: workspace(root, "city", csv=False),
+            "floor": method(root, "floor"),
+            STAGE_CSV: workspace(root, "city", csv=True),
+        }
+        slow = {name: method(root, name) for name in ("peers", "peers_csv", "nearest_located")}
+        runs = [
+            (name, *run(*what)) for _ in range(arguments.rounds) for name, what in quick.items()
+        ]
+        runs += [(name, *run(*what)) for _ in range(3) for name, what in slow.items()]
+        large = workspace(root, "large", csv=False)
+        runs += [(STAGE_LARGE, *run(*large)) for _ in range(3)]
+        runs.append(("nearest", *run(*method(root, "nearest"))))
+    seconds = {
+        name: statistics.median(s for other, s, _ in runs if other == name)
+        for name in dict.fromkeys(name for name, *_ in runs)
+    }
+    print(f"{'':<26}{'median s':>10}{'ratio to stage':>16}{'peak MB':>10}")
+    for name, median in seconds.items():
+        base = seconds[STAGE_CSV if name == "peers_csv" else STAGE]
+        peak = max(memory for other, _, memory in runs if other == name)
+        print(f"{name:<26}{median:>10.2f}{median / base:>16.2f}{peak:>10.0f}")
+
+
+def workspace(root: Path, bucket: str, *, csv: bool) -> tuple[list[str], Path]:
+    """The stage's command, and a folder with its input and params."""
+    folder = Path(tempfile.mkdtemp(dir=root))
+    (folder / "raw").symlink_to(root / bucket)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["transform"]["csv"] = csv
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return ["-m", "stages.transform"], folder
+
+
+def method(root: Path, name: str) -> tuple[list[str], Path]:
+    """Another method's command, and a folder to run it in."""
+    assert name in METHODS
+    return ["-m", "benchmarks.joins", name, str(root / "city"), "."], Path(
+        tempfile.mkdtemp(dir=root)
+    )
+
+
+def run(command: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds and peak megabytes of a Python process."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"error: {' '.join(command)} in {folder} failed; run it to see why")
+    return seconds, usage.ru_maxrss / 1000
+
+
+if __name__ == "__main__":
+    main()
