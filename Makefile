@@ -11,7 +11,7 @@ repro: $(INSTALLED)
 	dvc pull --quiet data.dvc
 	capetown check
 	dvc repro
-	dvc metrics show
+	dvc metrics diff --all --targets metrics/transform.json metrics/evaluate.json
 	@echo "Report: $(CURDIR)/reports/index.html"
 
 test: $(INSTALLED)
