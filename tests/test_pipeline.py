@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -159,6 +160,13 @@ def test_an_experiment_with_another_model_changes_the_metrics(repository: Reposi
     five = {"balanced_accuracy", "average_precision", "precision", "recall", "roc_auc"}
     assert five & set(changed["metrics/evaluate.json"])
     assert "metrics/transform.json" not in changed
+    compared = repository.run("capetown", "compare", "HEAD", "caformer", "workspace")
+    assert re.search(r"\| caformer \| balanced accuracy \| [+-]\d", compared)
+    assert (repository.root / "compare.html").stat().st_size > 100_000
+    assert repository.run("git", "status", "--porcelain", "compare.html") == ""
+    unknown = repository.try_run("capetown", "compare", "HEAD", "nobody")
+    assert unknown.returncode == 1
+    assert "nobody: metrics/predictions.csv cannot be read" in unknown.stderr
     model = json.loads((repository.root / "models" / "model.json").read_text())
     assert model["architecture"] == "caformer_s36.sail_in22k_ft_in1k_384"
     lines = repository.run("git", "diff", "--unified=0", "HEAD", "params.yaml").splitlines()

@@ -57,6 +57,55 @@ def predict(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: {len(rows)} tiles, {pools} with a pool, {unread} that cannot be read")
 
 
+def compare(arguments: argparse.Namespace) -> None:
+    """Compare experiments on the same test tiles, and say which differences are more than noise."""
+    from capetown import comparing
+    from capetown.params import load_params
+    from capetown.reporting.comparison import as_markdown, as_page
+    from capetown.revisions import read_experiment
+
+    params = load_params(Path("params.yaml"))
+    resamples = params.evaluate.bootstrap
+    experiments = [
+        read_experiment(rev, predictions="metrics/predictions.csv", figures="metrics/evaluate.json")
+        for rev in arguments.revisions
+    ]
+    found = comparing.compare(experiments, resamples=resamples, seed=params.seed)
+    print(as_markdown(found, resamples=resamples))
+    arguments.out.write_text(
+        as_page(found, resamples=resamples, tiles=Path("raw")), encoding="utf-8"
+    )
+    print(f"Page: {arguments.out}")
+
+
+def backbones(arguments: argparse.Namespace) -> None:
+    """Choose a backbone by timm's published accuracy, size and speed."""
+    from capetown import catalogue
+    from capetown.reporting.backbones import as_page
+
+    table = catalogue.read_catalogue(
+        arguments.accuracy or catalogue.fetch(catalogue.ACCURACY),
+        arguments.speed or catalogue.fetch(catalogue.SPEED),
+    )
+    rows = catalogue.choose(
+        table,
+        max_parameters=arguments.max_params,
+        min_top1=arguments.min_top1,
+        image_size=arguments.image_size,
+        family=arguments.family,
+    )
+    print(f"{'model':<60}{'size':>6}{'top-1':>8}{'M params':>10}{'images/s':>10}  best for its")
+    for model, size, top1, parameters, speed, small, fast in rows.iter_rows():
+        best = ", ".join([*["size"] * small, *["speed"] * fast])
+        rate = "-" if speed is None else f"{speed:.0f}"
+        print(f"{model:<60}{size:>6}{top1:>8.2f}{parameters:>10.1f}{rate:>10}  {best}")
+    print("\nFor `backbones` in params.yaml:")
+    for row in rows.filter(rows["small"] | rows["fast"]).iter_rows(named=True):
+        print(catalogue.params_entry(row["model"], row["image_size"]), end="")
+    arguments.out.write_text(as_page(rows), encoding="utf-8")
+    print(f"\nPage: {arguments.out}")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar; each command names its handler in ``handler``."""
     root = argparse.ArgumentParser(prog="capetown", description=__doc__)
@@ -82,6 +131,30 @@ def parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--model", type=Path, default=Path("models"), help="the model's folder")
     added.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="file to write")
+
+    added = command("compare", compare)
+    added.add_argument(
+        "revisions", nargs="+", metavar="REV",
+        help="Git revision, name of an experiment, or 'workspace'; the first is the yardstick",
+    )  # fmt: skip
+    added.add_argument(
+        "--out", type=Path, default=Path("compare.html"), metavar="FILE.html", help="page to write"
+    )
+
+    added = command("backbones", backbones)
+    added.add_argument("--max-params", type=float, metavar="M", help="parameters, in millions")
+    added.add_argument("--min-top1", type=float, metavar="PERCENT", help="ImageNet top-1 accuracy")
+    added.add_argument("--image-size", type=int, metavar="PX", help="side of the images")
+    added.add_argument("--family", help="start of the architecture's name, such as convnext")
+    added.add_argument("--accuracy", type=Path, metavar="CSV", help="timm's results, if at hand")
+    added.add_argument("--speed", type=Path, metavar="CSV", help="timm's benchmark, if at hand")
+    added.add_argument(
+        "--out",
+        type=Path,
+        default=Path("backbones.html"),
+        metavar="FILE.html",
+        help="page to write",
+    )
     return root
 
 

@@ -89,14 +89,20 @@ def bootstrap_intervals(
     Returns:
         The 2.5th and 97.5th percentile of each metric.
     """
-    names, group = np.unique(groups, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    scores = weighted_scores(labels, probabilities, threshold, times[:, group].astype(float))
+    weights = resampled_weights(groups, resamples=resamples, seed=seed)
+    scores = weighted_scores(labels, probabilities, threshold, weights)
     return {
         name: [float(bound) for bound in np.nanpercentile(values, [2.5, 97.5])]
         for name, values in scores.items()
     }
+
+
+def resampled_weights(groups: npt.NDArray[np.str_], *, resamples: int, seed: int) -> Floats:
+    """How often each tile is in each resample of whole groups, shape (resamples, tiles)."""
+    names, group = np.unique(groups, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    return np.asarray(times[:, group], dtype=np.float64)
 
 
 def choose_threshold(labels: Labels, probabilities: Floats, aim: Aim) -> float:

@@ -32,6 +32,8 @@ Picture = Callable[[str], Markup]
 # What Markdown would take for markup; full stops, hyphens and brackets alone are harmless.
 SPECIAL = re.compile(r"([\\`*_\[\]|~$#!])")
 WIDTH = 640
+TITLE = "Cape Town: requests on hexagons, pools from the air"
+TEMPLATES = jinja2.PackageLoader("capetown.reporting")
 
 
 def markdown_and_images(facts: Facts) -> tuple[str, dict[str, bytes]]:
@@ -64,19 +66,30 @@ def page(facts: Facts) -> str:
         data = base64.b64encode(jpeg(facts.evaluation / name)).decode()
         return Markup(f"![](data:image/jpeg;base64,{data})")
 
-    text = _text(facts, figure, picture, is_page=True)
+    return to_html(_text(facts, figure, picture, is_page=True), specs, TITLE)
+
+
+def to_html(text: str, specs: Mapping[str, Any], title: str) -> str:
+    """Markdown as a page of its own.
+
+    Args:
+        text: Markdown with an element of class ``chart`` for each chart.
+        specs: charts of Vega-Lite by their elements' ids.
+        title: of the page, as text.
+    """
     reader = MarkdownIt("commonmark", {"html": True}).enable("table")
     tokens = reader.parse(text)
     contents = []
-    for heading, title in pairwise(tokens):
+    for heading, words in pairwise(tokens):
         if heading.type == "heading_open" and heading.tag == "h2":
-            anchor = re.sub(r"\W+", "-", title.content.lower()).strip("-")
+            anchor = re.sub(r"\W+", "-", words.content.lower()).strip("-")
             heading.attrSet("id", anchor)
-            contents.append((anchor, title.content))
+            contents.append((anchor, words.content))
     body = reader.renderer.render(tokens, reader.options, {})
     vega: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
-    environment = jinja2.Environment(loader=_templates(), autoescape=True, trim_blocks=True)
+    environment = jinja2.Environment(loader=TEMPLATES, autoescape=True, trim_blocks=True)
     return environment.get_template("page.html.j2").render(
+        title=title,
         contents=contents,
         body=Markup(body),
         specs=Markup(_for_script(specs)),
@@ -84,9 +97,10 @@ def page(facts: Facts) -> str:
     )
 
 
-def _text(facts: Facts, figure: Figure, picture: Picture, *, is_page: bool) -> str:
+def to_markdown(template: str, **values: Any) -> str:
+    """A template of Markdown with its values escaped."""
     environment = jinja2.Environment(
-        loader=_templates(),
+        loader=TEMPLATES,
         autoescape=False,
         finalize=_escape,
         undefined=jinja2.StrictUndefined,
@@ -100,8 +114,15 @@ def _text(facts: Facts, figure: Figure, picture: Picture, *, is_page: bool) -> s
         "interval": _interval,
         "metres": _metres,
         "percent": _percent,
+        "points": _points,
     }
-    text = environment.get_template("report.md.j2").render(
+    text = environment.get_template(template).render(**values)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _text(facts: Facts, figure: Figure, picture: Picture, *, is_page: bool) -> str:
+    return to_markdown(
+        "report.md.j2",
         facts=facts,
         transform=facts.transform,
         split=facts.split,
@@ -113,11 +134,6 @@ def _text(facts: Facts, figure: Figure, picture: Picture, *, is_page: bool) -> s
         picture=picture,
         is_page=is_page,
     )
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-
-
-def _templates() -> jinja2.BaseLoader:
-    return jinja2.PackageLoader("capetown.reporting")
 
 
 def _escape(value: Any) -> Any:
@@ -146,6 +162,11 @@ def _count(value: int) -> str:
 
 def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _points(value: float) -> str:
+    """A difference of shares in points of a hundred, with its sign."""
+    return "–" if math.isnan(value) else f"{100 * value:+.1f}"
 
 
 def _interval(bounds: list[float] | None) -> str:

@@ -1,0 +1,344 @@
+"""The report, opened in headless Chromium with the network off, and its text for any numbers."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import h3
+import pandas as pd
+import pytest
+import shapely
+from markdown_it import MarkdownIt
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from capetown.reporting.facts import Facts
+from capetown.reporting.figures import FIGURES
+from capetown.reporting.pages import markdown_and_images, page
+from tests.tables import INSIDE_CELL
+
+SCRIPT = "<script>window.hacked = 1</script>"
+IMAGE = '"><img src=x onerror="window.hacked=1">.tif'
+PIPE = "a|b *c* [d](http://e.f) `g` ~~h~~"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+LARGEST = 8_000_000
+
+
+def facts(folder: Path) -> Facts:
+    """A small city, a small classifier, and names that would be markup if they were let."""
+    for name in ("tile.png", "heat.png"):
+        Image.new("RGB", (32, 32), "teal").save(folder / name)
+    cells = sorted(h3.grid_disk(INSIDE_CELL, 3))
+    hexagons = gpd.GeoDataFrame(
+        {
+            "index": cells,
+            "requests": range(len(cells)),
+            "directorate: (none)": 0,
+            f"directorate: {SCRIPT}": range(len(cells)),
+            "median_days_to_completion": [None, *([2.5] * (len(cells) - 1))],
+            "suburb": [None, *([SCRIPT] * (len(cells) - 1))],
+        },
+        geometry=[shapely.Polygon([p[::-1] for p in h3.cell_to_boundary(c)]) for c in cells],
+        crs="OGC:CRS84",
+    )
+    requests = sum(range(len(cells)))
+    predictions = pd.DataFrame(
+        {
+            "path": [f"images/swimming-pool/yes/{IMAGE}", *(f"{n}.tif" for n in range(39))],
+            "label": ["yes"] * 25 + ["no"] * 15,
+            "probability": [n / 40 for n in range(40)][::-1],
+        }
+    )
+    scores = {
+        "balanced_accuracy": 0.9, "average_precision": 0.98, "precision": 0.96, "recall": 0.88,
+        "roc_auc": 0.97,
+    }  # fmt: skip
+    epochs = pd.DataFrame({"epoch": [0, 1, 2], "phase": ["head", "full", "full"]})
+    curve = {"false_positive_rate": [0.0, 0.0, 1.0], "true_positive_rate": [0.0, 1.0, 1.0]}
+    return Facts(
+        transform={
+            "requests": requests + 12, "joined": requests, "missing_coordinates": 10,
+            "invalid_coordinates": 1, "outside_city": 1, "failure_rate": 2 / (requests + 2),
+            "missing_rate": 10 / (requests + 12),
+            "reference": {"compared": requests + 12, "matched": requests + 12, "mismatched": 0},
+            "quality": {"hexagons": len(cells), "hexagons_with_requests": len(cells) - 1,
+                        "completed_before_creation": 3},
+        },
+        split={
+            "tiles": 200, "rejected": 1, "duplicates": 2, "label_noise": 1,
+            "folds": {f: {"yes": 60, "no": 40, "sheets": 9} for f in ("train", "valid", "test")},
+        },
+        evaluate={
+            **scores, "threshold": 0.5, "n": 40, "positives": 25, "sheets": 9,
+            "intervals": {name: [value - 0.05, value + 0.02] for name, value in scores.items()},
+            "at_half": scores, "baseline": dict.fromkeys(scores, 0.5),
+            "calibration": {"temperature": 1.2, "ece_before": 0.1, "ece_after": 0.05},
+        },
+        card={
+            "architecture": "tf_efficientnet_lite0", "image_size": 224, "dataset": "0123456789ab",
+            "packages": {"torch": "2.13.0"},
+        },
+        hexagons=hexagons,
+        rejects=pd.DataFrame(
+            {
+                "notification_number": ["001015950287", PIPE],
+                "official_suburb": [SCRIPT, None],
+                "latitude": ["-34.044257", "x"],
+                "longitude": ["18.774378", "18.5"],
+                "reason": [None, "not a number"],
+                "metres_to_nearest_hexagon": [78.0, None],
+            }
+        ),
+        history=epochs.assign(
+            train_loss=[0.7, 0.5, 0.3], valid_loss=[0.7, 0.6, 0.4], learning_rate=[3e-3, 1e-3, 0],
+            average_precision=[0.7, 0.8, 0.9], balanced_accuracy=[0.6, 0.7, 0.8],
+            roc_auc=[0.6, 0.8, 0.9],
+        ),
+        predictions=predictions,
+        sheets=pd.DataFrame(
+            {"sheet": [SCRIPT], "tiles": [40], "false_positives": [2], "false_negatives": [3]}
+        ),
+        curves={
+            "roc": pd.DataFrame(curve),
+            "precision_recall": pd.DataFrame({"recall": [1.0, 0.5], "precision": [0.6, 1.0]}),
+            "calibration": pd.DataFrame(
+                {"mean_probability": [0.2, 0.8], "share_of_yes": [0.1, 0.9], "tiles": [20, 20]}
+            ),
+        },
+        samples=pd.DataFrame(
+            {"path": ["a.tif", "b.tif"], "label": ["yes", "no"], "tile": ["tile.png"] * 2}
+        ),
+        mistakes=pd.DataFrame(
+            {
+                "path": [f"images/swimming-pool/yes/{IMAGE}", "b.tif"],
+                "label": ["yes", "no"], "probability": [0.01, 0.99],
+                "kind": ["false_negative", "false_positive"],
+                "tile": ["tile.png"] * 2, "saliency": ["heat.png"] * 2,
+            }
+        ),
+        evaluation=folder,
+        inventory=pd.DataFrame({"key": ["sr.csv.gz"], "size": [1_000_000]}),
+        fingerprint="fedcba9876543210",
+        settings={
+            "model": {"model": "lite", "pretrained": True, "seed": 42},
+            "download": {"source": "data"},
+            "transform": {"error_threshold": 0.01, "missing_threshold": 0.25,
+                          "reference_threshold": 0.0},
+            "split": {"strategy": "sheet"},
+            "evaluate": {"bootstrap": 1000},
+        },
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium: CI installs Debian's chromium before the tests")
+        pytest.skip("no Chromium: install Debian's chromium to test the report")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    path = folder / "index.html"
+    path.write_text(page(facts(folder)), encoding="utf-8")
+    return path
+
+
+class Opened:
+    """The report in a browser without a network, and what went wrong in it."""
+
+    def __init__(self, browser: Browser, report: Path, **settings: Any) -> None:
+        context = browser.new_context(offline=True, **settings)
+        self.page: Page = context.new_page()
+        self.asked: list[str] = []
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda message: self.errors.append(message.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(report.as_uri())
+        self.page.wait_for_selector("html[data-drawn=true]", timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Browser, report: Path) -> Opened:
+    return Opened(browser, report)
+
+
+def numbers(page: Page) -> list[int]:
+    """The confusion matrix in the order of its cells in the chart."""
+    texts = page.locator("#confusion svg .mark-text text").all_text_contents()
+    return sorted(int(text) for text in texts if text.isdigit())
+
+
+def test_it_opens_from_disk_without_network_or_error(opened: Opened, report: Path) -> None:
+    assert [url for url in opened.asked if not url.startswith(("file:", "data:"))] == []
+    assert opened.errors == []
+    assert report.stat().st_size < LARGEST
+
+
+def test_every_figure_is_drawn(opened: Opened) -> None:
+    charts = opened.page.locator(".chart")
+    ids = {charts.nth(n).get_attribute("id") for n in range(charts.count())}
+    assert ids == set(FIGURES)
+    for name in FIGURES:
+        marks = opened.page.locator(f"#{name} svg [class^='mark-'] :is(path, text, rect)")
+        assert marks.count() > 0, name
+
+
+def test_the_map_has_every_hexagon(opened: Opened) -> None:
+    assert opened.page.locator("#map svg .mark-shape path").count() == 37
+
+
+def test_the_map_answers_a_hover(opened: Opened) -> None:
+    hexagons = opened.page.locator("#map svg .mark-shape path")
+    hexagons.nth(36).scroll_into_view_if_needed()
+    hexagons.nth(36).hover()
+    tooltip = opened.page.locator("#vg-tooltip-element")
+    tooltip.wait_for(state="visible")
+    text = tooltip.inner_text()
+    assert sorted(h3.grid_disk(INSIDE_CELL, 3))[36] in text
+    assert SCRIPT in text
+    assert "36" in text
+
+
+def test_the_menu_chooses_a_directorate(browser: Browser, report: Path) -> None:
+    tab = Opened(browser, report).page
+    menu = tab.locator("#map select")
+    assert menu.locator("option").all_text_contents() == ["all directorates", SCRIPT]
+    menu.select_option(SCRIPT)
+    tab.locator("#map svg .mark-shape path").nth(20).hover()
+    tab.locator("#vg-tooltip-element").wait_for(state="visible")
+    assert "20" in tab.locator("#vg-tooltip-element").inner_text()
+
+
+def test_the_slider_moves_the_confusion_matrix(browser: Browser, report: Path) -> None:
+    tab = Opened(browser, report).page
+    slider = tab.locator("#confusion input[type=range]")
+    assert slider.input_value() == "0.5"
+    # Probabilities fall from 39/40 in steps of 1/40, the first 25 tiles are "yes".
+    assert numbers(tab) == [0, 5, 15, 20]
+    slider.fill("0")
+    tab.wait_for_function(
+        "[...document.querySelectorAll('#confusion svg .mark-text text')]"
+        ".some(t => t.textContent === '25')"
+    )
+    assert numbers(tab) == [0, 0, 15, 25]
+    shown = tab.locator("#confusion svg").text_content() or ""
+    assert "right, of tiles called (precision): 62.5%" in shown
+
+
+def test_the_contents_lead_to_the_sections(opened: Opened) -> None:
+    links = opened.page.locator("nav a")
+    titles = links.all_text_contents()
+    assert titles[:3] == [
+        "In five sentences",
+        "Requests on hexagons",
+        "Pools from the air: the data",
+    ]
+    for n in range(links.count()):
+        target = links.nth(n).get_attribute("href") or ""
+        assert opened.page.locator(f"h2{target}").text_content() == titles[n]
+
+
+@pytest.mark.parametrize("width", [380, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_the_screen(
+    browser: Browser, report: Path, width: int, scheme: str
+) -> None:
+    size = {"width": width, "height": 800}
+    tab = Opened(browser, report, viewport=size, color_scheme=scheme)
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+    charts = tab.page.locator(".chart svg")
+    for n in range(charts.count()):
+        box = charts.nth(n).bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= width, n
+    ground = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 25, 28)"}[scheme]
+    assert tab.errors == []
+
+
+def test_names_are_text_and_never_markup(opened: Opened) -> None:
+    text = opened.page.locator("main").inner_text()
+    for name in (SCRIPT, IMAGE, PIPE):
+        assert name in text
+    assert opened.page.evaluate("window.hacked") is None
+    assert opened.page.locator("img[src=x]").count() == 0
+
+
+# --- the text ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Facts:
+    return facts(tmp_path)
+
+
+def markdown(of: Facts) -> str:
+    return markdown_and_images(of)[0]
+
+
+def test_markdown_has_the_pictures_it_shows_and_no_others(small: Facts) -> None:
+    text, images = markdown_and_images(small)
+    assert set(re.findall(r"\]\(images/([^)]+)\)", text)) == set(images)
+    assert {f"{name}.png" for name in FIGURES} < set(images)
+
+
+def test_markdown_escapes_names(small: Facts) -> None:
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown(small))
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    assert "&lt;script&gt;window.hacked = 1&lt;/script&gt;" in html
+    assert "<em>c</em>" not in html
+    assert "http://e.f" in html
+    assert 'href="http://e.f' not in html
+
+
+def test_the_five_sentences_have_the_numbers(small: Facts) -> None:
+    text = markdown(small).split("## Requests on hexagons")[0]
+    for words in (
+        "The data are 678 requests, 1.47 % of them without coordinates, and 200 aerial tiles",
+        "Of the 668 requests with coordinates all but 2 lie in one of the City's 37 hexagons",
+        "every one of the 678 answers equals the City's own",
+        "finds 88 % of the tiles with a pool, and 96 % of the tiles that it calls do have one",
+        "a balanced accuracy of **90.0 %** (95 % interval 85.0 to 92.0 %)",
+        "is clearly better than guessing",
+        "**This run is on the miniature that comes with the repository**",
+    ):
+        assert words in text
+
+
+def test_other_numbers_give_other_sentences(small: Facts) -> None:
+    none_failed = {**small.transform, "invalid_coordinates": 0, "outside_city": 0}
+    guess = json.loads(json.dumps(dict(small.evaluate)))
+    guess["intervals"]["balanced_accuracy"] = [0.45, 0.6]
+    settings = {
+        **small.settings,
+        "download": {"source": "s3://cct"},
+        "split": {"strategy": "random"},
+    }
+    other = replace(
+        small, transform={**none_failed, "reference": None}, evaluate=guess, settings=settings,
+        mistakes=small.mistakes.head(0), rejects=small.rejects.head(0),
+    )  # fmt: skip
+    text = markdown(other)
+    for words in (
+        "Of the 668 requests with coordinates all lie in one of the City's",
+        "the City's own answers were not at hand to compare with",
+        "the classifier is not clearly better than guessing",
+        "No request with coordinates failed to join.",
+        "Tiles were divided at random",
+        "On the test fold it made no mistake.",
+    ):
+        assert words in text
+    assert "miniature" not in text
