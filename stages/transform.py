@@ -44,7 +44,7 @@ def main() -> None:
         with step("compare with the reference"):
             theirs = compare(joined.rows, expected.result()) if expected else None
         with step("count by hexagon"):
-            counts = count(hexagons, joined.rows.filter(pl.col("status") == JOINED))
+            counts = count(hexagons, joined.rows.lazy().filter(pl.col("status") == JOINED))
             write_geoparquet(hexagons, counts, made / "counts.parquet")
         metrics = summarise(joined, theirs, hexagons, counts)
         for line in lines(metrics, joined, theirs):

@@ -139,8 +139,8 @@ def test_metres_agree_with_geopandas_in_utm(disk: Path, points: list[tuple[float
     np.testing.assert_allclose(ours[outside], theirs[outside], rtol=0.007, atol=0.5)
 
 
-def joined(rows: list[tuple[str, str | None, str | None, float | None]]) -> pl.DataFrame:
-    return pl.DataFrame(
+def joined(rows: list[tuple[str, str | None, str | None, float | None]]) -> pl.LazyFrame:
+    return pl.LazyFrame(
         [
             (index, directorate, suburb, None if days is None else timedelta(days=days))
             for index, directorate, suburb, days in rows

@@ -121,7 +121,7 @@ def metres_to_nearest(hexagons: Hexagons, latitude: Floats, longitude: Floats) -
     return nearest * EARTH
 
 
-def count(hexagons: Hexagons, joined: pl.DataFrame) -> pl.DataFrame:
+def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
     """Requests by hexagon, as the module's description says, without the geometry.
 
     Args:
@@ -129,21 +129,22 @@ def count(hexagons: Hexagons, joined: pl.DataFrame) -> pl.DataFrame:
         joined: the requests in them: `index`, `directorate`, `official_suburb` as text or
             categories, and `taken`, a duration.
     """
-    totals = joined.group_by("index").agg(
-        requests=pl.len(),
-        median_days_to_completion=pl.col("taken").clip(lower_bound=pl.duration()).median()
-        / pl.duration(days=1),
-    )
+    queries = [
+        joined.group_by("index").agg(
+            requests=pl.len(),
+            median_days_to_completion=pl.col("taken").clip(lower_bound=pl.duration()).median()
+            / pl.duration(days=1),
+        ),
+        joined.drop_nulls("official_suburb").group_by("index", suburb="official_suburb").len(),
+        joined.group_by("index", "directorate").len(),
+    ]
+    totals, named_suburbs, pairs = (query.collect(engine="streaming") for query in queries)
     suburbs = (
-        joined.drop_nulls("official_suburb")
-        .group_by("index", suburb="official_suburb")
-        .len()
-        .cast({"suburb": pl.String})
+        named_suburbs.cast({"suburb": pl.String})
         .sort("len", "suburb", descending=[True, False])
         .unique("index", keep="first")
         .drop("len")
     )
-    pairs = joined.group_by("index", "directorate").len()
     named = pairs.with_columns(
         pl.concat_str(
             pl.lit("directorate: "), pl.col("directorate").cast(pl.String).fill_null("(none)")
