@@ -1,0 +1,34 @@
+"""The notebooks run from the first cell to the last, on the embedded bucket."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_both_are_there_without_outputs() -> None:
+    assert [path.name for path in NOTEBOOKS] == ["hexagons.ipynb", "pools.ipynb"]
+    for path in NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells  # type: ignore[no-untyped-call]
+        assert not any(cell.get("outputs") for cell in cells)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs(path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "pull", "--quiet", "data.dvc"], cwd=ROOT, check=True
+    )
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": path.parent}})
+    client.execute()
+    shown = "".join(
+        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])
+    )
+    expected = {"hexagons": "20,000 of 20,000 agree", "pools": "320 tiles in"}
+    assert expected[path.stem] in shown
