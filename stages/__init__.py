@@ -30,7 +30,8 @@ def step(what: str) -> Iterator[None]:
 def run(stage: Callable[[], None]) -> None:
     """Run a stage with its log in ``logs/NAME.log`` and on standard error.
 
-    A `CapetownError` becomes one line and exit status 1; anything else keeps its traceback.
+    A `CapetownError` becomes one line and exit status 1, an interruption one and 130; anything
+    else keeps its traceback.
     """
     name = Path(sys.argv[0]).stem
     Path("logs").mkdir(exist_ok=True)
@@ -46,3 +47,6 @@ def run(stage: Callable[[], None]) -> None:
     except CapetownError as error:
         log.error("error: %s", error)  # noqa: TRY400
         sys.exit(1)
+    except KeyboardInterrupt:
+        log.error("interrupted; run the same command again to go on")  # noqa: TRY400
+        sys.exit(130)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from capetown.sample import make_bucket
+from tests import s3
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {
@@ -208,6 +209,40 @@ def test_a_default_remote_does_not_receive_the_embedded_bucket(
     pushed = {p.parent.name + p.name for p in (tmp_path / "mine").rglob("*") if p.is_file()}
     lock = yaml.safe_load((repository.root / "dvc.lock").read_text())["stages"]
     assert lock["download"]["outs"][0]["md5"] in pushed
+
+
+def test_a_bucket_of_s3_is_what_an_experiment_names(
+    repository: Repository, seaweed: s3.Server, bucket: Path
+) -> None:
+    source = ["-S", "download.source=s3://public/city"]
+    endpoint = ["-S", f"download.endpoint_url={seaweed.url}"]
+    repository.run("dvc", "exp", "run", *source, *endpoint, "download")
+    raw = repository.root / "raw"
+    mirrored = {p.relative_to(raw) for p in raw.rglob("*") if p.is_file()}
+    original = {p.relative_to(bucket) for p in bucket.rglob("*") if p.is_file()}
+    assert mirrored == original | {Path("inventory.csv")}
+    assert all((raw / name).read_bytes() == (bucket / name).read_bytes() for name in original)
+
+
+def test_s3_as_a_remote_takes_results_from_one_clone_to_another(
+    repository: Repository, seaweed: s3.Server, tmp_path: Path
+) -> None:
+    def name_remote(clone: Repository) -> None:
+        clone.run("dvc", "remote", "add", "-d", "mine", "s3://private/dvc")
+        clone.run("dvc", "remote", "modify", "mine", "endpointurl", seaweed.url)
+        keys = {"access_key_id": s3.ACCESS_KEY, "secret_access_key": s3.SECRET_KEY}
+        for option, value in keys.items():
+            clone.run("dvc", "remote", "modify", "--local", "mine", option, value)
+
+    name_remote(repository)
+    repository.run("dvc", "push")
+    repository.run("git", "clone", "-q", str(repository.root), str(tmp_path / "other"))
+    other = Repository(tmp_path / "other")
+    name_remote(other)
+    other.run("dvc", "pull")
+    for name in ("raw/inventory.csv", "hexes/requests.parquet", "models/model.safetensors"):
+        assert (other.root / name).read_bytes() == (repository.root / name).read_bytes()
+    assert "up to date" in other.run("dvc", "repro")
 
 
 def test_an_unknown_model_is_answered_with_the_known_ones(repository: Repository) -> None:

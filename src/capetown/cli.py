@@ -159,9 +159,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; a `CapetownError` becomes one line and exit status 1."""
+    """Run a command; a `CapetownError` becomes one line and exit status 1, Ctrl-C status 130."""
     arguments = parser().parse_args(argv)
     try:
         arguments.handler(arguments)
     except CapetownError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)

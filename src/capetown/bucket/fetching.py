@@ -186,7 +186,8 @@ async def for_each(
         stopped = f" and {untried} were not tried after so many failures" if untried else ""
         raise CapetownError(
             f"{len(failed)} of {len(items)} objects could not be fetched{stopped}: "
-            f"{'; '.join(lines)}. What is whole stays: run the same command again to go on."
+            f"{'; '.join(lines)}. What is whole stays: run the same command again to go on, or "
+            "leave an object out by adding '!' and its key to download.include."
         )
 
 

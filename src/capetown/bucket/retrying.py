@@ -66,12 +66,12 @@ def failures() -> tuple[type[Exception], ...]:
 def worth_retrying(error: BaseException) -> bool:
     """Whether the same request may well succeed a little later."""
     import aiohttp
-    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+    from botocore import exceptions
     from botocore.parsers import ResponseParserError
 
     # s3fs and fsspec raise an OSError in the place of the answer that says what happened.
     for each in (error, error.__cause__):
-        if isinstance(each, ClientError):
+        if isinstance(each, exceptions.ClientError):
             status = each.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             return _passing(status) or each.response.get("Error", {}).get("Code") in PASSING
         if isinstance(each, aiohttp.ClientResponseError):
@@ -80,8 +80,10 @@ def worth_retrying(error: BaseException) -> bool:
             DamagedError,
             TimeoutError,
             ConnectionError,
-            HTTPClientError,
-            IncompleteReadError,
+            exceptions.ConnectionError,
+            exceptions.FlexibleChecksumError,
+            exceptions.HTTPClientError,
+            exceptions.IncompleteReadError,
             ResponseParserError,
             aiohttp.ClientError,
         )

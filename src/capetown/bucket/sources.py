@@ -238,10 +238,12 @@ async def _bucket(url: str, access: Access) -> AsyncIterator[Source]:
         client = await fs.set_session()
     except (BotoCoreError, ValueError) as error:
         raise CapetownError(f"{url}: {reason(error)}") from None
-    async with client:
+    try:
         # The one that is used, which the environment or a profile may have set.
         check_url(client.meta.endpoint_url, "download.endpoint_url")
         yield Bucket(fs, url.removeprefix("s3://"))
+    finally:
+        await client.close()
 
 
 def _identity(access: Access) -> dict[str, Any]:

