@@ -8,19 +8,15 @@ own, in turns, and prints medians of its seconds and the most memory that it hel
 """
 
 import argparse
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import yaml
 
 from benchmarks.joins import METHODS
+from benchmarks.processes import ROOT, run
 
-ROOT = Path(__file__).parent.parent
 STAGE, STAGE_CSV, STAGE_LARGE = "stage", "stage, csv: true", "stage, 10 times the rows"
 
 
@@ -45,7 +41,7 @@ def main() -> None:
         runs = [
             (name, *run(*what)) for _ in range(arguments.rounds) for name, what in quick.items()
         ]
-        runs += [(name, *run(*what)) for _ in range(5) for name, what in slow.items()]
+        runs += [(name, *run(*what)) for _ in range(3) for name, what in slow.items()]
         large = workspace(root, "large", csv=False)
         runs += [(STAGE_LARGE, *run(*large)) for _ in range(3)]
         runs.append(("nearest", *run(*method(root, "nearest"))))
@@ -76,24 +72,6 @@ def method(root: Path, name: str) -> tuple[list[str], Path]:
     return ["-m", "benchmarks.joins", name, str(root / "city"), "."], Path(
         tempfile.mkdtemp(dir=root)
     )
-
-
-def run(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds and peak megabytes of a Python process."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"error: {' '.join(command)} in {folder} failed; run it to see why")
-    return seconds, usage.ru_maxrss / 1000
 
 
 if __name__ == "__main__":

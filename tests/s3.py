@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -135,6 +135,14 @@ class Proxy:
         self.delay = 0.0
         self._faults: list[tuple[re.Pattern[str], Fault, list[int]]] = []
 
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Hold connections to the server; `answer` needs them."""
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+            self._session = session
+            yield
+
     def fault(self, pattern: str, fault: Fault, times: int = 1_000_000) -> None:
         """Let the next answers to requests whose method and path match go wrong."""
         self._faults.append((re.compile(pattern), fault, [times]))
@@ -155,14 +163,11 @@ class Proxy:
         self.asked.append(line)
         await asyncio.sleep(self.delay)
         body = await request.read()
-        async with (
-            aiohttp.ClientSession(auto_decompress=False) as session,
-            session.request(
-                request.method, URL(f"{self.upstream}{request.raw_path}", encoded=True),
-                headers=request.headers, data=body or None, allow_redirects=False,
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            ) as answer,
-        ):  # fmt: skip
+        async with self._session.request(
+            request.method, URL(f"{self.upstream}{request.raw_path}", encoded=True),
+            headers=request.headers, data=body or None, allow_redirects=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        ) as answer:  # fmt: skip
             data = await answer.read()
         for pattern, fault, left in self._faults:
             if left[0] and pattern.search(line):
@@ -277,23 +282,25 @@ def proxy(upstream: str) -> Iterator[Proxy]:
     thread.start()
     made = Proxy(upstream)
 
-    async def start() -> web.AppRunner:
+    async def start() -> AsyncExitStack:
+        stack = AsyncExitStack()
+        await stack.enter_async_context(made.connected())
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", made.answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
         made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return runner
+        return stack
 
-    runner = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    opened = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
     try:
         yield made
     finally:
 
         async def stop() -> None:
-            await runner.cleanup()
+            await opened.aclose()
             rest = asyncio.all_tasks() - {asyncio.current_task()}
             for task in rest:
                 task.cancel()

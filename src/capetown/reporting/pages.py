@@ -13,11 +13,13 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import altair as alt
 import jinja2
 import vl_convert
+from font_roboto import Roboto
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from PIL import Image
@@ -32,6 +34,8 @@ Picture = Callable[[str], Markup]
 # What Markdown would take for markup; full stops, hyphens and brackets alone are harmless.
 SPECIAL = re.compile(r"([\\`*_\[\]|~$#!])")
 WIDTH = 640
+# Comes with a package, so that the pictures that Git keeps are the same whatever is installed.
+FONT = "Roboto"
 TITLE = "Cape Town: requests on hexagons, pools from the air"
 TEMPLATES = jinja2.PackageLoader("capetown.reporting")
 
@@ -187,7 +191,8 @@ def _spec(chart: Chart) -> dict[str, Any]:
 def _png(chart: Chart) -> bytes:
     sized = chart if isinstance(chart, alt.VConcatChart) else chart.properties(width=WIDTH)
     file = io.BytesIO()
-    sized.save(file, format="png", scale_factor=1.25)
+    vl_convert.register_font_directory(str(Path(Roboto).parent))
+    sized.configure(font=FONT).save(file, format="png", scale_factor=1.25)
     # A chart has few colours: a palette halves what Git keeps of every run.
     with Image.open(file) as image:
         palette = image.convert("RGB").quantize(128)
