@@ -3,6 +3,7 @@
 import io
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ FRIENDLY_AND_ODD: dict[str, tuple[npt.NDArray[Any], dict[str, Any], npt.NDArray[
     "grey": (RGB[..., 0], {"photometric": "minisblack"}, GREY),
     "grey of 16 bits": (deep(RGB[..., 0]), {"photometric": "minisblack"}, GREY),
     "white is zero": (255 - RGB[..., 0], {"photometric": "miniswhite"}, GREY),
+    "white is zero, 16 bits": (deep(255 - RGB[..., 0]), {"photometric": "miniswhite"}, GREY),
+    "white is zero, 16 bits the other way round": (
+        deep(255 - RGB[..., 0]),
+        {"photometric": "miniswhite", "byteorder": ">"},
+        GREY,
+    ),
 }
 
 
@@ -99,6 +106,15 @@ def test_sixteen_bits_are_scaled_by_the_full_range(tmp_path: Path) -> None:
     values = np.array([[0, 128, 129, 256, 257, 32768, 65535]], dtype=np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
     assert read_tile(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 0, 1, 1, 1, 128, 255]
+
+
+@pytest.mark.parametrize("make", [lambda p: p.symlink_to("nowhere.tif"), lambda p: p.mkdir()])
+def test_what_cannot_be_opened_is_refused_with_its_reason(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "a.tif")
+    with pytest.raises(UnreadableTileError, match=r"^cannot be read \((No such|Is a dir)"):
+        read_tile(tmp_path / "a.tif")
 
 
 def cut(source: Path, share: float) -> bytes:
@@ -240,6 +256,16 @@ def test_a_pack_unused_for_a_month_is_removed(files: list[Path], tmp_path: Path)
     os.utime(old, (0, time.time() - packing.MONTH - 60))
     pack(files, cache, size=8)
     assert not old.exists()
+
+
+def test_a_pack_that_another_process_removes_meanwhile_is_no_error(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    gone = [cache / "gone.npy", cache / "gone.part"]
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(gone))
+    assert pack(files, cache).shape == (3, 16, 16, 3)
 
 
 def test_a_damaged_tile_leaves_no_pack_behind(files: list[Path], tmp_path: Path) -> None:

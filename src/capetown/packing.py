@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from capetown.tiles import Pixels, UnreadableTileError, read_tile, resize
 
 MONTH = 30 * 24 * 3600
 # Part of every pack's name: raise it when reading or resizing gives other pixels.
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger("capetown")
 
@@ -123,5 +124,7 @@ def _write_pack(
 
 def _forget_old_packs(folder: Path) -> None:
     for old in folder.iterdir():
-        if old.suffix in (".npy", ".part") and time.time() - old.stat().st_mtime > MONTH:
-            old.unlink(missing_ok=True)
+        # Another process may be about the same.
+        with suppress(FileNotFoundError):
+            if old.suffix in (".npy", ".part") and time.time() - old.stat().st_mtime > MONTH:
+                old.unlink()

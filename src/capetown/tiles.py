@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from capetown.errors import CapetownError
 
@@ -27,6 +27,7 @@ SUFFIXES = (".tif", ".tiff")
 # into a model's input would leave no pool to see.
 MAX_SIDE = 4096
 
+MINISBLACK, MINISWHITE = tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE
 Pixels = npt.NDArray[np.uint8]
 
 # A damaged tile is one error of ours, not warnings besides.
@@ -57,6 +58,11 @@ def sheet_of(name: str) -> str:
     return matched[1] if matched else stem
 
 
+def is_tile(name: str) -> bool:
+    """Whether a file's name is that of a tile."""
+    return name.lower().endswith(SUFFIXES)
+
+
 def find_tiles(folder: Path, root: Path) -> list[Tile]:
     """The tiles in the class folders of a folder, sorted by path.
 
@@ -71,7 +77,7 @@ def find_tiles(folder: Path, root: Path) -> list[Tile]:
     for label in CLASSES:
         if not (folder / label).is_dir():
             raise CapetownError(f"{folder / label}: no such folder; tiles lie in `yes` and `no`.")
-        paths = [p for p in (folder / label).iterdir() if p.suffix.lower() in SUFFIXES]
+        paths = [p for p in (folder / label).iterdir() if is_tile(p.name)]
         if not paths:
             raise CapetownError(f"{folder / label}: no tiles (*.tif) in it.")
         tiles += [Tile(p.relative_to(root).as_posix(), label, sheet_of(p.name)) for p in paths]
@@ -91,11 +97,14 @@ def read_tile(source: Path | BinaryIO) -> Pixels:
         uint8, shape (height, width, 3).
 
     Raises:
-        UnreadableTileError: the reason, if the file is empty, damaged, no image, not of integers of
-            8 or 16 bits, or more than `MAX_SIDE` pixels wide or high.
+        UnreadableTileError: the reason, if the file cannot be opened, is empty, damaged, no image,
+            not of integers of 8 or 16 bits, or more than `MAX_SIDE` pixels wide or high.
     """
-    if _size(source) == 0:
-        raise UnreadableTileError("empty: 0 bytes.")
+    try:
+        if _size(source) == 0:
+            raise UnreadableTileError("empty: 0 bytes.")
+    except OSError as error:
+        raise UnreadableTileError(f"cannot be read ({error.strerror}).") from error
     try:
         return _read_with_pillow(source)
     except UnreadableTileError:
@@ -133,6 +142,10 @@ def _read_with_pillow(source: Path | BinaryIO) -> Pixels:
         _check_size(*image.size)
         if image.mode.startswith("I;16"):
             grey = np.asarray(image, dtype=np.uint16)
+            # Pillow turns white-is-zero round for up to 8 bits only.
+            tags = getattr(image, "tag_v2", {})
+            if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == MINISWHITE:
+                grey = ~grey
             return _to_rgb(grey[..., None])
         if image.mode in ("I", "F", "LAB"):
             raise UnreadableTileError(
@@ -149,6 +162,8 @@ def _read_with_tifffile(source: Path | BinaryIO) -> Pixels:
             page = tiff.pages.first
             _check_page(page, tiff.filehandle.size)
             bands = page.asarray()
+            if page.photometric == MINISWHITE:
+                bands = ~bands
             if page.axes == "SYX":
                 bands = np.moveaxis(bands, 0, -1)
             return _to_rgb(bands.reshape(page.imagelength, page.imagewidth, -1))
@@ -163,7 +178,7 @@ def _check_page(page: Any, file_size: int) -> None:
     _check_size(page.imagewidth, page.imagelength)
     if page.dtype not in (np.uint8, np.uint16):
         raise UnreadableTileError(f"pixels of type {page.dtype}: not 8 or 16 bits.")
-    if page.photometric not in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.MINISBLACK):
+    if page.photometric not in (tifffile.PHOTOMETRIC.RGB, MINISBLACK, MINISWHITE):
         raise UnreadableTileError(f"colours as {page.photometric.name}: not RGB or grey.")
     # tifffile would fill what is missing with zeros.
     if max(np.add(page.dataoffsets, page.databytecounts)) > file_size:
@@ -173,7 +188,8 @@ def _check_page(page: Any, file_size: int) -> None:
 def _size(source: Path | BinaryIO) -> int:
     """The size of a file in bytes; an open one is left at its start."""
     if isinstance(source, Path):
-        return source.stat().st_size
+        with source.open("rb") as file:
+            return file.seek(0, SEEK_END)
     size = source.seek(0, SEEK_END)
     source.seek(0)
     return size
