@@ -2,68 +2,64 @@
 
 import json
 import logging
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
+from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.splits import duplicates, split_tiles, summary
-from capetown.tiles import UnreadableTileError, find_tiles, pixel_digest, read_tile
+from capetown.tiles import digest_tiles, find_tiles
 from stages import run, step
 
+RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
+REJECTED = Path("logs/split-rejected.csv")
 log = logging.getLogger("capetown")
-RAW = Path("raw")
-
-
-def look(path: str) -> tuple[str, str]:
-    """The digest of a tile's pixels, or nothing and why it cannot be read."""
-    try:
-        return pixel_digest(read_tile(RAW / path)), ""
-    except UnreadableTileError as error:
-        return "", str(error)
 
 
 def main() -> None:
     """Write splits/ and metrics/split.json."""
     params = load_params(Path("params.yaml"))
     found = find_tiles(RAW / "images" / "swimming-pool", RAW)
-    with step("read every tile"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = dict(zip(found, pool.map(look, [t.path for t in found]), strict=True))
-    rejected = [(tile.path, reason) for tile, (_, reason) in looks.items() if reason]
-    tiles = [tile for tile, (digest, _) in looks.items() if digest]
-    digests = [digest for digest, _ in looks.values() if digest]
-    with step("split"):
+    with step("read every tile"):
+        readable, reasons = digest_tiles(found, RAW)
+    tiles, digests = list(readable), list(readable.values())
+    rejected = pd.DataFrame(
+        [(tile.path, why) for tile, why in reasons.items()], columns=["path", "reason"]
+    )
+    for path, why in rejected.itertuples(index=False):
+        log.warning("left out: %s: %s", path, why)
+    how, seed = params.split, params.seed
+    try:
         folds = split_tiles(
-            tiles,
-            digests,
-            strategy=params.split.strategy,
-            valid=params.split.valid,
-            test=params.split.test,
-            seed=params.seed,
+            tiles, digests, strategy=how.strategy, valid=how.valid, test=how.test, seed=seed
         )
-    same = duplicates(tiles, digests)
-    for path, reason in rejected:
-        log.warning("left out: %s: %s", path, reason)
-    for tile, first, _ in filter(lambda row: row[2], same):
-        log.warning("label noise: %s has the pixels of %s", tile.path, first.path)
-
-    Path("splits").mkdir(exist_ok=True)
-    table = pd.DataFrame(tiles).assign(fold=folds)
-    table.to_csv("splits/tiles.csv", index=False)
-    pd.DataFrame(rejected, columns=["path", "reason"]).to_csv("splits/rejected.csv", index=False)
-    rows = [(tile.path, first.path, noise) for tile, first, noise in same]
-    columns = ["path", "same_as", "label_noise"]
-    pd.DataFrame(rows, columns=columns).to_csv("splits/duplicates.csv", index=False)
+    except CapetownError as error:
+        if rejected.empty:
+            raise
+        rejected.to_csv(REJECTED, index=False)
+        raise CapetownError(
+            f"{error} {len(rejected)} tiles are left out: {REJECTED} says why."
+        ) from error
+    twice = pd.DataFrame(
+        [(tile.path, first.path, noise) for tile, first, noise in duplicates(tiles, digests)],
+        columns=["path", "same_as", "label_noise"],
+    )
+    for path, first, noise in twice.itertuples(index=False):
+        if noise:
+            log.warning("label noise: %s has the pixels of %s", path, first)
+    OUT.mkdir(exist_ok=True)
+    pd.DataFrame(tiles).assign(fold=folds).to_csv(OUT / "tiles.csv", index=False)
+    rejected.to_csv(OUT / "rejected.csv", index=False)
+    twice.to_csv(OUT / "duplicates.csv", index=False)
     counts = {
         "tiles": len(tiles),
         "rejected": len(rejected),
-        "duplicates": len(same),
-        "label_noise": sum(noise for *_, noise in same),
+        "duplicates": len(twice),
+        "label_noise": int(twice["label_noise"].sum()),
         "folds": summary(tiles, folds),
     }
-    Path("metrics/split.json").write_text(json.dumps(counts, indent=2) + "\n")
+    METRICS.write_text(json.dumps(counts, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -193,3 +193,23 @@ def test_without_tiles_the_stage_says_so_in_one_line(workspace: Path) -> None:
     assert "error: raw/images/swimming-pool/no: no such folder" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (workspace / "splits").exists()
+
+
+def test_without_a_readable_tile_the_stage_says_so_and_lists_why(workspace: Path) -> None:
+    pools = workspace / "raw" / "images" / "swimming-pool"
+    for tile in (pools / "yes").iterdir():
+        tile.write_bytes(b"")
+    (pools / "no" / "S99_1_1.tif").symlink_to("nowhere")
+    done = run_stage(workspace)
+    assert done.returncode == 1
+    assert (
+        "error: no `yes` tile can be read. 25 tiles are left out: logs/split-rejected.csv says why."
+        in done.stderr.splitlines()
+    )
+    assert "Traceback" not in done.stderr
+    assert not (workspace / "splits").exists()
+    rejected = pd.read_csv(workspace / "logs" / "split-rejected.csv")
+    assert rejected["reason"].value_counts().to_dict() == {
+        "empty: 0 bytes.": 24,
+        "cannot be read (No such file or directory).": 1,
+    }

@@ -42,8 +42,11 @@ def split_tiles(
         One of `FOLDS` a tile.
 
     Raises:
-        CapetownError: if a fold lacks a class.
+        CapetownError: if a class has no tile, or a fold lacks a class.
     """
+    for label in CLASSES:
+        if label not in {t.label for t in tiles}:
+            raise CapetownError(f"no `{label}` tile can be read.")
     keys = [t.sheet if strategy == "sheet" else t.path for t in tiles]
     groups = _joined_groups(keys, digests)
     shares = np.array([1 - valid - test, valid, test])

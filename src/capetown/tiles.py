@@ -6,11 +6,13 @@ no tiles: the City puts a ``manifest`` beside them.
 """
 
 import logging
+import os
 import re
 import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from os import SEEK_END
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -122,6 +124,25 @@ def pixel_digest(pixels: Pixels) -> str:
     return sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
+def digest_tiles(tiles: Sequence[Tile], root: Path) -> tuple[dict[Tile, str], dict[Tile, str]]:
+    """Read tiles with all cores.
+
+    Returns:
+        The `pixel_digest` of each that can be read, and why each other one cannot.
+    """
+
+    def look(tile: Tile) -> tuple[str, str]:
+        try:
+            return pixel_digest(read_tile(root / tile.path)), ""
+        except UnreadableTileError as error:
+            return "", str(error)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        looks = dict(zip(tiles, pool.map(look, tiles), strict=True))
+    digests = {tile: digest for tile, (digest, _) in looks.items() if digest}
+    return digests, {tile: reason for tile, (_, reason) in looks.items() if reason}
+
+
 def resize(pixels: Pixels, size: int, interpolation: str) -> Pixels:
     """Squeeze an image into a square, all of it: pools often lie at an edge.
 
@@ -189,8 +210,8 @@ def _size(source: Path | BinaryIO) -> int:
     """The size of a file in bytes; an open one is left at its start."""
     if isinstance(source, Path):
         with source.open("rb") as file:
-            return file.seek(0, SEEK_END)
-    size = source.seek(0, SEEK_END)
+            return file.seek(0, os.SEEK_END)
+    size = source.seek(0, os.SEEK_END)
     source.seek(0)
     return size
 
