@@ -45,7 +45,13 @@ def main() -> None:
     first = parallel.rank() == 0
     size = settings.image_size or backbone.image_size
     with step("build the model"):
-        model = build_model(backbone, image_size=size, pretrained=params.pretrained, seed=seed)
+        model = build_model(
+            backbone,
+            image_size=size,
+            pretrained=params.pretrained,
+            seed=seed,
+            inputs=settings.inputs,
+        )
         model = place(model, device)
         how = input_config(model)["interpolation"]
     read = partial(load_fold, size=size, interpolation=how, cache=cache_folder())

@@ -128,6 +128,15 @@ def test_lite_starts_from_the_packages_weights_in_their_order() -> None:
     }
 
 
+def test_the_params_may_replace_the_backbones_own_inputs() -> None:
+    own = input_config(random_model(SMALL))
+    how = PARAMS.train.model_copy(update={"interpolation": "box", "mean": [0.1, 0.2, 0.3]})
+    model = build_model(SMALL, image_size=64, pretrained=False, seed=0, inputs=how.inputs)
+    assert PARAMS.train.inputs == {}
+    assert input_config(model) == {**own, "interpolation": "box", "mean": [0.1, 0.2, 0.3]}
+    assert input_config(random_model(SMALL)) == own != input_config(model)
+
+
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of the hub, and no network."""

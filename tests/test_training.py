@@ -491,7 +491,7 @@ def workspace(tmp_path: Path) -> Path:
     """What the stages read: params, 24 small tiles, and their folds."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"pretrained": False, "threads": 1}
-    params["train"] |= {"image_size": 32, "head_epochs": 1, "epochs": 5}
+    params["train"] |= {"image_size": 32, "head_epochs": 1, "epochs": 5, "std": [0.25] * 3}
     params["backbones"]["lite"]["batch_size"] = 2
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     rows = []
@@ -575,6 +575,7 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
     assert list(predicted.columns) == ["path", "label", "probability"]
     assert len(predicted) == figures["n"] == 4
     card = json.loads((workspace / "models" / "model.json").read_text())
+    assert (card["mean"], card["std"], card["interpolation"]) == ([0.5] * 3, [0.25] * 3, "bicubic")
     wrong = (predicted["probability"] >= card["threshold"]) != (predicted["label"] == "yes")
     mistakes = pd.read_csv(workspace / "evaluation" / "mistakes.csv")
     assert len(mistakes) == wrong.sum()

@@ -4,7 +4,7 @@ Weights come from the Hugging Face hub and stay in its cache (``HF_HOME``); thos
 ``tf_efficientnet_lite0`` come with a package, so that this one trains without a network.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,14 @@ HUB_FILE = "model.safetensors"
 PATIENCE = 5
 
 
-def build_model(backbone: Backbone, *, image_size: int, pretrained: bool, seed: int) -> nn.Module:
+def build_model(
+    backbone: Backbone,
+    *,
+    image_size: int,
+    pretrained: bool,
+    seed: int,
+    inputs: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """A classifier with one output, the logit of ``yes``, on the CPU.
 
     Its last layer starts at zero, so that it first calls every tile even odds; with `pretrained`,
@@ -40,6 +47,7 @@ def build_model(backbone: Backbone, *, image_size: int, pretrained: bool, seed: 
         image_size: side of the square input in pixels.
         pretrained: start from published weights, not from random ones.
         seed: of the random weights.
+        inputs: what to use instead of the architecture's own `input_config`.
 
     Raises:
         CapetownError: if timm does not know the architecture, or its weights cannot be had or read.
@@ -53,6 +61,7 @@ def build_model(backbone: Backbone, *, image_size: int, pretrained: bool, seed: 
     last = [layer for layer in head(model).modules() if isinstance(layer, nn.Linear)][-1]
     for parameter in last.parameters():
         nn.init.zeros_(parameter)
+    model.pretrained_cfg |= inputs or {}  # type: ignore[operator]
     return model
 
 
@@ -216,7 +225,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def input_config(model: nn.Module) -> dict[str, Any]:
-    """timm's ``mean``, ``std`` (of values from 0 to 1, by band) and ``interpolation``."""
+    """timm's ``mean``, ``std`` (of values from 0 to 1, by band) and ``interpolation``.
+
+    Its ``crop_pct`` is left out: tiles are shown whole, see `capetown.tiles.resize`.
+    """
     config = timm.data.resolve_model_data_config(model)
     return {
         "mean": list(config["mean"]),

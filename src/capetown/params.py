@@ -5,7 +5,7 @@ Unknown keys, wrong types and values out of range are refused with one line that
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -87,6 +87,12 @@ class Train(Section):
 
     regime: Literal["full", "head"]
     image_size: Annotated[int, Field(ge=32, le=2048)] | None
+    interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None
+    mean: Annotated[list[Share], Field(min_length=3, max_length=3)] | None
+    std: (
+        Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
+        | None
+    )
     head_epochs: Annotated[int, Field(ge=0)]
     epochs: Annotated[int, Field(ge=1)]
     head_learning_rate: Annotated[float, Field(gt=0)]
@@ -101,6 +107,11 @@ class Train(Section):
     threshold_maximises: Literal["balanced_accuracy", "f1"]
     augment: Augment
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What is to be used instead of the backbone's own data config, by timm's names."""
+        return self.model_dump(include={"interpolation", "mean", "std"}, exclude_none=True)
+
 
 class Evaluate(Section):
     """How the classifier is judged."""
@@ -114,7 +125,8 @@ class Params(Section):
 
     model: str
     pretrained: bool
-    seed: Annotated[int, Field(ge=0)]
+    # NumPy's and scikit-learn's limit.
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Annotated[int, Field(ge=1)]
     device: Literal["auto", "cpu", "cuda", "mps"]
     backbones: dict[str, Backbone]

@@ -146,6 +146,8 @@ def digest_tiles(tiles: Sequence[Tile], root: Path) -> tuple[dict[Tile, str], di
 def resize(pixels: Pixels, size: int, interpolation: str) -> Pixels:
     """Squeeze an image into a square, all of it: pools often lie at an edge.
 
+    timm's own evaluation would cut away all but the middle, its ``crop_pct``.
+
     Args:
         pixels: uint8, shape (height, width, 3).
         size: side of the square in pixels.
