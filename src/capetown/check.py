@@ -7,10 +7,11 @@ from capetown.backbones import check_weights
 from capetown.devices import choose_device
 from capetown.errors import CapetownError
 from capetown.params import load_params
+from capetown.tiles import find_tiles
 
 HEXAGONS = "city-hex-polygons-8.geojson"
 REQUESTS = "sr.csv.gz"
-CLASSES = ("images/swimming-pool/yes", "images/swimming-pool/no")
+TILES = "images/swimming-pool"
 
 
 def check_all(params_path: Path) -> Iterator[str]:
@@ -52,6 +53,7 @@ def check_folder(folder: Path, tables: list[str]) -> None:
     for table in tables:
         if not (folder / table).is_file():
             raise CapetownError(f"{folder / table}: no such file; {fix}.")
-    for name in CLASSES:
-        if not any((folder / name).glob("*.tif")):
-            raise CapetownError(f"{folder / name}: no tiles (*.tif); {fix}.")
+    try:
+        find_tiles(folder / TILES, folder)
+    except CapetownError as error:
+        raise CapetownError(f"{str(error).rstrip('.')}; {fix}.") from error
