@@ -1,5 +1,6 @@
 """Metrics equal scikit-learn's; intervals, thresholds and temperatures are what they claim."""
 
+import io
 import warnings
 
 import numpy as np
@@ -270,6 +271,21 @@ def test_predictions_and_sheets_by_hand() -> None:
     assert sheets(FOLD, LOGITS, CARD).to_numpy().tolist() == [
         ["A", 2, 1, 1, 0, 0.5],
         ["B", 3, 2, 0, 1, 0.666667],
+    ]
+
+
+def test_what_is_written_decides_as_the_metrics_did() -> None:
+    """A millionth of a millionth below the threshold is below it, in every file."""
+    card = CARD.model_copy(update={"threshold": 0.7 + 1e-12})
+    figures = judge(FOLD, LOGITS, card, resamples=10, seed=0)
+    assert figures["recall"] == pytest.approx(1 / 3, abs=1e-6)
+    assert figures["threshold"] == card.threshold
+    table = pd.read_csv(io.StringIO(predictions(FOLD, LOGITS, card).to_csv(index=False)))
+    found = worst_mistakes(table, figures["threshold"], each=9)
+    assert found[["path", "kind"]].to_numpy().tolist() == [
+        ["b", "false_positive"],
+        ["c", "false_negative"],
+        ["e", "false_negative"],
     ]
 
 

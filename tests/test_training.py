@@ -26,6 +26,7 @@ from capetown.backbones import backbone_parameters, build_model, head
 from capetown.checkpoints import fingerprint, load_checkpoint, save_checkpoint
 from capetown.devices import choose_device, half_precision, place
 from capetown.errors import CapetownError
+from capetown.exhibits import picture_name
 from capetown.folds import Fold
 from capetown.inference import normalise, predict_logits, to_device
 from capetown.modelfile import ModelCard, make_card
@@ -41,6 +42,7 @@ from capetown.schedules import (
     phases,
 )
 from capetown.scoring import METRICS
+from capetown.tiles import CLASSES
 from capetown.training import fit
 
 ROOT = Path(__file__).parent.parent
@@ -353,6 +355,14 @@ def test_saliency_shows_what_speaks_for_and_against(architecture: str) -> None:
     assert not np.array_equal(up, down)
     assert overlay(pixels, up).size == (64, 64)
     assert overlay(np.zeros((20, 30, 3), np.uint8), up).size == (30, 20)
+
+
+def test_every_tile_has_a_picture_of_its_own() -> None:
+    assert picture_name("images/yes/W35A_7_58.tif") == "yes-W35A_7_58.png"
+    assert picture_name("images/yes/W35A_7_58.tif", "-saliency") == "yes-W35A_7_58-saliency.png"
+    names = ["a1.tif", "a1.TIF", "a1.tiff", "a1.tiff.tif", "a1-saliency.tif", "a1.tif.tif"]
+    drawn = [picture_name(f"{c}/{n}", s) for c in CLASSES for n in names for s in ("", "-saliency")]
+    assert len(set(drawn)) == len(drawn)
 
 
 # --- devices ----------------------------------------------------------------------------------

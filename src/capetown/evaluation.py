@@ -35,6 +35,7 @@ def judge(
     Returns:
         The five metrics at the model's threshold with intervals, at one half, and of always saying
         ``yes``; Brier score and expected calibration error before and after the temperature.
+        Rounded to six digits.
     """
     labels = fold.labels
     raw, probabilities = calibrated(logits, 1.0), calibrated(logits, card.temperature)
@@ -57,7 +58,7 @@ def judge(
             "ece_after": calibration_error(labels, probabilities),
         },
     }
-    return {name: _rounded(value) for name, value in figures.items()}
+    return {**_rounded(figures), "threshold": card.threshold}
 
 
 def _rounded(value: Any) -> Any:
@@ -69,12 +70,15 @@ def _rounded(value: Any) -> Any:
 
 
 def predictions(fold: Fold, logits: Floats, card: ModelCard) -> pd.DataFrame:
-    """Path, label and calibrated probability of ``yes`` of every tile."""
+    """Path, label and calibrated probability of ``yes`` of every tile.
+
+    Not rounded, nor is the threshold in `judge`: whoever compares them decides as the metrics did.
+    """
     return pd.DataFrame(
         {
             "path": fold.paths,
             "label": [CLASSES[label] for label in fold.labels],
-            "probability": calibrated(logits, card.temperature).round(6),
+            "probability": calibrated(logits, card.temperature),
         }
     )
 
