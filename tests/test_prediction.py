@@ -18,6 +18,7 @@ from capetown.inference import predict_logits
 from capetown.modelfile import ModelCard, save_model
 from capetown.scoring import calibrated
 from capetown.tiles import read_tile, resize
+from tests import s3
 
 CARD = ModelCard(
     architecture="test_efficientnet.r160_in1k", image_size=32, mean=[0.5] * 3, std=[0.5] * 3,
@@ -101,12 +102,42 @@ def test_a_url_is_read_through_fsspec(
     found = predict(model[1], tmp_path / "url.csv", "memory://tiles")
     assert found["path"].tolist() == ["memory:///tiles/A_1_1.tif"]
     assert found["probability"].notna().all()
+    url = (tiles / "A_1_1.tif").as_uri()
+    assert predict(model[1], tmp_path / "url.csv", url)["path"].tolist() == [url]
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_a_buckets_prefix_is_read_from_the_server_that_the_environment_names(
+    model: tuple[nn.Module, Path], bucket: Path, seaweed: s3.Server, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, keys: bool,
+) -> None:  # fmt: skip
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", seaweed.url)
+    private = f"s3://{s3.PRIVATE}/images/swimming-pool"
+    if keys:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.ACCESS_KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET_KEY)
+    else:
+        with pytest.raises(SystemExit, match=f"error: {private}: cannot be listed .*Forbidden"):
+            main(["predict", private, "--model", str(model[1]), "--out", str(tmp_path / "no.csv")])
+    url = private if keys else f"s3://{s3.PUBLIC}/city/images/swimming-pool"
+    remote = predict(model[1], tmp_path / "remote.csv", url)
+    folder = bucket / "images" / "swimming-pool"
+    local = predict(model[1], tmp_path / "local.csv", str(folder))
+    assert len(local) == 24
+    assert remote["path"].tolist() == [p.replace(str(folder), url) for p in local["path"]]
+    assert remote.drop(columns="path").equals(local.drop(columns="path"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing-here"], r"nothing-here: no tile \(\*\.tif\) there\."),
+        (["nothing-here"], r"nothing-here: nothing there, or out of reach\."),
+        (["file:///nothing"], r"file:///nothing: nothing there, or out of reach\."),
+        (["http://127.0.0.1:9/a.tif"], r"http://127.0.0.1:9/a.tif: nothing there, or out of reach"),
+        (["empty"], r"empty: no tile \(\*\.tif\) there\."),
+        (["data:abc"], r"data:abc: cannot be listed \("),
         (["{tiles}", "--model", "empty"], r"empty: no model in it"),
         (["{tiles}", "--out", "missing/out.csv"], r"missing/out\.csv: cannot be written"),
         (["nosuch://bucket"], r"nosuch://bucket: cannot be listed \(Protocol not known"),
@@ -117,6 +148,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
     before = {*tmp_path.iterdir()}
     given = [argument.format(tiles=tiles) for argument in arguments]
     with pytest.raises(SystemExit, match=f"error: {said}") as caught:

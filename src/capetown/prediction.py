@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 from torch import nn
 from tqdm import tqdm
 
@@ -17,7 +16,7 @@ from capetown.errors import CapetownError
 from capetown.inference import BATCH_SIZE, predict_logits
 from capetown.modelfile import ModelCard
 from capetown.scoring import calibrated
-from capetown.tiles import SUFFIXES, Pixels, UnreadableTileError, read_tile, resize
+from capetown.tiles import Pixels, UnreadableTileError, is_tile, read_tile, resize
 
 # Enough to hide the way to a bucket; decoding takes a fraction of what the model does.
 READERS = 16
@@ -45,7 +44,8 @@ def find_new_tiles(paths: Sequence[str]) -> list[NewTile]:
     """The tiles at paths, in their order and sorted within each.
 
     A folder stands for all ``.tif`` and ``.tiff`` files in it, however deep; a file for itself. A
-    bucket is read anonymously unless the environment has AWS credentials or names a profile.
+    bucket is read anonymously unless the environment has AWS credentials or names a profile; from
+    another server than AWS's if the environment names one in ``AWS_ENDPOINT_URL``.
 
     Args:
         paths: files, folders, or URLs of either that fsspec understands.
@@ -57,17 +57,19 @@ def find_new_tiles(paths: Sequence[str]) -> list[NewTile]:
     for path in paths:
         try:
             fs, root = url_to_fs(path, **_options(path))
-            files = [root] if fs.isfile(root) else sorted(fs.find(root))
-            tiles = files if files == [root] else [f for f in files if f.lower().endswith(SUFFIXES)]
+            is_file = fs.info(root)["type"] == "file"
+            tiles = [root] if is_file else sorted(filter(is_tile, fs.find(root)))
+        except FileNotFoundError as error:
+            raise CapetownError(f"{path}: nothing there, or out of reach.") from error
         except Exception as error:  # every file system fails in its own way
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise CapetownError(f"{path}: cannot be listed ({reason}).") from error
         if not tiles:
             raise CapetownError(f"{path}: no tile (*.tif) there.")
-        local = isinstance(fs, LocalFileSystem)
+        is_url = "://" in path
         for file in tiles:
-            shown = str(Path(path, file[len(root) + 1 :])) if local else fs.unstrip_protocol(file)
-            found.append(NewTile(shown, fs, file))
+            shown = fs.unstrip_protocol(file) if is_url else Path(path, Path(file).relative_to(root))
+            found.append(NewTile(str(shown), fs, file))
     return found
 
 
