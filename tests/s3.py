@@ -18,6 +18,7 @@ from pathlib import Path
 import aiohttp
 import s3fs
 from aiohttp import web
+from botocore.exceptions import BotoCoreError
 from yarl import URL
 
 WEED = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.defpath]))
@@ -112,7 +113,7 @@ def _wait_until_up(server: Server, process: "subprocess.Popen[bytes]", log: Path
                     server.fs.mkdir(bucket)
                 server.fs.pipe(f"{bucket}/up", b"yes")
                 server.fs.rm(f"{bucket}/up")
-        except OSError:
+        except (OSError, BotoCoreError):
             assert time.monotonic() < deadline, f"weed is not up: {log.read_text()[-2000:]}"
             time.sleep(0.3)
         else:

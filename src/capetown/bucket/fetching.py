@@ -52,17 +52,15 @@ class Fetcher:
             OSError: if it cannot be had or written.
         """
         path = self.folder / item.key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
-            raise CapetownError(f"{path.parent} is a link that leads out of {self.folder}")
         temporary = path.with_name(f"{TEMPORARY}{id(item)}")
         try:
             entry = await retry(
                 lambda: self._fetch_once(item, temporary), self.tries, self.progress.retried
             )
             temporary.replace(path)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
         self.done[item.key] = entry
         self.journal.write(to_csv([entry]))
         self.journal.flush()
@@ -121,17 +119,14 @@ class Fetcher:
             DamagedError: if it is not what the source holds, or may not be.
             CapetownError: if it is, and is not of the kind that its key says.
         """
-        if (size := path.stat().st_size) != item.size:
-            raise DamagedError(f"{size} bytes came of {item.size}")
-        entry, md5 = await asyncio.to_thread(_hashes, item, path)
+        if item.size <= RANGE:  # a thread would take longer to wake than this does
+            entry, md5, fault = _examine(item, path)
+        else:
+            entry, md5, fault = await asyncio.to_thread(_examine, item, path)
         if is_md5(item.etag) and md5 != item.etag and await self.source.has_md5(item):
             raise DamagedError(f"its MD5 is {md5} and its ETag says {item.etag}")
-        try:
-            await asyncio.to_thread(check_content, item.key, path)
-        except CapetownError as error:
-            if md5 == item.etag:
-                raise
-            raise DamagedError(str(error)) from error
+        if fault:
+            raise fault if md5 == item.etag else DamagedError(str(fault))
         return entry
 
 
@@ -189,6 +184,30 @@ async def for_each(
             f"{'; '.join(lines)}. What is whole stays: run the same command again to go on, or "
             "leave an object out by adding '!' and its key to download.include."
         )
+
+
+def make_folders(folder: Path, keys: Iterable[str]) -> None:
+    """Make the folders in which objects have their places.
+
+    Raises:
+        CapetownError: if one is a link that leads out of the mirror.
+    """
+    for parent in sorted({(folder / key).parent for key in keys}):
+        parent.mkdir(parents=True, exist_ok=True)
+        if not parent.resolve().is_relative_to(folder.resolve()):
+            raise CapetownError(f"{parent} is a link that leads out of {folder}; remove it.")
+
+
+def _examine(item: Object, path: Path) -> tuple[Entry, str, CapetownError | None]:
+    """What a file is, its MD5, and what is wrong with its content if something is."""
+    if (size := path.stat().st_size) != item.size:
+        raise DamagedError(f"{size} bytes came of {item.size}")
+    entry, md5 = _hashes(item, path)
+    try:
+        check_content(item.key, path)
+    except CapetownError as error:
+        return entry, md5, error
+    return entry, md5, None
 
 
 def _hashes(item: Object, path: Path) -> tuple[Entry, str]:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from capetown.bucket.fetching import Fetcher, for_each, keep
+from capetown.bucket.fetching import Fetcher, for_each, keep, make_folders
 from capetown.bucket.keys import (
     INVENTORY,
     MANIFESTS,
@@ -143,6 +143,7 @@ async def _complete(
         )
     write_inventory(folder / JOURNAL, kept.values(), folder / f"{JOURNAL}-new")
     (folder / INVENTORY).unlink(missing_ok=True)
+    make_folders(folder, (item.key for item in rest))
     limit = asyncio.Semaphore(access.connections)
     with (
         (folder / JOURNAL).open("a", encoding="utf-8") as journal,
