@@ -144,6 +144,25 @@ def test_the_average_follows_the_weights(tmp_path: Path) -> None:
     assert 0 < (average[weight] - model[weight]).norm() < (start - model[weight]).norm()
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_trains_alike_and_its_scaler_is_in_the_checkpoint(
+    half: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = train(tmp_path / "whole")
+    monkeypatch.setattr(training, "half_precision", lambda _: half)
+    model, history = train(tmp_path / "half")
+    losses, wholes = (np.array([(r.train_loss, r.valid_loss) for r in h]) for h in (history, whole))
+    assert (losses != wholes).any()
+    assert losses == pytest.approx(wholes, abs=0.02)
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+    state = load_checkpoint(tmp_path / "half")
+    assert state is not None
+    scaler = state["training"]["scaler"]
+    assert (scaler.get("scale"), "_growth_tracker" in scaler) == (
+        (65536.0, True) if half is torch.float16 else (None, False)
+    )
+
+
 def test_equal_seeds_train_equal_models_and_others_do_not(tmp_path: Path) -> None:
     one, first = train(tmp_path / "1")
     other, again = train(tmp_path / "2")
@@ -407,13 +426,69 @@ def test_a_loss_that_is_no_number_names_the_epoch_and_keeps_the_checkpoint(tmp_p
 def test_too_little_memory_says_what_to_lower(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
     monkeypatch.setattr(training, "augment", full)
-    with pytest.raises(CapetownError, match=r"batches of 4 tiles: lower .*batch_size") as caught:
+    with pytest.raises(
+        CapetownError, match=r"batches of 4 tiles: lower the .*batch_size"
+    ) as caught:
         train(tmp_path)
     assert "train.image_size" in str(caught.value)
+
+    model = build_model(SMALL, image_size=64, pretrained=False, seed=0)
+    card, pixels = card_of(SMALL.architecture), fold(1).pixels
+    monkeypatch.setattr("capetown.inference.normalise", full)
+    monkeypatch.setattr("capetown.saliency.normalise", full)
+    monkeypatch.setattr(nn.Module, "to", full)
+    for work in (
+        lambda: predict_logits(model, pixels, mean=card.mean, std=card.std),
+        lambda: saliency(model, card, pixels[0], towards_yes=True),
+        lambda: place(model, CPU),
+    ):
+        with pytest.raises(CapetownError, match=r"^out of memory on the device .*device=cpu\.$"):
+            work()
+
+
+def test_compile_trains_the_same_weights_under_the_same_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, history = train(tmp_path / "plain")
+    calls = []
+
+    def compile_quickly(model: nn.Module) -> Any:
+        calls.append(model)
+        return fast(model, backend="aot_eager")
+
+    fast = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    same, again = train(tmp_path / "compiled", how=settings(compile=True))
+    assert len(calls) == 2  # once a phase
+    assert [row.train_loss for row in again] == pytest.approx(
+        [row.train_loss for row in history], abs=1e-4
+    )
+    start, found = model.state_dict(), same.state_dict()
+    assert list(found) == list(start)
+    assert all(torch.allclose(found[name], start[name], atol=1e-3) for name in start)
+
+
+def test_compile_without_a_compiler_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    with (
+        config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        pytest.raises(
+            CapetownError, match=r"train\.compile: .*No working C\+\+ compiler"
+        ) as caught,
+    ):
+        train(tmp_path, how=settings(compile=True))
+    assert str(caught.value).endswith(
+        "install a C++ compiler, such as g++, or set train.compile=false."
+    )
+    assert "\n" not in str(caught.value)
 
 
 # --- checkpoints ------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def predict(arguments: argparse.Namespace) -> None:
     from capetown.modelfile import load_model
     from capetown.prediction import Prediction, find_new_tiles, predict_tiles
 
-    model, card = load_model(arguments.model, choose_device("auto"))
+    model, card = load_model(arguments.model, choose_device(arguments.device))
     tiles = find_new_tiles(arguments.paths)
     part = arguments.out.with_name(f".{arguments.out.name}.part")
     try:
@@ -131,6 +131,7 @@ def parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--model", type=Path, default=Path("models"), help="the model's folder")
     added.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="file to write")
+    added.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
 
     added = command("compare", compare)
     added.add_argument(

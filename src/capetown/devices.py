@@ -1,10 +1,12 @@
 """Where torch computes, and what makes its results repeat."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from capetown.errors import CapetownError
 
@@ -39,8 +41,13 @@ def make_repeatable(threads: int) -> None:
 
 
 def place(model: nn.Module, device: torch.device) -> nn.Module:
-    """Put a model on a device, its weights in channels-last order, which convolutions like."""
-    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    """Put a model on a device, its weights in channels-last order, which convolutions like.
+
+    Raises:
+        CapetownError: if the device's memory is too small.
+    """
+    with memory_errors("the model's weights alone", "choose a smaller model"):
+        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
@@ -49,3 +56,36 @@ def half_precision(device: torch.device) -> torch.dtype | None:
         return None
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float16
+
+
+def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A model that torch compiles when it is first called; a `CapetownError` if it cannot."""
+    from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+
+    fast = torch.compile(model)
+
+    def forward(images: Tensor) -> Tensor:
+        try:
+            logits: Tensor = fast(images)
+        except TorchDynamoException as error:
+            raise CapetownError(
+                f"train.compile: torch cannot compile the model ({str(error).splitlines()[0]}): "
+                "install a C++ compiler, such as g++, or set train.compile=false."
+            ) from error
+        return logits
+
+    return forward
+
+
+@contextmanager
+def memory_errors(what: str, remedy: str = "lower train.image_size") -> Iterator[None]:
+    """Say in one line what does not fit into a device's memory, and what would make it."""
+    try:
+        yield
+    except RuntimeError as error:
+        # An error of its own on CUDA, but not on MPS.
+        if "out of memory" not in str(error):
+            raise
+        raise CapetownError(
+            f"out of memory on the device with {what}: {remedy}, or use device=cpu."
+        ) from error

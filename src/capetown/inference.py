@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from capetown.devices import memory_errors
 from capetown.tiles import Pixels
 
 BATCH_SIZE = 32
@@ -41,11 +42,15 @@ def predict_logits(
         pixels: uint8, shape (tiles, size, size, 3).
         mean: of the backbone's input, by band.
         std: likewise.
+
+    Raises:
+        CapetownError: if the device's memory is too small.
     """
     model.eval()
     device = next(model.parameters()).device
     logits = []
-    for start in range(0, len(pixels), BATCH_SIZE):
-        batch = to_device(pixels[start : start + BATCH_SIZE], device).float() / 255
-        logits.append(model(normalise(batch, mean, std))[:, 0].float().cpu())
+    with memory_errors(f"{BATCH_SIZE} tiles at once, without training"):
+        for start in range(0, len(pixels), BATCH_SIZE):
+            batch = to_device(pixels[start : start + BATCH_SIZE], device).float() / 255
+            logits.append(model(normalise(batch, mean, std))[:, 0].float().cpu())
     return torch.cat(logits).double().numpy() if logits else np.empty(0)

@@ -68,7 +68,9 @@ def find_new_tiles(paths: Sequence[str]) -> list[NewTile]:
             raise CapetownError(f"{path}: no tile (*.tif) there.")
         is_url = "://" in path
         for file in tiles:
-            shown = fs.unstrip_protocol(file) if is_url else Path(path, Path(file).relative_to(root))
+            shown = (
+                fs.unstrip_protocol(file) if is_url else Path(path, Path(file).relative_to(root))
+            )
             found.append(NewTile(str(shown), fs, file))
     return found
 

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from capetown.devices import memory_errors
 from capetown.inference import normalise, to_device
 from capetown.modelfile import ModelCard
 from capetown.tiles import Pixels
@@ -25,10 +26,14 @@ def saliency(model: nn.Module, card: ModelCard, pixels: Pixels, *, towards_yes: 
 
     Returns:
         From 0 to 1, the strongest being 1, shape (size, size); all 0 if nothing pushes that way.
+
+    Raises:
+        CapetownError: if the device's memory is too small.
     """
     device = next(model.parameters()).device
-    batch = normalise(to_device(pixels[None], device).float() / 255, card.mean, card.std)
-    wanted = pushes(model, batch) * (1 if towards_yes else -1)
+    with memory_errors("what speaks for the answer to one tile"):
+        batch = normalise(to_device(pixels[None], device).float() / 255, card.mean, card.std)
+        wanted = pushes(model, batch) * (1 if towards_yes else -1)
     heat = functional.interpolate(
         wanted.clamp(min=0)[None, None], pixels.shape[:2], mode="bilinear", align_corners=False
     )[0, 0]

@@ -8,7 +8,6 @@ a training that goes on from a checkpoint ends as one that was never interrupted
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from capetown import backbones, parallel
 from capetown.augment import augment, draws
 from capetown.checkpoints import load_checkpoint, save_checkpoint
-from capetown.devices import half_precision
+from capetown.devices import compiled, half_precision, memory_errors
 from capetown.errors import CapetownError
 from capetown.folds import Fold
 from capetown.inference import normalise, predict_logits, to_device
@@ -65,7 +64,7 @@ class Training:
         if phase.name == "full" and settings.ema_decay > 0:
             self.average = timm.utils.ModelEmaV3(model, decay=settings.ema_decay, use_warmup=True)
         together = parallel.synchronised(model)
-        self.forward = torch.compile(together) if settings.compile else together
+        self.forward = compiled(together) if settings.compile else together
 
     @property
     def judged(self) -> nn.Module:
@@ -205,29 +204,32 @@ def fit(
         for row in history:
             on_epoch(row)
     plan = phases(settings, backbone)
-    for phase in plan:
-        if phase.end <= len(history):
-            continue
-        training = Training(model, phase, train, backbone, settings)
-        if saved and phase.first < len(history):
-            training.restore(saved["training"])
-        while len(history) < phase.end:
-            if phase == plan[-1] and has_stalled(history, phase, settings.patience):
-                break
-            start = time.perf_counter()
-            with _memory_errors(backbone):
+    with memory_errors(
+        f"batches of {backbone.batch_size} tiles",
+        f"lower the backbone's batch_size ({backbone.architecture}) or train.image_size",
+    ):
+        for phase in plan:
+            if phase.end <= len(history):
+                continue
+            training = Training(model, phase, train, backbone, settings)
+            if saved and phase.first < len(history):
+                training.restore(saved["training"])
+            while len(history) < phase.end:
+                if phase == plan[-1] and has_stalled(history, phase, settings.patience):
+                    break
+                start = time.perf_counter()
                 loss, rate = training.run_epoch(len(history), seed)
                 speed = len(train.labels) / (time.perf_counter() - start)
                 row = _judge(training, valid, len(history), loss, rate)
-            history.append(row)
-            if best_epoch(history) is row:
-                best = deepcopy(training.judged.state_dict())
-            rows = [asdict(row) for row in history]
-            state = {"history": rows, "best": best, "training": training.state()}
-            if parallel.rank() == 0:
-                save_checkpoint(checkpoints, state)
-            _log_epoch(row, speed)
-            on_epoch(row)
+                history.append(row)
+                if best_epoch(history) is row:
+                    best = deepcopy(training.judged.state_dict())
+                rows = [asdict(row) for row in history]
+                state = {"history": rows, "best": best, "training": training.state()}
+                if parallel.rank() == 0:
+                    save_checkpoint(checkpoints, state)
+                _log_epoch(row, speed)
+                on_epoch(row)
     model.load_state_dict(best)
     return history
 
@@ -253,17 +255,6 @@ def _check_loss(loss: float, epoch: int) -> None:
             "train.head_learning_rate, or set train.amp=false; the checkpoint of the last good "
             "epoch is kept."
         )
-
-
-@contextmanager
-def _memory_errors(backbone: Backbone) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise CapetownError(
-            f"out of memory on the device with batches of {backbone.batch_size} tiles: lower the "
-            f"backbone's batch_size ({backbone.architecture}) or train.image_size."
-        ) from error
 
 
 def _progress(todo: list[npt.NDArray[np.int64]], title: str) -> Iterator[npt.NDArray[np.int64]]:
