@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from capetown.sample import make_bucket
 from tests import s3
+from tests.browser import chromium
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +39,10 @@ def proxy(shared_proxy: s3.Proxy) -> s3.Proxy:
     """A proxy in front of SeaweedFS that nothing goes wrong in yet."""
     shared_proxy.reset()
     return shared_proxy
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Not for the session: while Playwright runs, other tests could start no event loop."""
+    with chromium() as opened:
+        yield opened

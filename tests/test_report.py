@@ -1,13 +1,9 @@
 """The report, opened in headless Chromium with the network off, and its text for any numbers."""
 
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import h3
@@ -16,17 +12,17 @@ import pytest
 import shapely
 from markdown_it import MarkdownIt
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from capetown.reporting.facts import Facts
 from capetown.reporting.figures import FIGURES
 from capetown.reporting.pages import markdown_and_images, page
+from tests.browser import Opened
 from tests.tables import INSIDE_CELL
 
 SCRIPT = "<script>window.hacked = 1</script>"
 IMAGE = '"><img src=x onerror="window.hacked=1">.tif'
 PIPE = "a|b *c* [d](http://e.f) `g` ~~h~~"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 LARGEST = 8_000_000
 
 
@@ -137,36 +133,11 @@ def facts(folder: Path) -> Facts:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: CI installs Debian's chromium before the tests")
-        pytest.skip("no Chromium: install Debian's chromium to test the report")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-
-@pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     path = folder / "index.html"
     path.write_text(page(facts(folder)), encoding="utf-8")
     return path
-
-
-class Opened:
-    """The report in a browser without a network, and what went wrong in it."""
-
-    def __init__(self, browser: Browser, report: Path, **settings: Any) -> None:
-        context = browser.new_context(offline=True, **settings)
-        self.page: Page = context.new_page()
-        self.asked: list[str] = []
-        self.errors: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda message: self.errors.append(message.text))
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(report.as_uri())
-        self.page.wait_for_selector("html[data-drawn=true]", timeout=60_000)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +152,7 @@ def numbers(page: Page) -> list[int]:
 
 
 def test_it_opens_from_disk_without_network_or_error(opened: Opened, report: Path) -> None:
-    assert [url for url in opened.asked if not url.startswith(("file:", "data:"))] == []
+    assert opened.requests == []
     assert opened.errors == []
     assert report.stat().st_size < LARGEST
 

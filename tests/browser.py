@@ -1,0 +1,44 @@
+"""Pages from disk in headless Chromium without a network, and what goes wrong in them."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium; a test without it skips and says so, and fails in CI."""
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium: CI installs Debian's chromium before the tests")
+        pytest.skip("no Chromium: install Debian's chromium to test the pages")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+class Opened:
+    """A page of ours when its charts are drawn: what it asked for, what went wrong in it."""
+
+    def __init__(self, browser: Browser, path: Path, **settings: Any) -> None:
+        context = browser.new_context(offline=True, **settings)
+        self.page: Page = context.new_page()
+        self.asked: list[str] = []
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda message: self.errors.append(message.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("html[data-drawn=true]", timeout=60_000)
+
+    @property
+    def requests(self) -> list[str]:
+        """What it asked for besides itself and what it carries."""
+        return [url for url in self.asked if url != self.page.url and not url.startswith("data:")]
