@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from capetown import training
+from capetown import parallel, training
 from capetown.augment import augment, draws
 from capetown.backbones import backbone_parameters, build_model, head
 from capetown.checkpoints import fingerprint, load_checkpoint, save_checkpoint
@@ -687,6 +687,34 @@ def test_a_changed_param_starts_afresh(workspace: Path) -> None:
 
 
 # --- several processes ------------------------------------------------------------------------
+
+
+def test_batch_norms_see_the_whole_batch_on_gpus_and_a_warning_says_where_they_do_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = outspoken_model("test_efficientnet.r160_in1k")
+    batch = torch.rand(2, 3, 64, 64)
+    before, parameters = model(batch), list(model.parameters())
+
+    def kinds() -> set[type]:
+        return {type(m) for m in model.modules() if hasattr(m, "running_mean")}
+
+    own = kinds()
+    parallel.share_batch_norms(model, torch.device("cuda"))
+    assert kinds() == own
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    parallel.share_batch_norms(model, CPU)
+    assert kinds() == own
+    assert "batch normalisation sees each process's share of a batch by itself" in caplog.text
+
+    parallel.share_batch_norms(model, torch.device("cuda"))
+    assert all(issubclass(kind, nn.SyncBatchNorm) for kind in kinds())
+    assert [id(p) for p in model.parameters()] == [id(p) for p in parameters]
+    assert torch.equal(model(batch), before)
+
+    caplog.clear()
+    parallel.share_batch_norms(outspoken_model("test_convnext.r160_in1k"), CPU)
+    assert caplog.text == ""
 
 
 def test_two_processes_train_as_one(

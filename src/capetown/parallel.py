@@ -4,6 +4,7 @@
 was started without it is alone, and nothing here does anything.
 """
 
+import logging
 import os
 from typing import Any, TypeVar
 
@@ -13,7 +14,11 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from capetown.vision import timm
+
 T = TypeVar("T")
+
+log = logging.getLogger("capetown")
 
 
 def join_others(device: torch.device) -> None:
@@ -74,6 +79,24 @@ def from_first(value: T) -> T:
     box = [value]
     distributed.broadcast_object_list(box)
     return box[0]
+
+
+def share_batch_norms(model: nn.Module, device: torch.device) -> None:
+    """Let batch normalisation see whole batches, not this process's share of them; once a model.
+
+    Only GPUs can; elsewhere a warning says that the result is not that of one process.
+    """
+    if size() == 1 or not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()):
+        return
+    if device.type == "cuda":
+        # torch's own conversion forgets the activations that are part of timm's layers.
+        timm.layers.convert_sync_batchnorm(model)
+    elif rank() == 0:
+        log.warning(
+            "on %s batch normalisation sees each process's share of a batch by itself: the result "
+            "is not that of one process; train in one, on GPUs, or with a convnext backbone",
+            device.type,
+        )
 
 
 def synchronised(model: nn.Module) -> nn.Module:

@@ -55,6 +55,8 @@ class Training:
         self.batch_size = backbone.batch_size
         self.device = next(model.parameters()).device
         self.inputs = backbones.input_config(model)
+        if phase.name == "full":
+            parallel.share_batch_norms(model, self.device)
         self.set_mode()
         groups = backbones.parameter_groups(model, settings.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0)
