@@ -1,9 +1,11 @@
 """The report, opened in headless Chromium with the network off, and its text for any numbers."""
 
+import io
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import geopandas as gpd
 import h3
@@ -17,18 +19,21 @@ from playwright.sync_api import Browser, Page
 from capetown.reporting.facts import Facts
 from capetown.reporting.figures import FIGURES
 from capetown.reporting.pages import markdown_and_images, page
+from capetown.reporting.pictures import jpeg
 from tests.browser import Opened
 from tests.tables import INSIDE_CELL
 
 SCRIPT = "<script>window.hacked = 1</script>"
 IMAGE = '"><img src=x onerror="window.hacked=1">.tif'
+# What `evaluate` calls the pictures of tiles whose own names are like these.
+TILE, HEAT = "yes-a b (2)](http:x) #1.png", 'yes-"><img src=x onerror="window.hacked=1">.png'
 PIPE = "a|b *c* [d](http://e.f) `g` ~~h~~"
 LARGEST = 8_000_000
 
 
 def facts(folder: Path) -> Facts:
     """A small city, a small classifier, and names that would be markup if they were let."""
-    for name in ("tile.png", "heat.png"):
+    for name in (TILE, HEAT):
         Image.new("RGB", (32, 32), "teal").save(folder / name)
     cells = sorted(h3.grid_disk(INSIDE_CELL, 3))
     hexagons = gpd.GeoDataFrame(
@@ -108,14 +113,14 @@ def facts(folder: Path) -> Facts:
             ),
         },
         samples=pd.DataFrame(
-            {"path": ["a.tif", "b.tif"], "label": ["yes", "no"], "tile": ["tile.png"] * 2}
+            {"path": ["a.tif", "b.tif"], "label": ["yes", "no"], "tile": [TILE] * 2}
         ),
         mistakes=pd.DataFrame(
             {
                 "path": [f"images/swimming-pool/yes/{IMAGE}", "b.tif"],
                 "label": ["yes", "no"], "probability": [0.01, 0.99],
                 "kind": ["false_negative", "false_positive"],
-                "tile": ["tile.png"] * 2, "saliency": ["heat.png"] * 2,
+                "tile": [TILE] * 2, "saliency": [HEAT] * 2,
             }
         ),
         evaluation=folder,
@@ -259,14 +264,26 @@ def markdown(of: Facts) -> str:
     return markdown_and_images(of)[0]
 
 
+def rendered(text: str) -> str:
+    """Markdown as a Git host shows it, markup within it and all."""
+    return str(MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
+
+
 def test_markdown_has_the_pictures_it_shows_and_no_others(small: Facts) -> None:
     text, images = markdown_and_images(small)
-    assert set(re.findall(r"\]\(images/([^)]+)\)", text)) == set(images)
+    sources = re.findall(r'<img src="([^"]*)"', rendered(text))
+    assert {unquote(source).removeprefix("images/") for source in sources} == set(images)
+    assert {f"{Path(name).stem}.jpg" for name in (TILE, HEAT)} < set(images)
     assert {f"{name}.png" for name in FIGURES} < set(images)
 
 
+def test_a_large_tile_becomes_a_small_picture() -> None:
+    with Image.open(io.BytesIO(jpeg(Image.new("RGBA", (4096, 1024))))) as image:
+        assert (image.format, image.size) == ("JPEG", (512, 128))
+
+
 def test_markdown_escapes_names(small: Facts) -> None:
-    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown(small))
+    html = rendered(markdown(small))
     assert "<script" not in html
     assert "<img src=x" not in html
     assert "&lt;script&gt;window.hacked = 1&lt;/script&gt;" in html

@@ -5,7 +5,6 @@ The text is a template of Markdown. Every value that it prints is escaped, so th
 Vega, which is inlined: the page asks no network for anything.
 """
 
-import base64
 import html
 import io
 import json
@@ -26,7 +25,7 @@ from PIL import Image
 
 from capetown.reporting.facts import MEANINGS, STATUSES, Facts
 from capetown.reporting.figures import FIGURES, Chart
-from capetown.reporting.pictures import jpeg
+from capetown.reporting.pictures import inlined, jpeg, linked
 
 Figure = Callable[[str, str], Markup]
 Picture = Callable[[str], Markup]
@@ -49,8 +48,8 @@ def markdown_and_images(facts: Facts) -> tuple[str, dict[str, bytes]]:
 
     def picture(name: str) -> Markup:
         file = f"{name.rsplit('.', 1)[0]}.jpg"
-        images[file] = jpeg(facts.evaluation / name)
-        return Markup(f"![](images/{file})")
+        images[file] = _tile(facts, name)
+        return linked(f"images/{file}")
 
     return _text(facts, figure, picture, is_page=False), images
 
@@ -67,8 +66,7 @@ def page(facts: Facts) -> str:
         )
 
     def picture(name: str) -> Markup:
-        data = base64.b64encode(jpeg(facts.evaluation / name)).decode()
-        return Markup(f"![](data:image/jpeg;base64,{data})")
+        return inlined(_tile(facts, name))
 
     return to_html(_text(facts, figure, picture, is_page=True), specs, TITLE)
 
@@ -138,6 +136,11 @@ def _text(facts: Facts, figure: Figure, picture: Picture, *, is_page: bool) -> s
         picture=picture,
         is_page=is_page,
     )
+
+
+def _tile(facts: Facts, name: str) -> bytes:
+    with Image.open(facts.evaluation / name) as image:
+        return jpeg(image)
 
 
 def _escape(value: Any) -> Any:
