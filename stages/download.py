@@ -1,5 +1,10 @@
-"""Mirror the source bucket into raw/, whole and verified."""
+"""Mirror the source bucket into raw/, whole and verified.
 
+What arrives waits under checkpoints/ until all is there: before a stage runs, `dvc exp run` puts
+its outs back as they were, which would undo an interrupted download.
+"""
+
+import hashlib
 import os
 from pathlib import Path
 
@@ -37,8 +42,10 @@ def main() -> None:
         timeout=settings.timeout,
     )
     selection = Selection(settings.include, settings.max_tiles)
+    fingerprint = hashlib.sha256(source.encode()).hexdigest()[:16]
+    incoming = Path("checkpoints", f"download-{fingerprint}")
     with step("mirror"):
-        mirror(source, OUT, selection, access, settings.tries)
+        mirror(source, OUT, incoming, selection, access, settings.tries)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -64,7 +64,13 @@ def fetch(
     **access: Any,
 ) -> None:
     settings: dict[str, Any] = {"connections": 8, "timeout": 5.0, **access}
-    mirror(str(url), folder, Selection(include, max_tiles), Access(**settings), tries)
+    selection = Selection(include, max_tiles)
+    mirror(str(url), folder, incoming(folder), selection, Access(**settings), tries)
+
+
+def incoming(folder: Path) -> Path:
+    """Where a mirror's objects arrive."""
+    return folder.with_name("incoming")
 
 
 def fetch_s3(proxy: s3.Proxy, folder: Path, url: str = "s3://public/city", **how: Any) -> None:
@@ -74,6 +80,7 @@ def fetch_s3(proxy: s3.Proxy, folder: Path, url: str = "s3://public/city", **how
 def assert_whole(folder: Path, bucket: Path) -> None:
     """The mirror has the bucket's files, all of them and nothing else, and says so."""
     assert files(folder) == files(bucket)
+    assert not incoming(folder).exists()
     with (folder / "inventory.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["key"] for row in rows] == sorted(files(bucket))
@@ -87,12 +94,12 @@ def assert_whole(folder: Path, bucket: Path) -> None:
         }
 
 
-def assert_nothing_half_written(folder: Path, bucket: Path) -> None:
-    """What has an object's name is that object; the inventory, which says all is there, is not."""
+def assert_nothing_half_written(folder: Path, bucket: Path, arrived: Path | None = None) -> None:
+    """There is no mirror yet, and what has an object's name where they arrive is that object."""
+    assert not folder.exists()
     theirs = files(bucket)
-    for key, data in files(folder).items():
-        assert ".partial-journal" in key or data == theirs[key], key
-    assert not (folder / "inventory.csv").exists()
+    for key, data in files(arrived or incoming(folder)).items():
+        assert key == ".partial-journal" or data == theirs[key], key
 
 
 # --- which keys -------------------------------------------------------------------------------
@@ -125,6 +132,8 @@ def test_patterns_choose_keys(
     [
         ([], ["**"], "holds no objects"),
         (KEYS, ["sr.csv.gz"], "'sr.csv.gz' matches no key"),
+        (KEYS, ["!images/**"], "nothing is left of the source"),
+        (KEYS, ["a.csv", "!a.csv"], "nothing is left of the source"),
         (KEYS, ["images/**x"], "is not a glob pattern"),
     ],
 )
@@ -218,6 +227,86 @@ def test_what_changed_left_or_was_edited_is_set_right(bucket: Path, tmp_path: Pa
     assert not (raw / "stray").exists()
 
 
+def test_a_mirror_stays_as_it_was_until_the_new_one_is_whole(bucket: Path, tmp_path: Path) -> None:
+    source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
+    fetch(bucket, raw)
+    before = files(raw)
+    (source / "sr_hex_truncated.csv").write_text("changed\n")
+    (source / "sr.csv.gz").write_bytes(b"damaged")
+    with pytest.raises(CapetownError, match=r"sr\.csv\.gz"):
+        fetch(source, raw)
+    assert files(raw) == before
+    assert set(files(incoming(raw))) == {".partial-journal", "sr_hex_truncated.csv"}
+    fetch(bucket, raw)
+    assert_whole(raw, bucket)
+
+
+def test_a_file_that_becomes_a_folder_and_back_is_no_obstacle(tmp_path: Path) -> None:
+    source, raw = tmp_path / "source", tmp_path / "raw"
+    source.mkdir()
+    (source / "table").write_text("a\n")
+    fetch(source, raw)
+    (source / "table").unlink()
+    (source / "table").mkdir()
+    (source / "table" / "part").write_text("b\n")
+    fetch(source, raw)
+    assert_whole(raw, source)
+    shutil.rmtree(source / "table")
+    (source / "table").write_text("a\n")
+    fetch(source, raw)
+    assert_whole(raw, source)
+
+
+def test_a_run_that_ends_while_it_moves_the_objects_is_taken_up(
+    bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "raw"
+    replace, moved = Path.replace, []
+
+    def cut_off(path: Path, target: Path) -> Path:
+        if path.is_relative_to(incoming(raw)) and target.is_relative_to(raw):
+            moved.append(target)
+            if len(moved) == 5:
+                raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(bucket, raw)
+    assert len(files(raw)) == 4
+    assert not (raw / "inventory.csv").exists()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("fetched again")
+
+    monkeypatch.setattr("capetown.bucket.sources.Source.fetch", refuse)
+    fetch(bucket, raw)
+    assert_whole(raw, bucket)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: b"\0" * len(text),
+        lambda text: text[: len(text) // 2],
+        lambda text: b'"' + b"x" * 200_000 + b"\n" + text,
+        lambda text: text.replace(b",", b",9" + b"9" * 5_000),
+        lambda text: b"\xff" + text,
+    ],
+)
+def test_a_damaged_inventory_is_no_obstacle(
+    damage: Callable[[bytes], bytes], bucket: Path, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    fetch(bucket, raw)
+    inventory = raw / "inventory.csv"
+    (raw / "sr.csv.gz").unlink()
+    inventory.write_bytes(damage(inventory.read_bytes()))
+    fetch(bucket, raw)
+    assert_whole(raw, bucket)
+
+
 def test_only_what_is_chosen_is_there(bucket: Path, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     fetch(bucket, raw, include=("*",))
@@ -247,8 +336,8 @@ def test_an_object_that_is_not_of_its_kind_is_named(
     with pytest.raises(CapetownError, match=re.escape(f"{key} ({said}")) as caught:
         fetch(source, raw)
     assert "\n" not in str(caught.value)
-    assert not (raw / key).exists()
     assert_nothing_half_written(raw, source)
+    assert not (incoming(raw) / key).exists()
 
 
 def test_a_tile_that_the_manifest_names_and_the_source_lacks_is_named(
@@ -299,6 +388,11 @@ def test_a_source_that_shares_the_mirrors_folder_is_refused(
         ("https://me:hunter2@example.org/data", "would end up in dvc.lock"),
         ("https://example.org/data?X-Amz-Signature=hunter2", "would end up in dvc.lock"),
         ("s3://hunter2:hunter2@bucket", "would end up in dvc.lock"),
+        ("s3://[hunter2", "download.source: not a URL"),
+        ("https://[hunter2", "download.source: not a URL"),
+        ("https://127.0.0.1:99999/hunter2", "download.source: not a URL"),
+        ("https://127.0.0.1:hunter2/", "download.source: not a URL"),
+        ("https://xn--\u2603/hunter2", "download.source: not a URL"),
     ],
 )
 def test_an_unsafe_address_is_refused_without_its_secrets(
@@ -444,7 +538,7 @@ def test_a_lasting_fault_names_every_key_and_the_next_run_goes_on(
     assert "run the same command again to go on" in said
     assert "\n" not in said
     assert_nothing_half_written(raw, bucket)
-    assert len(files(raw)) == len(files(bucket)) - 2 + 1  # and the journal
+    assert len(files(incoming(raw))) == len(files(bucket)) - 2 + 1  # and the journal
 
     proxy.reset()
     fetch_s3(proxy, raw)
@@ -470,7 +564,7 @@ def test_a_wrong_etag_is_told_and_the_object_not_kept(
     with pytest.raises(CapetownError, match=f"{key}.*its MD5 is {md5} and its ETag says 000"):
         fetch_s3(proxy, raw, tries=2)
     assert_nothing_half_written(raw, bucket)
-    assert not (raw / key).exists()
+    assert not (incoming(raw) / key).exists()
 
 
 @pytest.mark.parametrize("key", ["../x.tif", "/etc/x", "images/../../x"])
@@ -570,6 +664,36 @@ def test_a_web_servers_missing_tile_is_named(web: tuple[str, Path], tmp_path: Pa
         fetch(url, tmp_path / "raw")
 
 
+def test_a_web_servers_manifest_need_not_be_utf8(web: tuple[str, Path], tmp_path: Path) -> None:
+    url, folder = web
+    with (folder / YES / "manifest").open("ab") as file:
+        file.write(b"caf\xe9.tif\n")
+    with pytest.raises(CapetownError, match=r"1 of .*caf.\.tif"):
+        fetch(url, tmp_path / "raw")
+
+
+@pytest.mark.parametrize("of_s3", [False, True])
+def test_a_web_servers_etag_is_an_md5_if_it_is_an_s3(
+    web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_s3: bool
+) -> None:
+    end = Quiet.end_headers
+
+    def with_etag(self: Quiet) -> None:
+        self.send_header("ETag", f'"{"0" * 32}"')
+        if of_s3:
+            self.send_header("x-amz-request-id", "1")
+        end(self)
+
+    monkeypatch.setattr(Quiet, "end_headers", with_etag)
+    url, folder = web
+    if of_s3:
+        with pytest.raises(CapetownError, match="its ETag says 000"):
+            fetch(url, tmp_path / "raw", include=("sr.csv.gz",), tries=1)
+    else:
+        fetch(url, tmp_path / "raw")
+        assert files(tmp_path / "raw") == files(folder)
+
+
 # --- the stage --------------------------------------------------------------------------------
 
 
@@ -602,7 +726,7 @@ def set_download(workspace: Path, **values: Any) -> None:
 
 def wait_for_tiles(workspace: Path, count: int) -> None:
     deadline = time.monotonic() + 60
-    while len(list((workspace / "raw").rglob("*.tif"))) < count:
+    while len(list((workspace / "checkpoints").rglob("*.tif"))) < count:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -613,21 +737,23 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
 ) -> None:
     proxy.delay = 0.1
     stage = start(workspace)
-    raw = workspace / "raw"
     wait_for_tiles(workspace, 5)
     stage.send_signal(how)
     _, said = stage.communicate()
     assert stage.returncode != 0
+    assert not (workspace / "raw").exists()
+    [arrived] = (workspace / "checkpoints").iterdir()
     theirs = files(bucket)
-    whole = {k for k, v in files(raw).items() if theirs.get(k) == v}
-    assert {k for k in files(raw) if ".partial-" not in k} == whole
+    whole = {k for k, v in files(arrived).items() if theirs.get(k) == v}
+    assert {k for k in files(arrived) if ".partial-" not in k} == whole
     assert len(whole) < len(theirs)
 
     proxy.reset()
     again = start(workspace)
     _, said = again.communicate()
     assert again.returncode == 0, said
-    assert_whole(raw, bucket)
+    assert_whole(workspace / "raw", bucket)
+    assert not arrived.exists()
     fetched = proxy.count("GET") - proxy.count("list-type")
     # The last object may have been renamed and not yet been written into the journal.
     assert len(theirs) - len(whole) <= fetched <= len(theirs) - len(whole) + 2
@@ -655,7 +781,8 @@ def test_the_network_gone_is_one_line_and_the_next_run_goes_on(
     assert re.search(r"error: \d+ of \d+ objects could not be fetched", said)
     assert "were not tried after so many failures" in said
     assert "Traceback" not in said
-    assert_nothing_half_written(workspace / "raw", bucket)
+    [arrived] = (workspace / "checkpoints").iterdir()
+    assert_nothing_half_written(workspace / "raw", bucket, arrived)
     proxy.reset()
     _, said = (stage := start(workspace)).communicate()
     assert stage.returncode == 0, said

@@ -1,4 +1,4 @@
-"""Fetch objects, many at once, each verified beside its place and then renamed into it."""
+"""Fetch objects, many at once, each verified under another name and then renamed."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ class Fetcher:
 
     Attributes:
         source: where they come from.
-        folder: the mirror.
+        folder: where they arrive.
         tries: how often to try each request, at most.
         limit: of how many transfers run at once.
         journal: gets a line for each object as soon as it is in its place.

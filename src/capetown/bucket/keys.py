@@ -42,7 +42,8 @@ def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -
         The chosen keys, sorted.
 
     Raises:
-        CapetownError: if there are no keys, or a pattern is not valid or takes none of them.
+        CapetownError: if there are no keys or none is chosen, or a pattern is not valid or takes
+            none of them.
     """
     everything = sorted(set(keys))
     if not everything:
@@ -57,6 +58,11 @@ def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -
                 f"{some(everything, 5)}; correct the pattern or remove it."
             )
         (unwanted if pattern.startswith("!") else wanted).update(found)
+    if not wanted - unwanted:
+        raise CapetownError(
+            "download.include: nothing is left of the source; patterns with '!' leave out of what "
+            "the others take, so begin with '**'."
+        )
     return _first_tiles(sorted(wanted - unwanted), max_tiles)
 
 

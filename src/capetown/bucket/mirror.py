@@ -1,9 +1,10 @@
 """Mirror a source into a folder: every chosen object whole and verified, and nothing else.
 
-An object is written beside its place and renamed when it is whole and verified. While a mirror is
-incomplete, a journal lists what is whole and there is no inventory; an inventory stands for a
-mirror that is complete. Either tells the next run what it need not fetch again. The files are
-compared with their sha256, so that neither a crash nor an edit goes unnoticed.
+Objects arrive in another folder, each under another name until it is whole and verified, and a
+journal there lists them. When all are there they are moved into the mirror, which until then is as
+it was, and an inventory stands for a mirror that is complete. Journal and inventory tell the
+next run what it need not fetch again. The files are compared with their sha256, so that neither a
+crash nor an edit goes unnoticed.
 """
 
 import asyncio
@@ -43,7 +44,9 @@ class Selection:
     max_tiles: int | None = None
 
 
-def mirror(url: str, folder: Path, selection: Selection, access: Access, tries: int) -> list[Entry]:
+def mirror(
+    url: str, folder: Path, incoming: Path, selection: Selection, access: Access, tries: int
+) -> list[Entry]:
     """Make a folder hold the chosen objects of a source, and an inventory of them.
 
     What is there and whole is kept; what is not chosen, or no longer in the source, is removed.
@@ -51,6 +54,8 @@ def mirror(url: str, folder: Path, selection: Selection, access: Access, tries: 
     Args:
         url: a folder, ``s3://bucket/prefix`` or ``https://host/path``.
         folder: the mirror; made if need be.
+        incoming: where objects arrive, on the same disk. It outlives a run that fails, and is
+            removed by one that succeeds.
         selection: what to mirror.
         access: how to reach the source.
         tries: how often to try each request, at most.
@@ -59,13 +64,13 @@ def mirror(url: str, folder: Path, selection: Selection, access: Access, tries: 
         The inventory: an entry for each object, sorted by key.
 
     Raises:
-        CapetownError: if the mirror cannot be made complete and verified. What is whole stays, and
-            the next run goes on from there.
+        CapetownError: if the mirror cannot be made complete and verified. It stays as it was, and
+            the next run goes on from what has arrived.
     """
     if "://" not in url:
         _check_apart(url, folder)
     try:
-        return asyncio.run(_mirror(url, folder, selection, access, tries))
+        return asyncio.run(_mirror(url, folder, incoming, selection, access, tries))
     except OSError as error:
         raise CapetownError(
             f"{error.filename or folder}: {error.strerror or reason(error)}."
@@ -73,27 +78,31 @@ def mirror(url: str, folder: Path, selection: Selection, access: Access, tries: 
 
 
 async def _mirror(
-    url: str, folder: Path, selection: Selection, access: Access, tries: int
+    url: str, folder: Path, incoming: Path, selection: Selection, access: Access, tries: int
 ) -> list[Entry]:
     async with open_source(url, access) as source:
         items = await _describe(source, url, selection, access.connections, tries)
-        folder.mkdir(parents=True, exist_ok=True)
-        known = read_inventory(folder / INVENTORY) | read_inventory(folder / JOURNAL)
+        known = read_inventory(folder / INVENTORY) | read_inventory(incoming / JOURNAL)
         kept = await asyncio.to_thread(keep, folder, items, known)
+        rest = [item for item in items if item.key not in kept]
         strays = _strays(folder, {item.key for item in items})
-        if len(kept) == len(items) and not strays and (folder / INVENTORY).exists():
-            _check_manifests(folder, items, selection)
-            entries = list(kept.values())
+        places = {item.key: folder if item.key in kept else incoming for item in items}
+        arrived = await asyncio.to_thread(keep, incoming, rest, known)
+        missing = [item for item in rest if item.key not in arrived]
+        entries = [*kept.values(), *arrived.values()]
+        if rest or strays or not (folder / INVENTORY).exists():
+            _prepare(incoming, entries, arrived, missing)
+            entries += await _fetch(
+                source, incoming, missing, places, selection, access.connections, tries
+            )
+            _settle(incoming, folder, [item.key for item in rest], strays, entries)
         else:
-            entries = await _complete(source, folder, selection, items, kept, access, tries)
-            _remove(folder, strays)
-            write_inventory(folder / INVENTORY, entries, folder / f"{JOURNAL}-new")
-            (folder / JOURNAL).unlink()
-    fetched = [item.size for item in items if item.key not in kept]
+            _check_manifests(places, selection)
+            shutil.rmtree(incoming, ignore_errors=True)
     log.info(
         "%d objects, %.1f MB; %d (%.1f MB) fetched, %d removed",
-        *(len(items), sum(i.size for i in items) / 1e6),
-        *(len(fetched), sum(fetched) / 1e6, len(strays)),
+        *(len(items), sum(item.size for item in items) / 1e6),
+        *(len(missing), sum(item.size for item in missing) / 1e6, len(strays)),
     )
     return sorted(entries)
 
@@ -124,49 +133,73 @@ async def _describe(
     return sorted(items, key=lambda item: item.key)
 
 
-async def _complete(
-    source: Source,
-    folder: Path,
-    selection: Selection,
-    items: Sequence[Object],
-    kept: dict[str, Entry],
-    access: Access,
-    tries: int,
-) -> list[Entry]:
-    """Fetch what is not kept, manifests first, and return the entries of everything."""
-    rest = [item for item in items if item.key not in kept]
-    size = sum(item.size for item in rest)
-    if size > (free := shutil.disk_usage(folder).free):
+def _prepare(
+    incoming: Path, whole: Sequence[Entry], arrived: Collection[str], missing: Sequence[Object]
+) -> None:
+    """Make the folder where what is missing arrives, and the journal of what is whole."""
+    incoming.mkdir(parents=True, exist_ok=True)
+    size = sum(item.size for item in missing)
+    if size > (free := shutil.disk_usage(incoming).free):
         raise CapetownError(
-            f"{folder}: {size / 1e6:.0f} MB are to be fetched and {free / 1e6:.0f} MB are free; "
+            f"{incoming}: {size / 1e6:.0f} MB are to be fetched and {free / 1e6:.0f} MB are free; "
             "make room, or choose less with download.include or download.max_tiles."
         )
-    write_inventory(folder / JOURNAL, kept.values(), folder / f"{JOURNAL}-new")
-    (folder / INVENTORY).unlink(missing_ok=True)
-    make_folders(folder, (item.key for item in rest))
-    limit = asyncio.Semaphore(access.connections)
+    _remove(incoming, _strays(incoming, arrived))
+    write_inventory(incoming / JOURNAL, whole, incoming / f"{JOURNAL}-new")
+    make_folders(incoming, (item.key for item in missing))
+
+
+async def _fetch(
+    source: Source,
+    incoming: Path,
+    missing: Sequence[Object],
+    places: dict[str, Path],
+    selection: Selection,
+    connections: int,
+    tries: int,
+) -> list[Entry]:
+    """Fetch objects, manifests first, and return their entries."""
+    limit = asyncio.Semaphore(connections)
     with (
-        (folder / JOURNAL).open("a", encoding="utf-8") as journal,
-        Progress(len(rest), size) as progress,
+        (incoming / JOURNAL).open("a", encoding="utf-8") as journal,
+        Progress(len(missing), sum(item.size for item in missing)) as progress,
     ):
-        fetcher = Fetcher(source, folder, tries, limit, journal, progress)
-        manifests = [item for item in rest if item.key in MANIFESTS]
-        await for_each(manifests, fetcher.fetch, access.connections, _key)
-        _check_manifests(folder, items, selection)
+        fetcher = Fetcher(source, incoming, tries, limit, journal, progress)
+        manifests = [item for item in missing if item.key in MANIFESTS]
+        await for_each(manifests, fetcher.fetch, connections, _key)
+        _check_manifests(places, selection)
         # The largest first, so that none is left over when the others are done.
-        others = sorted(set(rest) - set(manifests), key=lambda item: (-item.size, item.key))
-        await for_each(others, fetcher.fetch, access.connections, _key)
-    return [*kept.values(), *fetcher.done.values()]
+        others = sorted(set(missing) - set(manifests), key=lambda item: (-item.size, item.key))
+        await for_each(others, fetcher.fetch, connections, _key)
+    return list(fetcher.done.values())
 
 
-def _check_manifests(folder: Path, items: Sequence[Object], selection: Selection) -> None:
-    chosen = {item.key for item in items}
+def _settle(
+    incoming: Path,
+    folder: Path,
+    keys: Sequence[str],
+    strays: Sequence[Path],
+    entries: Sequence[Entry],
+) -> None:
+    """Move what arrived into the mirror. The inventory goes first and comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INVENTORY).unlink(missing_ok=True)
+    _remove(folder, strays)
+    make_folders(folder, keys)
+    for key in keys:
+        (incoming / key).replace(folder / key)
+    write_inventory(folder / INVENTORY, entries, folder / f"{TEMPORARY}inventory")
+    shutil.rmtree(incoming)
+
+
+def _check_manifests(places: dict[str, Path], selection: Selection) -> None:
+    """Check the chosen keys, each with the folder that holds it, against the manifests."""
     manifests = {
-        key: (folder / key).read_text(encoding="utf-8", errors="replace")
+        key: (places[key] / key).read_text(encoding="utf-8", errors="replace")
         for key in MANIFESTS
-        if key in chosen
+        if key in places
     }
-    extra = check_manifests(chosen, manifests, selection.include, selection.max_tiles)
+    extra = check_manifests(places.keys(), manifests, selection.include, selection.max_tiles)
     if extra:
         log.warning("%d tiles that no manifest names: %s", len(extra), some(extra, 20))
 
@@ -182,7 +215,9 @@ def _remove(folder: Path, strays: Sequence[Path]) -> None:
     """Remove files, and the folders that are empty then."""
     for path in strays:
         path.unlink()
-    for root in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+    for root in sorted(
+        (p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink()), reverse=True
+    ):
         if not any(root.iterdir()):
             root.rmdir()
 

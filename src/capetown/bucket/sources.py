@@ -163,7 +163,8 @@ class Web(Source):
         if any("/" in p or "**" in p for p in include if p not in named):
             for folder, manifest in zip(CLASSES, MANIFESTS, strict=True):
                 text = await self.fs._cat_file(self.address(manifest))
-                found |= {f"{folder}/{name}" for name in read_manifest(text.decode())}
+                names = read_manifest(text.decode(errors="replace"))
+                found |= {f"{folder}/{name}" for name in names}
         return sorted(found)
 
     async def describe(self, key: str) -> Object:  # noqa: D102
@@ -171,6 +172,13 @@ class Web(Source):
         if info["size"] is None:
             raise CapetownError(f"{key}: the server does not say how large it is")
         return Object(key, info["size"], _bare(info.get("ETag") or info.get("Last-Modified")))
+
+    async def has_md5(self, item: Object) -> bool:
+        """Whether the server is an S3: other servers' ETags may be anything."""
+        session = await self.fs.set_session()
+        async with session.head(self.address(item.key)) as answer:
+            kms = answer.headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+            return "x-amz-request-id" in answer.headers and not kms
 
     def address(self, key: str) -> str:  # noqa: D102
         return f"{self.root}/{quote(key)}"
@@ -205,13 +213,18 @@ def check_url(url: str, name: str) -> None:
     Raises:
         CapetownError: if it is not; without its secrets.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        well_formed = parts.port != 0
+    except ValueError:
+        raise CapetownError(f"{name}: not a URL; correct the host or the port.") from None
     if parts.username is not None or parts.query or parts.fragment:
         raise CapetownError(
             f"{name}: a URL with a user, a password, '?' or '#' in it would end up in dvc.lock; "
             "name the credentials in download.credentials or download.profile."
         )
-    if parts.scheme not in ("s3", "https", "http") or not parts.hostname:
+    if parts.scheme not in ("s3", "https", "http") or not parts.hostname or not well_formed:
         raise CapetownError(
             f"{name}: {url!r} is neither a folder, s3://bucket/prefix nor https://host/path."
         )

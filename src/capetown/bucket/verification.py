@@ -13,6 +13,7 @@ from capetown.errors import CapetownError
 CHUNK = 1 << 20
 FIELDS = ("key", "size", "etag", "sha256")
 MD5 = re.compile(r"[0-9a-f]{32}")
+SIZE = re.compile(r"[0-9]{1,18}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,17 +60,20 @@ def write_inventory(path: Path, entries: Iterable[Entry], temporary: Path) -> No
 
 
 def read_inventory(path: Path) -> dict[str, Entry]:
-    """The entries of an inventory by key; only the whole lines of one that was cut off."""
+    """The entries of an inventory by key; those of the whole lines of one that is damaged."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return {}
-    rows = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
-    return {
-        key: Entry(key, int(size), etag, sha256)
-        for key, size, etag, sha256 in (row for row in rows if len(row) == len(FIELDS))
-        if size.isdecimal() and SHA256.fullmatch(sha256)
-    }
+    found = {}
+    for line in text.split("\n")[:-1]:
+        try:
+            [[key, size, etag, sha256]] = csv.reader([line], strict=True)
+        except (ValueError, csv.Error):
+            continue
+        if SIZE.fullmatch(size) and SHA256.fullmatch(sha256):
+            found[key] = Entry(key, int(size), etag, sha256)
+    return found
 
 
 def check_content(key: str, path: Path) -> None:
