@@ -1,11 +1,14 @@
 """Both phases train what they should, an interrupted run ends as any other, errors are clear."""
 
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,13 @@ from torch import Tensor, nn
 from capetown import parallel, training
 from capetown.augment import augment, draws
 from capetown.backbones import backbone_parameters, build_model, head
-from capetown.checkpoints import fingerprint, load_checkpoint, save_checkpoint
+from capetown.checkpoints import (
+    MONTH,
+    fingerprint,
+    forget_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from capetown.devices import choose_device, half_precision, place
 from capetown.errors import CapetownError
 from capetown.exhibits import picture_name
@@ -409,6 +418,27 @@ def test_cuda_and_cpu_agree(tmp_path: Path) -> None:
     assert histories[0] == pytest.approx(histories[1], abs=1e-3)
 
 
+def test_a_terminal_shows_images_a_second_and_the_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn = training.Training.learn
+
+    def slowly(*arguments: Any, **named: Any) -> Tensor:
+        time.sleep(0.11)
+        return learn(*arguments, **named)
+
+    monkeypatch.setattr(training.Training, "learn", slowly)
+    for is_terminal in (True, False):
+        said = io.StringIO()
+        monkeypatch.setattr(said, "isatty", lambda shown=is_terminal: shown)
+        monkeypatch.setattr(sys, "stderr", said)
+        train(tmp_path / str(is_terminal), how=settings(epochs=1))
+        shown = re.findall(
+            r"epoch 2, full: +67%.* 8/12 \[00:0\d<00:0\d, .*images/s\]", said.getvalue()
+        )
+        assert len(shown) == is_terminal
+
+
 # --- what goes wrong --------------------------------------------------------------------------
 
 
@@ -521,6 +551,18 @@ def test_a_checkpoint_that_could_not_be_written_leaves_the_last_one(
     assert load_checkpoint(tmp_path) == {"epoch": 1}
 
 
+def test_a_finished_training_takes_abandoned_checkpoints_with_it(tmp_path: Path) -> None:
+    for name in ("mine", "abandoned", "recent", "other"):
+        save_checkpoint(tmp_path / name, {})
+    (tmp_path / "other" / "last.pt").rename(tmp_path / "other" / "journal")
+    (tmp_path / "file").touch()
+    for old in ("abandoned/last.pt", "other/journal", "file"):
+        os.utime(tmp_path / old, (0, time.time() - MONTH - 60))
+    forget_checkpoint(tmp_path / "mine")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "other", "recent"]
+    forget_checkpoint(tmp_path / "never made")
+
+
 def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
     _, expected = train(tmp_path / "whole")
     (tmp_path / "damaged").mkdir()
@@ -528,20 +570,19 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
     assert train(tmp_path / "damaged")[1] == expected
 
 
-def test_whatever_shapes_a_training_shapes_its_fingerprint() -> None:
+def test_whatever_shapes_a_training_shapes_its_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = {"data": ["a"], "settings": {"epochs": 1}}
     assert fingerprint(**inputs) == fingerprint(**inputs)
     assert fingerprint(**inputs) != fingerprint(data=["b"], settings={"epochs": 1})
     assert fingerprint(**inputs) != fingerprint(data=["a"], settings={"epochs": 2})
     before = fingerprint(**inputs)
-    sys.modules["capetown.another"] = training
-    try:
-        assert fingerprint(**inputs) != before
-    finally:
-        del sys.modules["capetown.another"]
+    for module in ("capetown.another", "stages.another", "__main__"):
+        with monkeypatch.context() as changed:
+            changed.setitem(sys.modules, module, training)
+            assert fingerprint(**inputs) != before, module
 
 
-@pytest.mark.parametrize("done", [1, 2, 3])
+@pytest.mark.parametrize("done", [1, 2, 3, 4])
 def test_a_training_goes_on_from_any_epoch_as_if_never_interrupted(
     done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -624,6 +665,9 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
 ) -> None:
     other = tmp_path_factory.mktemp("other") / "workspace"
     shutil.copytree(workspace, other)
+    tiles = pd.read_csv(other / "splits" / "tiles.csv")
+    for path in tiles[tiles["fold"] == "test"]["path"]:
+        (other / "raw" / path).unlink()  # training has no use for them
     run_stage(other, "train")
 
     stage = start_stage(workspace, "train")
@@ -636,7 +680,14 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
     assert (checkpoint / "last.pt").exists()
     shutil.rmtree(workspace / "metrics")  # as DVC does
     (workspace / "metrics").mkdir()
-    assert "going on after epoch" in run_stage(workspace, "train")
+    (workspace / "models").touch()  # in the way of the model, after the last epoch
+    stage = start_stage(workspace, "train")
+    assert "going on after epoch" in stage.communicate()[1]
+    assert stage.returncode != 0
+    (workspace / "models").unlink()
+    said = run_stage(workspace, "train")
+    assert "going on after epoch" in said
+    assert "valid loss" not in said
     assert outputs(workspace) == outputs(other)
     assert list((workspace / "checkpoints").iterdir()) == []
 

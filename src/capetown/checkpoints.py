@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ import torch
 from capetown.modelfile import package_versions
 
 NAME = "last.pt"
+MONTH = 30 * 24 * 3600
 
 log = logging.getLogger("capetown")
 
 
 def fingerprint(**inputs: Any) -> str:
-    """A digest of a training's inputs, of the package's loaded code and of the libraries.
+    """A digest of a training's inputs, of the stage's and the package's code and of the libraries.
 
     Args:
         inputs: settings and digests of the data, as values that JSON can hold.
@@ -33,7 +35,7 @@ def fingerprint(**inputs: Any) -> str:
     code = {
         name: sha256(Path(file).read_bytes()).hexdigest()
         for name, file in loaded.items()
-        if file and name.split(".")[0] == "capetown"
+        if file and name.split(".")[0] in ("capetown", "stages", "__main__")
     }
     text = json.dumps([inputs, code, package_versions()], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:16]
@@ -68,5 +70,11 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def forget_checkpoint(folder: Path) -> None:
-    """Remove a finished training's folder."""
+    """Remove a finished training's folder, and those beside it that nobody went on from for long.
+
+    Whoever changes a param in the middle of a training leaves one behind.
+    """
     shutil.rmtree(folder, ignore_errors=True)
+    for other in folder.parent.glob(f"*/{NAME}"):
+        if time.time() - other.stat().st_mtime > MONTH:
+            shutil.rmtree(other.parent, ignore_errors=True)
