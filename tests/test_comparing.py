@@ -1,13 +1,25 @@
 """Experiments on the same tiles: differences by hand, verdicts, and tiles that changed sides."""
 
+import base64
+import subprocess
+from io import BytesIO
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
+from dvc.repo import Repo
+from PIL import Image
+from playwright.sync_api import Browser
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
-from capetown.comparing import Experiment, changed_sides, compare
+from capetown.cli import main
+from capetown.comparing import Comparison, Experiment, changed_sides, compare
 from capetown.errors import CapetownError
-from capetown.reporting.comparison import as_markdown, as_page
+from capetown.reporting.comparison import as_page, as_text
+from capetown.revisions import read_experiment
+from tests.browser import Opened
 
 # Ten sheets of four tiles, two of each class.
 PATHS = [f"images/{label}/S{sheet}_{n}_0.tif" for sheet in range(10) for n, label in
@@ -110,16 +122,196 @@ def test_experiments_without_a_common_tile_cannot_be_compared() -> None:
         compare([other, other], resamples=20, seed=1)
 
 
-def test_the_text_and_the_page_say_it_and_escape_it(
-    tmp_path_factory: pytest.TempPathFactory,
+def test_four_sheets_are_too_few_for_a_verdict_and_five_are_enough() -> None:
+    def verdicts(sheets: int) -> set[str]:
+        some = [sheets > int(path.split("/S")[1].split("_")[0]) for path in PATHS]
+        both = [
+            Experiment(e.name, e.predictions[some], e.threshold)
+            for e in (experiment("bad", 1 - GOOD), experiment("good", GOOD))
+        ]
+        found = compare(both, resamples=200, seed=1)
+        assert found.sheets == sheets
+        text = as_text(found, resamples=200)
+        assert ("there is no verdict" in text) == (sheets < 5)
+        assert ("| – | too few sheets to tell |" in text) == (sheets < 5)
+        page = as_page(found, resamples=200, tiles=Path("nowhere"))
+        assert "NaN" not in page.split('<script type="application/json"')[1].split("</script>")[0]
+        return set(found.differences["verdict"])
+
+    assert verdicts(1) == verdicts(4) == {"too few sheets to tell"}
+    assert verdicts(5) == {"better"}
+
+
+def test_one_experiment_or_one_class_cannot_be_compared() -> None:
+    with pytest.raises(CapetownError, match="a: name two or more experiments"):
+        compare([experiment("a", GOOD)], resamples=20, seed=1)
+    pools = [
+        Experiment(name, experiment(name, GOOD).predictions.query("label == 'yes'"), 0.5)
+        for name in ("a", "b")
+    ]
+    with pytest.raises(CapetownError, match="a, b: all test tiles that they share are `yes`"):
+        compare(pools, resamples=20, seed=1)
+
+
+# --- the text and the page ---------------------------------------------------------------------
+
+SCRIPT = "<script>window.hacked = 1</script>"
+HOSTILE = "images/yes/x](http:evil.example) ![z_1.tif"
+
+
+@pytest.fixture
+def hostile() -> Comparison:
+    """An experiment and a tile with names that would be markup; the tile changes sides."""
+    first = experiment("main_1", GOOD)
+    first.predictions.loc[5, "path"] = HOSTILE
+    other = first.predictions.assign(probability=np.where(np.arange(len(GOOD)) == 5, 0.2, GOOD))
+    return compare([first, Experiment(SCRIPT, other, 0.5)], resamples=100, seed=1)
+
+
+def test_the_text_says_it_with_names_as_they_are(hostile: Comparison) -> None:
+    text = as_text(hostile, resamples=100)
+    assert "40 test tiles of 11 map sheets, the same for all" in text
+    assert f"{SCRIPT} gets 0 tiles right that main_1 gets wrong, and 1 wrong that" in text
+    assert f"| {SCRIPT} | recall | -5.0 | -" in text
+    assert f"| {HOSTILE.rsplit('/', 1)[-1]} | yes | 90 % | 20 % | wrong |" in text
+
+
+def test_the_text_does_not_steer_the_terminal() -> None:
+    name = "\x1b[2Jred"
+    found = compare([experiment("a", GOOD), experiment(name, 1 - GOOD)], resamples=100, seed=1)
+    assert "| ?[2Jred | recall | -100.0 |" in as_text(found, resamples=100)
+
+
+def test_the_page_shows_names_as_text_and_tiles_as_pictures(
+    browser: Browser, hostile: Comparison, tmp_path: Path
 ) -> None:
-    name = "<script>alert(1)</script>"
-    other = GOOD.copy()
-    other[5] = 0.2
-    found = compare([experiment("main", GOOD), experiment(name, other)], resamples=100, seed=1)
-    text = as_markdown(found, resamples=100)
-    assert "40 test tiles of 10 map sheets, the same for all" in text
-    assert "gets 0 tiles right that main gets wrong, and 1 wrong that main gets right" in text
-    assert "-5.0 | -" in text
-    for written in (text, as_page(found, resamples=100, tiles=tmp_path_factory.mktemp("raw"))):
-        assert name not in written
+    tile = tmp_path / "raw" / HOSTILE
+    tile.parent.mkdir(parents=True)
+    tifffile.imwrite(tile, np.full((8, 8), 12_850, np.uint16))
+    page = tmp_path / "compare.html"
+    page.write_text(as_page(hostile, resamples=100, tiles=tmp_path / "raw"), encoding="utf-8")
+    opened = Opened(browser, page)
+    assert (opened.requests, opened.errors) == ([], [])
+    text = opened.page.locator("main").inner_text()
+    assert SCRIPT in text
+    assert HOSTILE.rsplit("/", 1)[-1] in text
+    assert opened.page.evaluate("window.hacked") is None
+    assert opened.page.locator("#differences svg .mark-symbol.role-mark path").count() == 5
+    pictures = opened.page.locator("img")
+    assert pictures.count() == 1
+    assert pictures.evaluate("image => image.naturalWidth") == 8
+    source = pictures.get_attribute("src") or ""
+    with Image.open(BytesIO(base64.b64decode(source.split(",")[1]))) as image:
+        assert image.getpixel((4, 4)) == (50, 50, 50)
+
+
+@pytest.mark.parametrize(
+    "path", ["{}/secret.tif", "../secret.tif", "a/../../secret.tif", "a\0.tif"]
+)
+def test_no_file_from_elsewhere_is_shown(path: str, tmp_path: Path) -> None:
+    (tmp_path / "raw" / "a").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.tif")
+    first = experiment("a", GOOD)
+    first.predictions.loc[0, "path"] = path.format(tmp_path)
+    other = Experiment("b", first.predictions.assign(probability=1 - GOOD), 0.5)
+    found = compare([first, other], resamples=100, seed=1)
+    assert "image/jpeg" not in as_page(found, resamples=100, tiles=tmp_path / "raw")
+
+
+# --- what revisions hold -----------------------------------------------------------------------
+
+
+def git(*arguments: str) -> None:
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", *author, *arguments], check=True)
+
+
+def write(table: bytes, figures: bytes = b'{"threshold": 0.5}') -> None:
+    (Path("metrics")).mkdir(exist_ok=True)
+    Path("metrics/predictions.csv").write_bytes(table)
+    Path("metrics/evaluate.json").write_bytes(figures)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of Git and DVC, entered, with one commit of an experiment's files."""
+    params = (Path(__file__).parent.parent / "params.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    Repo.init().close()
+    Path("params.yaml").write_text(params)
+    write(experiment("a", GOOD).predictions.to_csv(index=False).encode())
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    return tmp_path
+
+
+def read(revision: str) -> Experiment:
+    return read_experiment(
+        revision, predictions="metrics/predictions.csv", figures="metrics/evaluate.json"
+    )
+
+
+HEAD = b"path,label,probability\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "figures", "said"),
+    [
+        (b"", b"", "predictions.csv: not a table of path, label and probability"),
+        (b"\x00\xff\xfe", b"", "predictions.csv: not a table of path, label and probability"),
+        (b"path,label\na,yes\n", b"", "predictions.csv: not a table of path, label and"),
+        (HEAD + b"a,yes,0.5,0.7\n", b"", "predictions.csv: not a table of path, label and"),
+        (HEAD, b"", "predictions.csv: no tile in it"),
+        (HEAD + b"a,yes,abc\n", b"", "row 1: probability 'abc' is not a number from 0 to 1"),
+        (HEAD + b"a,yes,1\nb,no,\n", b"", "row 2: probability '' is not a number from 0"),
+        (HEAD + b"a,yes,nan\n", b"", "row 1: probability 'nan' is not a number from 0 to 1"),
+        (HEAD + b"a,yes,1.01\n", b"", "row 1: probability '1.01' is not a number from 0 to 1"),
+        (HEAD + b"a,maybe,1\n", b"", "row 1: label 'maybe' is not no or yes"),
+        (HEAD + b",yes,1\n", b"", "row 1: path '' is not a path of its own"),
+        (HEAD + b"b,no,1\na,no,1\nb,no,1\n", b"", "row 1: path 'b' is not a path of its own"),
+        (HEAD + b"a,yes,1\n", b"{", "evaluate.json: no `threshold` from 0 to 1 in it"),
+        (HEAD + b"a,yes,1\n", b"\xff", "evaluate.json: no `threshold` from 0 to 1 in it"),
+        (HEAD + b"a,yes,1\n", b"[]", "evaluate.json: no `threshold` from 0 to 1 in it"),
+        (HEAD + b"a,yes,1\n", b"{}", "evaluate.json: no `threshold` from 0 to 1 in it"),
+        (HEAD + b"a,yes,1\n", b'{"threshold": null}', "no `threshold` from 0 to 1 in it"),
+        (HEAD + b"a,yes,1\n", b'{"threshold": NaN}', "no `threshold` from 0 to 1 in it"),
+    ],
+)
+def test_what_evaluate_did_not_write_is_one_line(
+    repository: Path, table: bytes, figures: bytes, said: str
+) -> None:
+    write(table, figures)
+    with pytest.raises(CapetownError, match="workspace: metrics/") as caught:
+        read("workspace")
+    assert said in str(caught.value)
+    assert str(caught.value).endswith("; run `dvc repro evaluate` there again.")
+
+
+def test_probabilities_are_read_to_the_last_digit(repository: Path) -> None:
+    write(HEAD + b"NA,yes,0.30000000000000004\nb,no,5e-324\n", b'{"threshold": 0.1}')
+    found = read("workspace")
+    assert found.threshold == 0.1
+    assert found.predictions["path"].tolist() == ["NA", "b"]
+    assert found.predictions["probability"].tolist() == [0.30000000000000004, 5e-324]
+
+
+def test_the_command_compares_revisions_experiments_and_the_workspace(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(experiment("b", 1 - GOOD).predictions.to_csv(index=False).encode())
+    with Repo() as repo:
+        repo.experiments.save(name="bad-idea")
+    main(["compare", "HEAD", "bad-idea", "workspace"])
+    said = capsys.readouterr().out
+    assert "# HEAD, bad-idea, workspace on the same tiles" in said
+    for name in ("bad-idea", "workspace"):
+        assert f"| {name} | recall | -100.0 | -100.0 to -100.0 | worse |" in said
+    assert said.endswith("Page: compare.html\n")
+    assert "bad-idea" in Path("compare.html").read_text()
+    with pytest.raises(SystemExit, match=r"nothing: metrics/predictions\.csv cannot be read"):
+        main(["compare", "HEAD", "nothing"])
+    with pytest.raises(SystemExit, match="HEAD: name two or more experiments to compare"):
+        main(["compare", "HEAD"])
+    with pytest.raises(SystemExit, match=r"error: nowhere/c\.html: cannot be written \(No such"):
+        main(["compare", "HEAD", "workspace", "--out", "nowhere/c.html"])

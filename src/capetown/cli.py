@@ -61,7 +61,7 @@ def compare(arguments: argparse.Namespace) -> None:
     """Compare experiments on the same test tiles, and say which differences are more than noise."""
     from capetown import comparing
     from capetown.params import load_params
-    from capetown.reporting.comparison import as_markdown, as_page
+    from capetown.reporting.comparison import as_page, as_text
     from capetown.revisions import read_experiment
 
     params = load_params(Path("params.yaml"))
@@ -71,11 +71,8 @@ def compare(arguments: argparse.Namespace) -> None:
         for rev in arguments.revisions
     ]
     found = comparing.compare(experiments, resamples=resamples, seed=params.seed)
-    print(as_markdown(found, resamples=resamples))
-    arguments.out.write_text(
-        as_page(found, resamples=resamples, tiles=Path("raw")), encoding="utf-8"
-    )
-    print(f"Page: {arguments.out}")
+    print(as_text(found, resamples=resamples))
+    write_page(arguments.out, as_page(found, resamples=resamples, tiles=Path("raw")))
 
 
 def backbones(arguments: argparse.Namespace) -> None:
@@ -102,8 +99,17 @@ def backbones(arguments: argparse.Namespace) -> None:
     print("\nFor `backbones` in params.yaml:")
     for row in rows.filter(rows["small"] | rows["fast"]).iter_rows(named=True):
         print(catalogue.params_entry(row["model"], row["image_size"]), end="")
-    arguments.out.write_text(as_page(rows), encoding="utf-8")
-    print(f"\nPage: {arguments.out}")
+    print()
+    write_page(arguments.out, as_page(rows))
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page and say where."""
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise CapetownError(f"{path}: cannot be written ({error.strerror}).") from error
+    print(f"Page: {path}")
 
 
 def parser() -> argparse.ArgumentParser:

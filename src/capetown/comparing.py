@@ -12,8 +12,12 @@ import numpy as np
 import pandas as pd
 
 from capetown.errors import CapetownError
-from capetown.scoring import METRICS, resampled_weights, weighted_scores
+from capetown.scoring import METRICS, Floats, resampled_weights, weighted_scores
 from capetown.tiles import CLASSES, sheet_of
+
+# The percentile that bounds a 95 % interval takes forty resamples to be one of them. Four sheets
+# have 35 different ones, five have 126.
+FEWEST_SHEETS = 5
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,19 @@ class Comparison:
         left_out: tiles that not all judged, or with different labels.
         metrics: a row an experiment, a column a metric.
         differences: of each experiment but the first from the first: experiment, metric,
-            difference, low and high (95 % interval), and verdict.
+            difference, low and high (95 % interval), and verdict; on fewer than `FEWEST_SHEETS`
+            sheets no interval, and the verdict says so.
     """
 
     tiles: pd.DataFrame
     left_out: int
     metrics: pd.DataFrame
     differences: pd.DataFrame
+
+    @property
+    def sheets(self) -> int:
+        """Map sheets that the tiles lie on."""
+        return int(self.tiles["sheet"].nunique())
 
 
 def compare(experiments: Sequence[Experiment], *, resamples: int, seed: int) -> Comparison:
@@ -59,9 +69,12 @@ def compare(experiments: Sequence[Experiment], *, resamples: int, seed: int) -> 
         seed: another seed gives other resamples.
 
     Raises:
-        CapetownError: if two names are equal, or no tile was judged by all.
+        CapetownError: if there are not two, two names are equal, or the tiles that all judged are
+            none or of one class.
     """
     names = [experiment.name for experiment in experiments]
+    if len(names) < 2:
+        raise CapetownError(f"{', '.join(names)}: name two or more experiments to compare.")
     if len(set(names)) < len(names):
         raise CapetownError(f"{', '.join(names)}: name each experiment once.")
     tiles = _common(experiments)
@@ -71,8 +84,15 @@ def compare(experiments: Sequence[Experiment], *, resamples: int, seed: int) -> 
             f"{', '.join(names)}: no test tile that all of them judged with one label; compare "
             "experiments with the same data, `split` and `seed`."
         )
+    if tiles["label"].nunique() == 1:
+        raise CapetownError(
+            f"{', '.join(names)}: all test tiles that they share are `{tiles['label'][0]}`, and "
+            "the metrics need both classes; compare experiments with the same data, `split` and "
+            "`seed`."
+        )
     labels = tiles["label"].map(CLASSES.index).to_numpy(np.int64)
     resampled = resampled_weights(tiles["sheet"].to_numpy(np.str_), resamples=resamples, seed=seed)
+    sheets = tiles["sheet"].nunique()
     weights = np.vstack([np.ones((1, len(tiles))), resampled])
     scores = {}
     for experiment in experiments:
@@ -87,9 +107,7 @@ def compare(experiments: Sequence[Experiment], *, resamples: int, seed: int) -> 
     for name in names[1:]:
         for metric in METRICS:
             difference = scores[name][metric] - base[metric]
-            low, high = np.nanpercentile(difference[1:], [2.5, 97.5])
-            verdict = "better" if low > 0 else "worse" if high < 0 else "within noise"
-            rows.append((name, metric, difference[0], low, high, verdict))
+            rows.append((name, metric, difference[0], *_judged(difference[1:], sheets)))
     return Comparison(
         tiles=tiles,
         left_out=every - len(tiles),
@@ -123,6 +141,14 @@ def changed_sides(comparison: Comparison, base: str, other: str) -> pd.DataFrame
     changed = table[tiles[f"right: {base}"] != tiles[f"right: {other}"]]
     by_change = (changed["after"] - changed["before"]).abs().sort_values(ascending=False).index
     return changed.loc[by_change].sort_values("now", kind="stable")
+
+
+def _judged(differences: Floats, sheets: int) -> tuple[float, float, str]:
+    """The 95 % interval of resampled differences, and what it says."""
+    if sheets < FEWEST_SHEETS:
+        return np.nan, np.nan, "too few sheets to tell"
+    low, high = np.nanpercentile(differences, [2.5, 97.5])
+    return low, high, "better" if low > 0 else "worse" if high < 0 else "within noise"
 
 
 def _common(experiments: Sequence[Experiment]) -> pd.DataFrame:

@@ -1,15 +1,19 @@
 """What an experiment left in its revision: a Git one, or one of DVC's experiments by name."""
 
-import io
 import json
+import math
 
 import pandas as pd
+import polars as pl
 from dvc.api import read
 from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 
 from capetown.comparing import Experiment
 from capetown.errors import CapetownError
+from capetown.tiles import CLASSES
+
+AGAIN = "run `dvc repro evaluate` there again"
 
 
 def read_experiment(revision: str, *, predictions: str, figures: str) -> Experiment:
@@ -22,19 +26,57 @@ def read_experiment(revision: str, *, predictions: str, figures: str) -> Experim
         figures: path of the JSON with the model's threshold.
 
     Raises:
-        CapetownError: if there is no such revision, or it lacks one of the files.
+        CapetownError: if there is no such revision, or one of the files is not there or not what
+            `evaluate` writes.
     """
-    table = pd.read_csv(io.StringIO(_read(predictions, revision)))
-    return Experiment(revision, table, float(json.loads(_read(figures, revision))["threshold"]))
+    table = _table(_read(predictions, revision), f"{revision}: {predictions}")
+    threshold = _threshold(_read(figures, revision), f"{revision}: {figures}")
+    return Experiment(revision, table, threshold)
 
 
-def _read(path: str, revision: str) -> str:
+def _read(path: str, revision: str) -> bytes:
     try:
-        text: str = read(path, rev=None if revision == "workspace" else revision, encoding="utf-8")
+        data: bytes = read(path, rev=None if revision == "workspace" else revision, mode="rb")
     except (DvcException, SCMError, OSError) as error:
         said = " ".join(str(error).split())
         raise CapetownError(
             f"{revision}: {path} cannot be read ({said}); `dvc exp show` lists the experiments, "
             "and each must have run `evaluate`."
         ) from error
-    return text
+    return data
+
+
+def _table(data: bytes, where: str) -> pd.DataFrame:
+    """Path, label and probability, of tiles that are there once."""
+    try:
+        table = pl.read_csv(data, infer_schema=False).select("path", "label", "probability")
+    except pl.exceptions.PolarsError as error:
+        raise CapetownError(
+            f"{where}: not a table of path, label and probability; {AGAIN}."
+        ) from error
+    number = pl.col("probability").cast(pl.Float64, strict=False)
+    rules = {
+        "path": (pl.col("path").is_not_null() & pl.col("path").is_unique(), "a path of its own"),
+        "label": (pl.col("label").is_in(CLASSES), " or ".join(CLASSES)),
+        "probability": (number.is_between(0, 1), "a number from 0 to 1"),
+    }
+    for column, (is_good, wanted) in rules.items():
+        bad = table.with_row_index("row", offset=1).filter(~is_good.fill_null(value=False))
+        for row in bad.head(1).iter_rows(named=True):
+            raise CapetownError(
+                f"{where}: row {row['row']}: {column} {row[column] or ''!r} is not {wanted}; "
+                f"{AGAIN}."
+            )
+    if table.is_empty():
+        raise CapetownError(f"{where}: no tile in it; {AGAIN}.")
+    return table.with_columns(number).to_pandas()
+
+
+def _threshold(data: bytes, where: str) -> float:
+    try:
+        threshold = float(json.loads(data)["threshold"])
+    except (ValueError, TypeError, KeyError):
+        threshold = math.nan
+    if not 0 <= threshold <= 1:
+        raise CapetownError(f"{where}: no `threshold` from 0 to 1 in it; {AGAIN}.")
+    return threshold

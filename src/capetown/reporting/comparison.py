@@ -1,25 +1,27 @@
 """A comparison of experiments, as text for the terminal and as a page."""
 
-import base64
-import html
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 from markupsafe import Markup
+from PIL import Image
 
-from capetown.comparing import Comparison, changed_sides
+from capetown.comparing import FEWEST_SHEETS, Comparison, changed_sides
 from capetown.reporting.figures import Chart
-from capetown.reporting.pages import to_html, to_markdown
-from capetown.reporting.pictures import jpeg
+from capetown.reporting.pages import to_html, to_markdown, to_text
+from capetown.reporting.pictures import inlined, jpeg
 from capetown.scoring import METRICS
+from capetown.tiles import UnreadableTileError, read_tile
 
 # Tiles that changed sides, of each experiment and each direction, that are shown.
 SHOWN = 10
 
 
-def as_markdown(comparison: Comparison, *, resamples: int) -> str:
-    """The comparison as Markdown, which can be read in a terminal as it is."""
-    return _text(comparison, resamples, Markup(""), tiles=None)
+def as_text(comparison: Comparison, *, resamples: int) -> str:
+    """The comparison for a terminal: Markdown's tables, names as they are."""
+    values = _values(comparison, resamples)
+    return to_text("comparison.md.j2", figure="", picture=None, **values)
 
 
 def as_page(comparison: Comparison, *, resamples: int, tiles: Path) -> str:
@@ -30,33 +32,34 @@ def as_page(comparison: Comparison, *, resamples: int, tiles: Path) -> str:
         resamples: those behind its intervals.
         tiles: the folder that the tiles' paths are relative to; those that are there are shown.
     """
+
+    def picture(path: str) -> Markup:
+        file = tiles / path
+        if ".." in file.parts or not file.is_relative_to(tiles):
+            return Markup("")
+        try:
+            return inlined(jpeg(Image.fromarray(read_tile(file))))
+        except (UnreadableTileError, ValueError):
+            return Markup("")
+
     figure = Markup('<figure><div class="chart" id="differences"></div></figure>')
-    text = _text(comparison, resamples, figure, tiles)
+    values = _values(comparison, resamples)
+    text = to_markdown("comparison.md.j2", figure=figure, picture=picture, **values)
     title = f"{', '.join(map(str, comparison.metrics.index))} on the same tiles"
     return to_html(text, {"differences": _chart(comparison).to_dict()}, title)
 
 
-def _text(comparison: Comparison, resamples: int, figure: Markup, tiles: Path | None) -> str:
+def _values(comparison: Comparison, resamples: int) -> dict[str, Any]:
     names = [str(name) for name in comparison.metrics.index]
-
-    def picture(path: str) -> Markup:
-        if tiles is None or not (tiles / path).is_file():
-            return Markup("")
-        data = base64.b64encode(jpeg(tiles / path)).decode()
-        return Markup(f"![{html.escape(path)}](data:image/jpeg;base64,{data})")
-
-    return to_markdown(
-        "comparison.md.j2",
-        comparison=comparison,
-        names=names,
-        metrics=METRICS,
-        resamples=resamples,
-        changed={other: changed_sides(comparison, names[0], other) for other in names[1:]},
-        shown=SHOWN,
-        figure=figure,
-        picture=picture,
-        with_pictures=tiles is not None,
-    )
+    return {
+        "comparison": comparison,
+        "names": names,
+        "metrics": METRICS,
+        "resamples": resamples,
+        "changed": {other: changed_sides(comparison, names[0], other) for other in names[1:]},
+        "shown": SHOWN,
+        "fewest_sheets": FEWEST_SHEETS,
+    }
 
 
 def _chart(comparison: Comparison) -> Chart:

@@ -101,10 +101,19 @@ def to_html(text: str, specs: Mapping[str, Any], title: str) -> str:
 
 def to_markdown(template: str, **values: Any) -> str:
     """A template of Markdown with its values escaped."""
+    return _filled(template, _escape, values)
+
+
+def to_text(template: str, **values: Any) -> str:
+    """A template of Markdown with its values as they are, to read and copy in a terminal."""
+    return _filled(template, _plain, values)
+
+
+def _filled(template: str, finalize: Callable[[Any], Any], values: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=TEMPLATES,
         autoescape=False,
-        finalize=_escape,
+        finalize=finalize,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -147,10 +156,18 @@ def _escape(value: Any) -> Any:
     """A value as text that neither Markdown nor HTML takes for markup."""
     if isinstance(value, Markup):
         return value
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    line = " ".join(str(value).split())
+    line = " ".join(_shown(value).split())
     return SPECIAL.sub(r"\\\1", html.escape(line, quote=False))
+
+
+def _plain(value: Any) -> str:
+    """A value as text that does not steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in _shown(value))
+
+
+def _shown(value: Any) -> str:
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "–" if missing else str(value)
 
 
 def _code(value: str) -> Markup:
@@ -168,7 +185,7 @@ def _count(value: int) -> str:
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
 def _points(value: float) -> str:
