@@ -197,6 +197,34 @@ def test_a_queued_experiment_runs_the_code_it_was_queued_with(
     assert models == {"lite", "convnext_tiny"}
 
 
+def test_above_a_threshold_the_last_good_join_stays(repository: Repository) -> None:
+    hexes = {p.name: p.read_bytes() for p in (repository.root / "hexes").iterdir()}
+    metrics = (repository.root / "metrics" / "transform.json").read_bytes()
+    repository.set_params({"transform.error_threshold": 0.0})
+    done = repository.try_run("dvc", "repro", "transform")
+    assert done.returncode != 0
+    [said] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert re.search(r"failed to join \(transform.error_threshold is 0.0000%\)", said)
+    assert {p.name: p.read_bytes() for p in (repository.root / "hexes").iterdir()} == hexes
+    assert (repository.root / "metrics" / "transform.json").read_bytes() == metrics
+    shutil.rmtree(repository.root / "hexes")
+    repository.run("dvc", "checkout", "transform")
+    assert {p.name: p.read_bytes() for p in (repository.root / "hexes").iterdir()} == hexes
+
+
+def test_plots_have_names_and_overlay_two_revisions(repository: Repository) -> None:
+    roc = repository.root / "metrics" / "plots" / "roc.csv"
+    repository.run("dvc", "plots", "show", "--out", "shown")
+    titles = {"ROC", "Precision-recall", "Calibration"}
+    shown = (repository.root / "shown" / "index.html").read_text()
+    assert all(f'"{title}' in shown for title in titles)
+    roc.write_text(roc.read_text().replace("0.", "0.1", 1))
+    repository.run("dvc", "plots", "diff", "--out", "overlaid", "HEAD", "workspace")
+    overlaid = (repository.root / "overlaid" / "index.html").read_text()
+    assert '"rev": "HEAD"' in overlaid
+    assert '"rev": "workspace"' in overlaid
+
+
 def test_a_default_remote_does_not_receive_the_embedded_bucket(
     repository: Repository, tmp_path: Path
 ) -> None:
@@ -222,6 +250,25 @@ def test_a_bucket_of_s3_is_what_an_experiment_names(
     original = {p.relative_to(bucket) for p in bucket.rglob("*") if p.is_file()}
     assert mirrored == original | {Path("inventory.csv")}
     assert all((raw / name).read_bytes() == (bucket / name).read_bytes() for name in original)
+
+
+def test_an_experiment_goes_on_with_what_had_arrived(
+    repository: Repository, bucket: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(bucket, source)
+    (source / "sr_hex.csv.gz").write_bytes(b"damaged")
+    command = ["dvc", "exp", "run", "-S", f"download.source={source}", "download"]
+    before = (repository.root / "raw" / "inventory.csv").read_bytes()
+    failed = repository.try_run(*command)
+    assert failed.returncode != 0
+    assert "sr_hex.csv.gz (is not a whole gzip file" in failed.stderr
+    assert (repository.root / "raw" / "inventory.csv").read_bytes() == before
+    shutil.copy(bucket / "sr_hex.csv.gz", source)
+    assert re.search(r"31 objects, [\d.]+ MB; 1 \(", repository.run(*command))
+    assert (repository.root / "raw" / "sr.csv.gz").read_bytes() == (
+        bucket / "sr.csv.gz"
+    ).read_bytes()
 
 
 def test_s3_as_a_remote_takes_results_from_one_clone_to_another(
