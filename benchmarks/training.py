@@ -26,7 +26,7 @@ import yaml
 from torch import Tensor
 
 from capetown.augment import draws
-from capetown.backbones import build_model
+from capetown.backbones import build_model, input_config
 from capetown.devices import choose_device, make_repeatable, place
 from capetown.folds import Fold
 from capetown.inference import normalise
@@ -88,9 +88,13 @@ def speed(params: Params, tiles: Path, count: int, rounds: int) -> None:
     chosen = [chosen[n] for n in np.random.default_rng(0).permutation(len(chosen))[:count]]
     files = [tiles / tile.path for tile in chosen]
     labels = np.array([CLASSES.index(tile.label) for tile in chosen])
-    model = build_model(params.backbone, image_size=size, pretrained=False, seed=params.seed)
+    model = build_model(
+        params.backbone, image_size=size, pretrained=False, seed=params.seed,
+        inputs=params.train.inputs,
+    )  # fmt: skip
+    how = input_config(model)["interpolation"]
     with tempfile.TemporaryDirectory() as cache:
-        pixels = pack_tiles(files, contents_digest(files), size, "bicubic", Path(cache))
+        pixels = pack_tiles(files, contents_digest(files), size, how, Path(cache))
         fold = Fold([], np.array([]), labels, pixels, "")
         phase = Phase("full", 0, 1000, params.backbone.learning_rate)
         training = Training(place(model, device), phase, fold, params.backbone, params.train)
@@ -100,7 +104,7 @@ def speed(params: Params, tiles: Path, count: int, rounds: int) -> None:
             "the training loop": lambda epoch: training.run_epoch(epoch, params.seed),
             "ready tensors in memory": lambda _: _learn(training, ready),
             "every TIFF decoded in the loop": lambda _: _learn(
-                training, _decoding(training, files, size)
+                training, _decoding(training, files, size, how)
             ),
         }
         speeds: dict[str, list[float]] = {name: [] for name in ways}
@@ -133,12 +137,14 @@ def _ready(training: Training) -> Iterator[tuple[Tensor, Tensor]]:
         yield training.images(rows, drawn[rows])
 
 
-def _decoding(training: Training, files: list[Path], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _decoding(
+    training: Training, files: list[Path], size: int, how: str
+) -> Iterator[tuple[Tensor, Tensor]]:
     """One image after the other: decode, resize, to the device, normalise."""
     for rows in batches(len(files), training.batch_size, 0, 0):
         images = [
             normalise(
-                torch.from_numpy(resize(read_tile(files[row]), size, "bicubic").copy())
+                torch.from_numpy(resize(read_tile(files[row]), size, how).copy())
                 .to(training.device)
                 .permute(2, 0, 1)[None]
                 .float()

@@ -46,12 +46,9 @@ def main() -> None:
     size = settings.image_size or backbone.image_size
     with step("build the model"):
         model = build_model(
-            backbone,
-            image_size=size,
-            pretrained=params.pretrained,
-            seed=seed,
+            backbone, image_size=size, pretrained=params.pretrained, seed=seed,
             inputs=settings.inputs,
-        )
+        )  # fmt: skip
         model = place(model, device)
         how = input_config(model)["interpolation"]
     read = partial(load_fold, size=size, interpolation=how, cache=cache_folder())

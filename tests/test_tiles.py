@@ -314,3 +314,6 @@ def test_a_fold_is_read_from_its_table(files: list[Path], tmp_path: Path) -> Non
     files[1].unlink()
     with pytest.raises(CapetownError, match=r"A_1_1\.tif: cannot be read"):
         load("train")
+    table.unlink()
+    with pytest.raises(CapetownError, match=r"tiles\.csv: no such file; run `dvc repro split`"):
+        load("train")

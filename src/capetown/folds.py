@@ -46,9 +46,13 @@ def load_fold(
         cache: where packs are kept; see `capetown.packing`.
 
     Raises:
-        CapetownError: if a class has no tile, a tile cannot be read, or the cache not be written.
+        CapetownError: if there is no table, a class has no tile, a tile cannot be read, or the
+            cache not be written.
     """
-    rows = pd.read_csv(table, dtype=str, keep_default_na=False).query("fold == @name")
+    try:
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False).query("fold == @name")
+    except FileNotFoundError as error:
+        raise CapetownError(f"{table}: no such file; run `dvc repro split`.") from error
     for label in CLASSES:
         if not (rows["label"] == label).any():
             raise CapetownError(
