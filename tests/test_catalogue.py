@@ -11,12 +11,15 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from playwright.sync_api import Browser
 
 from capetown import catalogue
 from capetown.catalogue import choose, fetch, params_entry, read_catalogue
 from capetown.cli import main
 from capetown.errors import CapetownError
 from capetown.params import Backbone
+from capetown.reporting.backbones import as_page
+from tests.browser import Opened
 
 # As timm writes them: a tag in one table only, thousands separators, sizes that differ.
 ACCURACY = """model,img_size,top1,top1_err,top5,top5_err,param_count,crop_pct,interpolation
@@ -118,6 +121,60 @@ def test_what_is_not_a_table_of_timms(tables: tuple[Path, Path], tmp_path: Path)
     damaged.write_bytes(gzip.compress(b"model\n"))
     with pytest.raises(CapetownError, match=r"damaged\.csv: "):
         read_catalogue(damaged, tables[1])
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        ("84.186", "abc", "top1 of model 'net_tiny.in1k' is 'abc', not a number above 0"),
+        ("84.186", "", "top1 of model 'net_tiny.in1k' is '', not a number above 0"),
+        ("84.186", "nan", "top1 of model 'net_tiny.in1k' is 'nan', not a number above 0"),
+        ("20.00", "0", "param_count of model 'net_new.in1k' is '0', not a number above 0"),
+        ("net_new.in1k", "", "img_size of model '' is '224', not a number above 0"),
+        ('"2,900.5"', "fast", "infer_samples_per_sec of model 'net_tiny' is 'fast', not a number"),
+    ],
+)
+def test_a_cell_that_is_no_number_is_named(
+    tables: tuple[Path, Path], good: str, bad: str, said: str
+) -> None:
+    for path in tables:
+        path.write_text(path.read_text().replace(good, bad))
+    with pytest.raises(CapetownError, match=r"(accuracy|speed)\.csv: ") as caught:
+        read_catalogue(*tables)
+    assert said in str(caught.value)
+
+
+def test_a_page_that_cannot_be_written(tables: tuple[Path, Path]) -> None:
+    files = ["--accuracy", str(tables[0]), "--speed", str(tables[1]), "--out", "/nowhere/x.html"]
+    with pytest.raises(SystemExit, match=r"error: /nowhere/x\.html: cannot be written \(No such"):
+        main(["backbones", *files])
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_the_page_opens_without_network_or_error(
+    browser: Browser, tables: tuple[Path, Path], tmp_path: Path, measured: bool
+) -> None:
+    accuracy, speed = tables
+    accuracy.write_text(ACCURACY.replace("net_slow.in1k", "<b>net_slow.in1k</b>"))
+    speed = speed.rename(tmp_path / "benchmark-<i>rtx3090.csv")
+    if not measured:
+        speed.write_text(SPEED.splitlines()[0] + "\n")
+    page = tmp_path / "page.html"
+    page.write_text(as_page(choose(read_catalogue(accuracy, speed)), speed.name))
+    opened = Opened(browser, page, viewport={"width": 380, "height": 800})
+    assert (opened.requests, opened.errors) == ([], [])
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 380
+    marks = {
+        name: opened.page.locator(f"#{name} svg .mark-symbol.role-mark path").count()
+        for name in ("parameters", "speed")
+    }
+    # Seven, five of them best for their size; five with a speed, all best for it.
+    assert marks == {"parameters": 12, "speed": 10 if measured else 0}
+    text = opened.page.locator("main").inner_text()
+    where = "as measured in" if measured else "None has a speed in"
+    assert f"{where} benchmark-<i>rtx3090.csv" in text
+    assert "<b>net_slow.in1k</b>" in text
+    assert "4090" not in text
 
 
 def test_a_table_is_fetched_once_and_verified(

@@ -7,7 +7,6 @@ belongs to weights (``caformer_s36.sail_in22k_ft_in1k_384``), a speed to an arch
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
@@ -67,17 +66,17 @@ def read_catalogue(accuracy: Path, speed: Path) -> pl.DataFrame:
     Raises:
         CapetownError: if a file cannot be read, or is not such a table.
     """
-    weights = _read(accuracy, ["model", "img_size", "top1", "param_count"]).select(
+    weights = _read(accuracy, "img_size", "top1", "param_count").select(
         "model",
-        _number("img_size").cast(pl.Int64).alias("image_size"),
-        _number("top1").alias("top1"),
-        _number("param_count").alias("parameters"),
+        pl.col("img_size").cast(pl.Int64).alias("image_size"),
+        "top1",
+        pl.col("param_count").alias("parameters"),
         _architecture("model").alias("architecture"),
     )
-    speeds = _read(speed, ["model", "infer_img_size", "infer_samples_per_sec"]).select(
+    speeds = _read(speed, "infer_img_size", "infer_samples_per_sec").select(
         _architecture("model").alias("architecture"),
-        _number("infer_img_size").cast(pl.Int64).alias("image_size"),
-        _number("infer_samples_per_sec").alias("images_per_second"),
+        pl.col("infer_img_size").cast(pl.Int64).alias("image_size"),
+        pl.col("infer_samples_per_sec").alias("images_per_second"),
     )
     fastest = speeds.group_by("architecture", "image_size").max()
     joined = weights.join(fastest, on=["architecture", "image_size"], how="left")
@@ -144,23 +143,31 @@ def params_entry(model: str, image_size: int) -> str:
     )
 
 
-def _read(path: Path, needed: Sequence[str]) -> pl.DataFrame:
+def _read(path: Path, *numbers: str) -> pl.DataFrame:
+    """A table of timm's: ``model`` as text, and columns of numbers above 0."""
     try:
         table = pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         said = " ".join(str(error).split())[:200]
         raise CapetownError(f"{path}: cannot be read ({said}).") from error
-    missing = [name for name in needed if name not in table.columns]
+    missing = [name for name in ("model", *numbers) if name not in table.columns]
     if missing:
         raise CapetownError(
             f"{path}: no column {missing[0]!r}; it must be one of timm's tables, as "
             f"{ACCURACY} for --accuracy or {SPEED} for --speed."
         )
+    for name in numbers:
+        number = pl.col(name).str.replace_all(",", "").cast(pl.Float64, strict=False)
+        good = (number.is_finite() & (number > 0) & pl.col("model").is_not_null()).fill_null(
+            value=False
+        )
+        for row in table.filter(~good).head(1).iter_rows(named=True):
+            raise CapetownError(
+                f"{path}: {name} of model {row['model'] or ''!r} is {row[name] or ''!r}, not a "
+                "number above 0; mend or remove the row."
+            )
+        table = table.with_columns(number)
     return table
-
-
-def _number(name: str) -> pl.Expr:
-    return pl.col(name).str.replace_all(",", "").cast(pl.Float64)
 
 
 def _architecture(name: str) -> pl.Expr:

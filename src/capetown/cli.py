@@ -80,10 +80,9 @@ def backbones(arguments: argparse.Namespace) -> None:
     from capetown import catalogue
     from capetown.reporting.backbones import as_page
 
-    table = catalogue.read_catalogue(
-        arguments.accuracy or catalogue.fetch(catalogue.ACCURACY),
-        arguments.speed or catalogue.fetch(catalogue.SPEED),
-    )
+    accuracy = arguments.accuracy or catalogue.fetch(catalogue.ACCURACY)
+    speed = arguments.speed or catalogue.fetch(catalogue.SPEED)
+    table = catalogue.read_catalogue(accuracy, speed)
     rows = catalogue.choose(
         table,
         max_parameters=arguments.max_params,
@@ -92,15 +91,15 @@ def backbones(arguments: argparse.Namespace) -> None:
         family=arguments.family,
     )
     print(f"{'model':<60}{'size':>6}{'top-1':>8}{'M params':>10}{'images/s':>10}  best for its")
-    for model, size, top1, parameters, speed, small, fast in rows.iter_rows():
+    for model, size, top1, parameters, images, small, fast in rows.iter_rows():
         best = ", ".join([*["size"] * small, *["speed"] * fast])
-        rate = "-" if speed is None else f"{speed:.0f}"
+        rate = "-" if images is None else f"{images:.0f}"
         print(f"{model:<60}{size:>6}{top1:>8.2f}{parameters:>10.1f}{rate:>10}  {best}")
     print("\nFor `backbones` in params.yaml:")
     for row in rows.filter(rows["small"] | rows["fast"]).iter_rows(named=True):
         print(catalogue.params_entry(row["model"], row["image_size"]), end="")
     print()
-    write_page(arguments.out, as_page(rows))
+    write_page(arguments.out, as_page(rows, speed.name))
 
 
 def write_page(path: Path, page: str) -> None:

@@ -7,17 +7,17 @@ from capetown.reporting.figures import Chart
 from capetown.reporting.pages import to_html, to_markdown
 
 
-def as_page(rows: pl.DataFrame) -> str:
+def as_page(rows: pl.DataFrame, speed: str) -> str:
     """A page with two charts and the table.
 
     Args:
         rows: as `capetown.catalogue.choose` gives them.
+        speed: name of the table that the speeds are from: timm's names say on what device.
     """
-    charts = {
-        "parameters": _chart(rows, "parameters", "small", "Parameters, millions"),
-        "speed": _chart(rows, "images_per_second", "fast", "Images a second on an RTX 4090"),
-    }
-    text = to_markdown("backbones.md.j2", rows=rows.to_dicts())
+    charts = {"parameters": _chart(rows, "parameters", "small", "Parameters, millions")}
+    if rows["images_per_second"].count():
+        charts["speed"] = _chart(rows, "images_per_second", "fast", "Images a second")
+    text = to_markdown("backbones.md.j2", rows=rows.to_dicts(), speed=speed, charts=charts)
     return to_html(text, {name: chart.to_dict() for name, chart in charts.items()}, "Backbones")
 
 
