@@ -21,16 +21,22 @@ from capetown.summary import broken, lines, summarise
 from stages import run, step
 
 RAW, OUT, METRICS = Path("raw"), Path("hexes"), Path("metrics/transform.json")
-REJECTS, MISMATCHES = (
-    Path("logs/transform-rejects.parquet"),
-    Path("logs/transform-mismatches.parquet"),
-)
+REJECTS = Path("logs/transform-rejects.parquet")
+MISMATCHES = Path("logs/transform-mismatches.parquet")
+# Where a person looks when a threshold is exceeded.
+LOOK = {
+    "error_threshold": REJECTS,
+    "missing_threshold": RAW / "sr.csv.gz",
+    "reference_threshold": MISMATCHES,
+}
 log = logging.getLogger("capetown")
 
 
 def main() -> None:
     """Run the stage."""
     params = load_params(Path("params.yaml"))
+    for earlier in (REJECTS, MISMATCHES):
+        earlier.unlink(missing_ok=True)
     with TemporaryDirectory(dir="logs", prefix="transform-") as folder:
         made = Path(folder) / OUT.name
         made.mkdir()
@@ -59,9 +65,8 @@ def main() -> None:
             joined.rejects.write_parquet(REJECTS)
             if theirs:
                 theirs.mismatches.write_parquet(MISMATCHES)
-            raise CapetownError(
-                f"{'; '.join(faults)}. Look at {REJECTS}; {OUT}/ is left as it was."
-            )
+            said = [f"{fault}, look at {LOOK[name]}" for name, fault in faults.items()]
+            raise CapetownError(f"{'; '.join(said)}. {OUT}/ is left as it was.")
         shutil.rmtree(OUT, ignore_errors=True)
         made.rename(OUT)
     METRICS.parent.mkdir(exist_ok=True)

@@ -255,6 +255,15 @@ LONG = text([request(f"{n:05}") for n in range(3_000)])
          "row 2: notification_number is empty (1 such rows)"),
         (gzip.compress(text([request("01"), request("02", code="a,b")]).encode()),
          "row 2, from '02' to '18.522488': 16 values for 15 columns"),
+        (gzip.compress((GOOD + "99,abc\n").encode()),
+         "row 4, from '99' to 'abc': 2 values for 15 columns; complete the row"),
+        (gzip.compress(GOOD.replace("SEWER,Sewer", "SEWER Sewer", 1).encode()),
+         "row 1, from '01' to '18.522488': 14 values for 15 columns; complete the row"),
+        (gzip.compress(text([request("01"), request("02", code='5" pipe'), request("03")])
+                       .encode()),
+         "row 2: a quotation mark in '5\" pipe'; double or remove it"),
+        (gzip.compress(GOOD.replace("\n", "\r").encode()), "its lines end in CR alone"),
+        (gzip.compress(("x" * 200_000 + "," + GOOD).encode()), "the header cannot be read"),
         (gzip.compress(text([request("01"), request("02", code='"open')]).encode()),
          "row 2: unexpected end of data; is a quotation mark left open?"),
         (gzip.compress(text([request("01", code="Ümlaut")]).encode("latin-1")),
@@ -351,7 +360,10 @@ def test_cells_are_h3s_own(
     assert cells_of(folder, hexagons, points) == expected
 
 
-@given(points=st.lists(AT_EDGE.map(lambda drawn: at_edge(*drawn)), min_size=1, max_size=50))
+DISK = st.tuples(st.floats(-33.91, -33.84), st.floats(18.47, 18.57))
+
+
+@given(points=st.lists(DISK | AT_EDGE.map(lambda drawn: at_edge(*drawn)), min_size=1, max_size=50))
 @settings(max_examples=40, deadline=None)
 def test_geopandas_within_agrees_except_within_a_centimetre_of_an_edge(
     tmp_path_factory: pytest.TempPathFactory, hexagons: Hexagons, points: list[tuple[float, float]]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h3
 import polars as pl
 import pytest
 import yaml
@@ -88,6 +89,11 @@ def test_the_sample_bucket_joins_without_a_mismatch() -> None:
         "invalid_coordinates": found["invalid_coordinates"],
         "outside_city": found["outside_city"],
     }
+    located = table.filter(
+        pl.col("latitude").is_between(-90, 90) & pl.col("longitude").abs().le(180)
+    )
+    places = located.select("latitude", "longitude").iter_rows()
+    assert located["h3_level8_index"].to_list() == [h3.latlng_to_cell(*at, 8) for at in places]
     counts = pl.read_parquet("hexes/counts.parquet")
     assert len(counts) == 3_832
     assert counts["requests"].sum() == found["joined"]
@@ -145,15 +151,15 @@ def test_a_run_again_gives_the_same_bytes() -> None:
     ("places", "params", "message"),
     [
         ([INSIDE] * 998 + [OUTSIDE] * 2, {},
-         "0.2000% of the requests with coordinates failed to join "
-         "(transform.error_threshold is 0.1000%)"),
+         "0.2000% of the requests with coordinates failed to join (transform.error_threshold is "
+         "0.1000%), look at logs/transform-rejects.parquet. hexes/ is left as it was."),
         ([INSIDE] * 90 + [INSIDE[::-1]] * 10, {"reference": None}, "10.0000% of the requests with"),
         ([INSIDE] * 7 + [("", "")] * 3, {},
-         "30.0000% of the requests have no coordinates "
-         "(transform.missing_threshold is 25.0000%)"),
+         "30.0000% of the requests have no coordinates (transform.missing_threshold is "
+         "25.0000%), look at raw/sr.csv.gz. hexes/"),
         ([INSIDE] * 9 + [("x", "y")], {"error_threshold": 0.1},
-         "10.0000% of the requests disagree with the reference "
-         "(transform.reference_threshold is 0.0000%)"),
+         "10.0000% of the requests disagree with the reference (transform.reference_threshold is "
+         "0.0000%), look at logs/transform-mismatches.parquet. hexes/"),
     ],
 )  # fmt: skip
 def test_a_threshold_stops_the_stage_and_the_last_good_output_stays(
@@ -166,12 +172,16 @@ def test_a_threshold_stops_the_stage_and_the_last_good_output_stays(
     with pytest.raises(CapetownError) as error:
         transform.main()
     assert message in str(error.value)
-    assert "Look at logs/transform-rejects.parquet" in str(error.value)
     assert "\n" not in str(error.value)
     rejects = pl.read_parquet("logs/transform-rejects.parquet")
     assert len(rejects) == sum(place not in (INSIDE, ("", "")) for place in places)
+    mismatches = Path("logs/transform-mismatches.parquet")
+    assert mismatches.exists() == (params.get("reference", "") is not None)
     assert hexes() == good
     assert Path("metrics/transform.json").read_bytes() == before
+    prepare([INSIDE] * 10)
+    transform.main()
+    assert not list(Path("logs").glob("*.parquet"))
     assert not list(Path("logs").glob("transform-*/"))
 
 

@@ -31,13 +31,13 @@ RESOLUTION = 8
 TOLERANCE = 1.0
 # Radius of H3's own sphere, in metres. Distances on it are within 0.6 % of those on WGS84.
 EARTH = 6_371_007.180918475
-WGS84 = {
+WGS84 = (
     "urn:ogc:def:crs:OGC:1.3:CRS84",
     "urn:ogc:def:crs:OGC::CRS84",
     "OGC:CRS84",
     "urn:ogc:def:crs:EPSG::4326",
     "EPSG:4326",
-}
+)
 # Points whose distances are taken at a time: bounds the memory that it takes.
 BLOCK = 2048
 
@@ -200,8 +200,11 @@ def _features(path: Path) -> list[Any]:
     if not isinstance(collection, dict) or not isinstance(collection.get("features"), list):
         raise CapetownError(f"{path}: not a GeoJSON FeatureCollection; fetch the file again")
     crs = collection.get("crs")
-    name = crs.get("properties", {}).get("name") if isinstance(crs, dict) else crs
-    if name is not None and name not in WGS84:
+    try:
+        name = None if crs is None else crs["properties"]["name"]
+    except (KeyError, TypeError):
+        name = crs
+    if crs is not None and name not in WGS84:
         raise CapetownError(f"{path}: its crs is {name!r}; reproject the file to WGS84 (CRS84)")
     if not collection["features"]:
         raise CapetownError(f"{path}: no hexagon in it; fetch the file again")

@@ -28,6 +28,7 @@ from capetown.requests import (
     NAMES,
     STATUS,
     check_numbers,
+    check_widths,
     explain,
     parsed,
     scan,
@@ -93,8 +94,8 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
         csv: gzipped CSV file to write as well: the City's columns as text and `h3_level8_index`.
 
     Raises:
-        CapetownError: the table cannot be read, lacks a column or has no rows, or its numbers are
-            not unique.
+        CapetownError: the table cannot be read, lacks a column or has no rows, its numbers are not
+            unique, or a row has other than a value a column.
     """
     table = scan(path, NAMES, ADDED)
     columns = table.collect_schema().names()
@@ -134,6 +135,9 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
         raise explain(path, error) from error
     check_numbers(path, rows[KEY])
     empty = {name: len(rows) - n for name, n in filled.row(0, named=True).items()}
+    # What a short row, or one that lacks a comma, looks like; reading every row twice is slow.
+    if empty[CREATED] or rows["half"].any() or rows[f"unparsed: {CREATED}"].any():
+        check_widths(path)
     return Join(rows, explained(rejects, hexagons), empty)
 
 

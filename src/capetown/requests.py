@@ -95,6 +95,16 @@ def check_numbers(path: Path, numbers: pl.Series) -> None:
         )
 
 
+def check_widths(path: Path) -> None:
+    """Check, row by row, that there is a value for each column: polars adds empty ones itself.
+
+    Raises:
+        CapetownError: a row has more or fewer values, or is damaged in another way.
+    """
+    if fault := _first_fault(path):
+        raise CapetownError(f"{path}: {fault}")
+
+
 def explain(path: Path, error: Exception) -> CapetownError:
     """Say where a file that polars gave up on is damaged, by reading it again row by row.
 
@@ -102,21 +112,29 @@ def explain(path: Path, error: Exception) -> CapetownError:
         path: the file.
         error: what polars said, passed on if the second reading finds nothing wrong.
     """
-    row = 0
+    said = f"cannot be read: {' '.join(str(error).split())[:200]}"
+    return CapetownError(f"{path}: {_first_fault(path, quotes=True) or said}")
+
+
+def _first_fault(path: Path, *, quotes: bool = False) -> str | None:
+    """The first row that is damaged, and how; else, if asked for, a doubtful quotation mark."""
+    row, doubtful = 0, None
     try:
         with _opened(path) as lines:
             reader = csv.reader(lines, strict=True)
             header = next(reader)
             for row, values in enumerate(reader, 1):
                 if fault := _fault(header, values):
-                    return CapetownError(f"{path}: row {row}, {fault}")
+                    return f"row {row}, {fault}"
+                if quotes and not doubtful and (odd := [v for v in values if v.count('"') % 2]):
+                    doubtful = (
+                        f"row {row}: a quotation mark in {odd[0][:80]!r}; double or remove it"
+                    )
     except csv.Error as found:
-        return CapetownError(f"{path}: row {row + 1}: {found}; is a quotation mark left open?")
+        return f"row {row + 1}: {found}; is a quotation mark left open?"
     except (OSError, EOFError, zlib.error) as found:
-        return CapetownError(
-            f"{path}: damaged gzip after row {row} ({found}); fetch the file again"
-        )
-    return CapetownError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}")
+        return f"damaged gzip after row {row} ({found}); fetch the file again"
+    return doubtful
 
 
 def _header(path: Path) -> list[str]:
@@ -126,7 +144,12 @@ def _header(path: Path) -> list[str]:
         if start and start != GZIP:
             raise CapetownError(f"{path}: not a gzip file (it starts with {start!r}); compress it")
         with _opened(path) as lines:
-            header = next(csv.reader(lines), [])
+            first = lines.readline()
+            if first.endswith("\r"):
+                raise CapetownError(f"{path}: its lines end in CR alone; convert them to LF")
+            header = next(csv.reader([first]), [])
+    except csv.Error as error:
+        raise CapetownError(f"{path}: the header cannot be read ({error})") from error
     except FileNotFoundError as error:
         raise CapetownError(f"{path}: no such file; run the download stage") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -142,12 +165,11 @@ def _opened(path: Path) -> TextIO:
 
 
 def _fault(header: list[str], values: list[str]) -> str | None:
-    if len(values) > len(header):
-        return (
-            f"from {values[0]!r} to {values[-1]!r}: {len(values)} values for {len(header)} "
-            "columns; quote values that hold a comma"
-        )
-    for name, value in zip(header, values, strict=False):
+    if len(values) != len(header):
+        fix = "quote values that hold a comma" if len(values) > len(header) else "complete the row"
+        ends = f"from {values[0]!r} to {values[-1]!r}: " if values else ""
+        return f"{ends}{len(values)} values for {len(header)} columns; {fix}"
+    for name, value in zip(header, values, strict=True):
         if not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value):
             shown = value.encode("utf-8", "surrogateescape")
             return f"column {name!r}: {shown!r} is not UTF-8; save the file as UTF-8"

@@ -75,24 +75,21 @@ def lines(metrics: Metrics, join: Join, comparison: Comparison | None) -> list[s
     return found + _deviations(metrics, join)
 
 
-def broken(metrics: Metrics, *, error: float, missing: float, reference: float) -> list[str]:
-    """The thresholds that are exceeded, in words; none if the join is to be trusted."""
-    asked = [
-        (metrics["failure_rate"], error, "transform.error_threshold",
-         "of the requests with coordinates failed to join"),
-        (metrics["missing_rate"], missing, "transform.missing_threshold",
-         "of the requests have no coordinates"),
-    ]  # fmt: skip
-    if metrics["reference"]:
-        asked.append(
-            (metrics["reference"]["mismatch_rate"], reference, "transform.reference_threshold",
-             "of the requests disagree with the reference")
-        )  # fmt: skip
-    return [
-        f"{rate:.4%} {what} ({key} is {limit:.4%})"
-        for rate, limit, key, what in asked
+def broken(metrics: Metrics, *, error: float, missing: float, reference: float) -> dict[str, str]:
+    """The thresholds that are exceeded, in words by name; none if the join is to be trusted."""
+    rate = (metrics["reference"] or {"mismatch_rate": 0.0})["mismatch_rate"]
+    asked = {
+        "error_threshold": (
+            metrics["failure_rate"], error, "of the requests with coordinates failed to join"),
+        "missing_threshold": (
+            metrics["missing_rate"], missing, "of the requests have no coordinates"),
+        "reference_threshold": (rate, reference, "of the requests disagree with the reference"),
+    }  # fmt: skip
+    return {
+        name: f"{rate:.4%} {what} (transform.{name} is {limit:.4%})"
+        for name, (rate, limit, what) in asked.items()
         if rate > limit
-    ]
+    }
 
 
 def _rate(part: int, whole: int) -> float:
