@@ -1,6 +1,14 @@
-"""Whole processes, timed from outside."""
+"""Whole processes, timed from outside.
+
+    python -m benchmarks.processes FOLDER PYTHON_ARGUMENT...
+
+prints the seconds that a Python process took in a folder, and its peak of memory in megabytes. `run`
+does so in a process between, which holds little: the system counts a child's peak from what its
+parent held when it was started.
+"""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -10,21 +18,30 @@ ROOT = Path(__file__).parent.parent
 
 
 def run(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds and peak megabytes of a Python process.
+    """Seconds and peak megabytes of a Python process with these arguments, in a folder."""
+    between = [sys.executable, "-m", "benchmarks.processes", str(folder), *command]
+    done = subprocess.run(between, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"error: {' '.join(command)} in {folder} failed; run it to see why")
+    seconds, peak = map(float, done.stdout.split())
+    return seconds, peak
 
-    The system counts a child's peak from what its parent held when it was started.
-    """
+
+def main() -> None:
+    """Run the arguments and print what it took."""
+    folder, *command = sys.argv[1:]
     start = time.perf_counter()
-    process = subprocess.Popen(
+    subprocess.run(
         [sys.executable, *command],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        check=True,
     )
-    _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"error: {' '.join(command)} in {folder} failed; run it to see why")
-    return seconds, usage.ru_maxrss / 1000
+    print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
+import h3
+import polars as pl
 import yaml
 
 from benchmarks.joins import METHODS
@@ -30,7 +32,6 @@ def main() -> None:
         root = Path(folder)
         for name, times in (("city", 1), ("large", 10)):
             rows = str(times * arguments.requests)
-            # Not in this process: a child's peak memory counts from what its parent holds.
             run(["-m", "capetown.sample", name, "--requests", rows, "--tiles", "0"], root)
         quick = {
             STAGE: workspace(root, "city", csv=False),
@@ -45,6 +46,7 @@ def main() -> None:
         large = workspace(root, "large", csv=False)
         runs += [(STAGE_LARGE, *run(*large)) for _ in range(3)]
         runs.append(("nearest", *run(*method(root, "nearest"))))
+        check(quick[STAGE][1])
     seconds = {
         name: statistics.median(s for other, s, _ in runs if other == name)
         for name in dict.fromkeys(name for name, *_ in runs)
@@ -64,6 +66,24 @@ def workspace(root: Path, bucket: str, *, csv: bool) -> tuple[list[str], Path]:
     params["transform"]["csv"] = csv
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return ["-m", "stages.transform"], folder
+
+
+def check(folder: Path) -> None:
+    """Print in how many rows the stage's index differs from h3's own function and from the City."""
+    ours = pl.read_parquet(folder / "hexes" / "requests.parquet")
+    cells = [
+        "0" if north is None or east is None
+        else h3.latlng_to_cell(north, east, 8) if abs(north) <= 90 and abs(east) <= 180 else None
+        for north, east in ours.select("latitude", "longitude").iter_rows()
+    ]  # fmt: skip
+    invalid = ours["join_status"] == "invalid_coordinates"
+    theirs = pl.Series(cells).set(invalid, None)
+    found = ours["h3_level8_index"].ne_missing(theirs).sum()
+    city = pl.read_csv(folder / "raw" / "sr_hex.csv.gz", infer_schema=False)
+    both = ours.join(city, on="notification_number", suffix="_theirs")
+    other = both["h3_level8_index"].ne_missing(both["h3_level8_index_theirs"]).sum()
+    print(f"{len(ours):,} requests: {found} differ from h3's own function, "
+          f"{other + len(ours) - len(both)} from sr_hex.csv.gz")  # fmt: skip
 
 
 def method(root: Path, name: str) -> tuple[list[str], Path]:
