@@ -2,9 +2,9 @@
 
     python -m benchmarks.processes FOLDER PYTHON_ARGUMENT...
 
-prints the seconds that a Python process took in a folder, and its peak of memory in megabytes. `run`
-does so in a process between, which holds little: the system counts a child's peak from what its
-parent held when it was started.
+prints the seconds that a Python process took in a folder, and its peak of memory in megabytes.
+`run` does so in a process between, which holds little: the system counts a child's peak from what
+its parent held when it was started.
 """
 
 import os
