@@ -35,7 +35,7 @@ lock:
 	    | grep -viE '^(nvidia|triton|cuda)' > requirements.lock
 	rm -rf .venv-lock
 
-# A new embedded bucket: every version stays in Git's history, 10 MB each. DVC pushes nothing whose
+# A new embedded bucket: every version stays in Git's history, 10.5 MB each. DVC pushes nothing whose
 # output says `push: false`, so that is written last.
 bucket: $(INSTALLED)
 	rm -rf data data.dvc .dvc/embedded
