@@ -28,7 +28,6 @@ def read_json(path: Path) -> dict[str, Any]:
 def main() -> None:
     """Write reports/."""
     params = load_params(Path("params.yaml"))
-    text = {"sheet": str, "suburb": str}
     with step("read"):
         facts = Facts(
             transform=read_json(METRICS / "transform.json"),
@@ -39,7 +38,7 @@ def main() -> None:
             rejects=pd.read_parquet("hexes/rejects.parquet"),
             history=pd.read_csv(METRICS / "history.csv"),
             predictions=pd.read_csv(METRICS / "predictions.csv"),
-            sheets=pd.read_csv(METRICS / "sheets.csv", dtype=text),
+            sheets=pd.read_csv(METRICS / "sheets.csv", dtype={"sheet": str}, keep_default_na=False),
             curves={name: pd.read_csv(METRICS / "plots" / f"{name}.csv") for name in CURVES},
             samples=pd.read_csv(EVALUATION / "samples.csv"),
             mistakes=pd.read_csv(EVALUATION / "mistakes.csv"),
@@ -59,6 +58,7 @@ def main() -> None:
                 "train": params.train.model_dump(),
                 "evaluate": params.evaluate.model_dump(),
             },
+            other_models=[name for name in params.backbones if name != params.model],
         )
     with step("Markdown and its pictures"):
         markdown, images = markdown_and_images(facts)

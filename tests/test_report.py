@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import geopandas as gpd
@@ -17,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from capetown.reporting.facts import Facts
-from capetown.reporting.figures import FIGURES
+from capetown.reporting.figures import FIGURES, confusion
 from capetown.reporting.pages import markdown_and_images, page
 from capetown.reporting.pictures import jpeg
 from tests.browser import Opened
@@ -99,7 +100,7 @@ def facts(folder: Path) -> Facts:
         history=epochs.assign(
             train_loss=[0.7, 0.5, 0.3], valid_loss=[0.7, 0.6, 0.4], learning_rate=[3e-3, 1e-3, 0],
             average_precision=[0.7, 0.8, 0.9], balanced_accuracy=[0.6, 0.7, 0.8],
-            roc_auc=[0.6, 0.8, 0.9],
+            precision=[0.6, 0.7, 0.8], recall=[0.9, 0.8, 0.9], roc_auc=[0.6, 0.8, 0.9],
         ),
         predictions=predictions,
         sheets=pd.DataFrame(
@@ -132,8 +133,12 @@ def facts(folder: Path) -> Facts:
             "transform": {"error_threshold": 0.01, "missing_threshold": 0.25,
                           "reference_threshold": 0.0},
             "split": {"strategy": "sheet"},
+            "train": {"warmup": 0.2,
+                      "augment": {"flips": True, "brightness": 0.2, "contrast": 0.2,
+                                  "saturation": 0.2, "scale": 0.0}},
             "evaluate": {"bootstrap": 1000},
         },
+        other_models=["convnext_tiny", "caformer"],
     )  # fmt: skip
 
 
@@ -306,17 +311,123 @@ def test_the_five_sentences_have_the_numbers(small: Facts) -> None:
         assert words in text
 
 
+def changed(small: Facts, **sections: dict[str, Any]) -> Facts:
+    """The facts with other values in some of the settings, and in `evaluate` or `transform`."""
+    settings = {name: {**small.settings[name], **sections.get(name, {})} for name in small.settings}
+    return replace(small, settings=settings)
+
+
+def test_a_random_split_does_not_claim_sheets_for_itself(small: Facts) -> None:
+    text = markdown(changed(small, split={"strategy": "random"}))
+    for words in (
+        "and 200 aerial tiles.",
+        "On 40 tiles that had no part in its making, though others of their map sheets may have, ",
+        "Tiles were divided at random",
+        "Expect on new tiles of the same map sheets what the intervals say, and less elsewhere",
+    ):
+        assert words in text
+    together = markdown(small)
+    for words in (
+        "and 200 aerial tiles from 27 map sheets.",
+        "On 40 tiles from 9 map sheets that had no part in its making, ",
+        "Expect on new tiles of the same kind what the intervals say, and less on photographs",
+    ):
+        assert words in together
+        assert words not in text
+
+
+def test_thresholds_are_said_as_they_are_set(small: Facts) -> None:
+    """668 requests with coordinates; 666 in 36 hexagons."""
+    text = markdown(small)
+    assert (
+        "more than 1 % of the requests with coordinates fail: more than 6 of these 668, where a "
+        "hexagon with any request has 18 on average. Here it is 0.2994 %; in the City's" in text
+    )
+    assert "more than 25 % come without coordinates; here it is 1.47 %" in text
+    assert "More than 0 % of disagreement would stop the stage" in text
+    limits = {"error_threshold": 0.1, "missing_threshold": 0.225, "reference_threshold": 1e-5}
+    text = markdown(changed(small, transform=limits))
+    assert "more than 10 % of the requests with coordinates fail: more than 66 of these" in text
+    assert "more than 22.5 % come without" in text
+    assert "More than 0.001 % of disagreement" in text
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        ({}, "mirrored and turned by quarters and changed in brightness, contrast and saturation "
+             "at random each time."),
+        ({"flips": False, "brightness": 0.0, "saturation": 0.0, "scale": 0.1},
+         "zoomed and changed in contrast at random each time."),
+        ({"flips": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
+         "shown as they are."),
+    ],
+)  # fmt: skip
+def test_the_augmentation_is_what_was_set(small: Facts, augment: dict[str, Any], said: str) -> None:
+    set_to = {**small.settings["train"]["augment"], **augment}
+    assert f" Tiles were {said} The weights of epoch 3 " in markdown(
+        changed(small, train={"augment": set_to})
+    )
+
+
+def test_random_weights_had_nothing_to_spoil_and_no_warmup_nothing_to_climb(small: Facts) -> None:
+    text = markdown(changed(small, model={"pretrained": False}, train={"warmup": 0.0}))
+    assert "which starts from random weights, at 224 × 224 pixels. First its last layer" in text
+    for words in ("what the rest has learned", "It climbs at the start"):
+        assert words in markdown(small)
+        assert words not in text
+
+
+@pytest.mark.parametrize(("sheets", "enough"), [(4, False), (5, True)])
+def test_few_sheets_allow_no_interval(small: Facts, sheets: int, enough: bool) -> None:
+    text = markdown(replace(small, evaluate={**small.evaluate, "sheets": sheets}))
+    assert ("is clearly better than guessing" in text) == enough
+    assert ("85.0 to 92.0 %" in text) == enough
+    for words in (
+        "**90.0 %** (from too few map sheets for an interval)",
+        "whether the classifier is better than guessing cannot be said from so few map sheets.",
+        f"They rest on 40 tiles of {sheets} map sheets, too few sheets for an interval.",
+        "Judge it on tiles of more map sheets before expecting anything of it.",
+    ):
+        assert (words not in text) == enough
+
+
+def test_no_other_model_and_no_mistakes_are_not_made_up(small: Facts) -> None:
+    assert "such as `dvc exp run -S model=caformer`" in markdown(small)
+    text = markdown(replace(small, other_models=[], mistakes=small.mistakes.head(0)))
+    assert "model=" not in text
+    assert "Look at the mistakes above" not in text
+    # None is shown, as `evaluate.mistakes` may ask for; five pools are missed all the same.
+    assert "made no mistake" not in text
+
+
+@pytest.mark.parametrize(
+    ("threshold", "start"),
+    [(0.62499999, 0.62), (0.6250001, 0.63), (0.5, 0.5), (0.67558, 0.6756)],
+)
+def test_the_slider_starts_with_the_models_own_calls(
+    small: Facts, threshold: float, start: float
+) -> None:
+    """0.625, 0.6755 and 0.6757 are the tiles' probabilities next to the thresholds."""
+    rows = small.predictions.replace({"probability": {0.7: 0.6757, 0.675: 0.6755}})
+    found = replace(small, predictions=rows, evaluate={**small.evaluate, "threshold": threshold})
+    params = {param["name"]: param for param in confusion(found).to_dict()["params"]}
+    assert params["threshold"]["value"] == start
+
+
+def test_the_embedded_bucket_is_known_by_any_of_its_names(small: Facts) -> None:
+    for source, is_sample in {"data": True, "./data/": True, "data2": False}.items():
+        assert changed(small, download={"source": source}).is_sample == is_sample
+
+
 def test_other_numbers_give_other_sentences(small: Facts) -> None:
     none_failed = {**small.transform, "invalid_coordinates": 0, "outside_city": 0}
     guess = json.loads(json.dumps(dict(small.evaluate)))
     guess["intervals"]["balanced_accuracy"] = [0.45, 0.6]
-    settings = {
-        **small.settings,
-        "download": {"source": "s3://cct"},
-        "split": {"strategy": "random"},
-    }
+    guess["threshold"] = 0.36
     other = replace(
-        small, transform={**none_failed, "reference": None}, evaluate=guess, settings=settings,
+        changed(small, download={"source": "s3://cct"}),
+        transform={**none_failed, "reference": None}, evaluate=guess,
         mistakes=small.mistakes.head(0), rejects=small.rejects.head(0),
     )  # fmt: skip
     text = markdown(other)
@@ -325,7 +436,6 @@ def test_other_numbers_give_other_sentences(small: Facts) -> None:
         "the City's own answers were not at hand to compare with",
         "the classifier is not clearly better than guessing",
         "No request with coordinates failed to join.",
-        "Tiles were divided at random",
         "On the test fold it made no mistake.",
     ):
         assert words in text

@@ -1,13 +1,16 @@
 """What the report is made from, and the numbers that its sentences need."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import geopandas as gpd
 import pandas as pd
 
+# As in `capetown.comparing`: resamples of fewer sheets are too few different ones for an interval.
+FEWEST_SHEETS = 5
 DIRECTORATE = "directorate: "
 # The five metrics, in the words of a reader who has not met them.
 MEANINGS = {
@@ -49,6 +52,7 @@ class Facts:
         inventory: `raw/inventory.csv`.
         fingerprint: sha256 of that file: which data this is.
         settings: sections of the params, as they are to be shown.
+        other_models: the backbones in the params that were not chosen.
     """
 
     transform: Mapping[str, Any]
@@ -67,6 +71,7 @@ class Facts:
     inventory: pd.DataFrame
     fingerprint: str
     settings: Mapping[str, Mapping[str, Any]]
+    other_models: Sequence[str]
 
     @property
     def located(self) -> int:
@@ -81,12 +86,34 @@ class Facts:
     @property
     def is_sample(self) -> bool:
         """Whether the data is the embedded miniature."""
-        return bool(self.settings["download"]["source"] == "data")
+        return PurePosixPath(self.settings["download"]["source"]) == PurePosixPath("data")
+
+    @property
+    def allowed_failures(self) -> int:
+        """Failed joins with which the stage still goes on."""
+        threshold: float = self.settings["transform"]["error_threshold"]
+        return math.floor(round(threshold * self.located, 6))
+
+    @property
+    def requests_a_hexagon(self) -> int:
+        """Requests on average in a hexagon that has any."""
+        hexagons: int = self.transform["quality"]["hexagons_with_requests"]
+        return round(int(self.transform["joined"]) / max(1, hexagons))
+
+    @property
+    def sheets_stay_together(self) -> bool:
+        """Whether no map sheet is in two folds."""
+        return bool(self.settings["split"]["strategy"] == "sheet")
 
     @property
     def sheet_count(self) -> int:
-        """Map sheets of all folds; a sheet in several folds, under a random split, counts again."""
+        """Map sheets of all folds; only right if `sheets_stay_together`."""
         return sum(int(fold["sheets"]) for fold in self.split["folds"].values())
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether the test's sheets are enough for intervals to mean something."""
+        return bool(self.evaluate["sheets"] >= FEWEST_SHEETS)
 
     @property
     def is_better_than_guessing(self) -> bool:
@@ -95,11 +122,28 @@ class Facts:
         return bool(bounds and bounds[0] is not None and bounds[0] > 0.5)
 
     @property
+    def wrong(self) -> int:
+        """Wrong calls on the test's tiles."""
+        return self.counts["false_positives"] + self.counts["false_negatives"]
+
+    @property
     def wrong_of_hundred(self) -> int:
         """Wrong calls among a hundred of the test's tiles, at least one if there is any."""
-        wrong = self.counts["false_positives"] + self.counts["false_negatives"]
         tiles: int = self.evaluate["n"]
-        return max(round(100 * wrong / tiles), min(wrong, 1))
+        return max(round(100 * self.wrong / tiles), min(self.wrong, 1))
+
+    @property
+    def augmentation(self) -> str:
+        """A sentence on how training changed its tiles."""
+        settings = self.settings["train"]["augment"]
+        tints = [name for name in ("brightness", "contrast", "saturation") if settings[name]]
+        changes = [
+            *(["mirrored and turned by quarters"] if settings["flips"] else []),
+            *(["zoomed"] if settings["scale"] else []),
+            *([f"changed in {_listed(tints)}"] if tints else []),
+        ]
+        how = f"{_listed(changes)} at random each time" if changes else "shown as they are"
+        return f"Tiles were {how}."
 
     @property
     def busy(self) -> pd.DataFrame:
@@ -140,3 +184,8 @@ class Facts:
         table = self.sheets.assign(wrong=wrong)
         ranked = table.sort_values(["wrong", "sheet"], ascending=[False, True])
         return ranked[ranked["wrong"] > 0].head(5)
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words as a list in a sentence."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -90,8 +90,10 @@ def losses(facts: Facts) -> Chart:
 def validation(facts: Facts) -> Chart:
     """What matters on the validation fold, epoch by epoch."""
     names = {
+        "balanced_accuracy": "balanced accuracy",
+        "precision": "precision",
+        "recall": "recall",
         "average_precision": "average precision",
-        "balanced_accuracy": "balanced accuracy at one half",
         "roc_auc": "ROC AUC",
     }
     return _by_epoch(facts, names, "Metric")
@@ -165,7 +167,7 @@ def probabilities(facts: Facts) -> Chart:
 
 def confusion(facts: Facts) -> Chart:
     """Right and wrong calls at a threshold, which a slider moves, and the metrics there."""
-    start = round(facts.evaluate["threshold"], 2)
+    start = _short_threshold(facts)
     slider = alt.binding_range(min=0, max=1, step=0.01, name="Threshold: ")
     threshold = alt.param("threshold", value=start, bind=slider)
     called = f"datum.probability >= {threshold.name}"
@@ -251,6 +253,15 @@ def _share(channel: type[T], field: str, title: str) -> T:
     """An axis from 0 to 100 %."""
     axis = alt.Axis(format="%", tickCount=5)
     return channel(f"{field}:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=axis)
+
+
+def _short_threshold(facts: Facts) -> float:
+    """The model's threshold with as few decimals, from two, as leave its calls what they are."""
+    exact: float = facts.evaluate["threshold"]
+    probabilities = facts.predictions["probability"]
+    called = probabilities >= exact
+    shorter = (round(exact, decimals) for decimals in range(2, 17))
+    return next((short for short in shorter if called.equals(probabilities >= short)), exact)
 
 
 def _tiles(facts: Facts) -> pd.DataFrame:

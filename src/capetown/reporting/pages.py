@@ -121,6 +121,7 @@ def _filled(template: str, finalize: Callable[[Any], Any], values: Mapping[str, 
     environment.filters |= {
         "code": _code,
         "count": _count,
+        "exact": _exact,
         "file": lambda path: path.rsplit("/", 1)[-1],
         "interval": _interval,
         "metres": _metres,
@@ -186,6 +187,11 @@ def _count(value: int) -> str:
 
 def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
+
+
+def _exact(value: float) -> str:
+    """A share that someone chose, with the digits that they gave it."""
+    return f"{100 * value:.6g} %"
 
 
 def _points(value: float) -> str:
