@@ -326,7 +326,8 @@ def test_changes_depend_on_seed_epoch_and_tile_alone() -> None:
     batch, drawn = to_batch(fold().pixels), torch.from_numpy(draws(0, 0, 12))
     together = augment(batch, drawn, PARAMS.train.augment)
     alone = augment(batch[7:8], drawn[7:8], PARAMS.train.augment)
-    assert torch.equal(together[7:8], alone)
+    # A processor may sum another number of images in another order.
+    assert torch.allclose(together[7:8], alone, atol=1e-6)
 
 
 def test_logits_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
