@@ -97,6 +97,13 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
         load_params(path)
 
 
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"# caf\xe9\n" + PARAMS.read_bytes())
+    with pytest.raises(CapetownError, match=r"params\.yaml: not UTF-8"):
+        load_params(path)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CapetownError, match="No such file"):
         load_params(tmp_path / "params.yaml")

@@ -14,7 +14,6 @@ import tifffile
 from PIL import Image
 
 from capetown import packing
-from capetown.check import check_folder
 from capetown.errors import CapetownError
 from capetown.folds import Fold, load_fold
 from capetown.packing import contents_digest, pack_tiles
@@ -191,18 +190,6 @@ def test_a_missing_or_empty_class_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "no" / "A_1_1.tif").touch()
     with pytest.raises(CapetownError, match="yes: no such folder"):
         find_tiles(tmp_path, tmp_path)
-
-
-def test_the_check_before_work_knows_tiles_by_the_same_endings(tmp_path: Path) -> None:
-    for name in ("yes/A_1_1.TIF", "no/B_1_1.tiff"):
-        (tmp_path / "images" / "swimming-pool" / name).parent.mkdir(parents=True)
-        (tmp_path / "images" / "swimming-pool" / name).touch()
-    check_folder(tmp_path, [])
-    (tmp_path / "images" / "swimming-pool" / "no" / "B_1_1.tiff").unlink()
-    with pytest.raises(
-        CapetownError, match=r"no: no tiles \(\*\.tif\) in it; set download.source\."
-    ):
-        check_folder(tmp_path, [])
 
 
 def test_the_digest_is_of_the_pixels_and_not_of_the_file(tmp_path: Path) -> None:

@@ -4,14 +4,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from capetown.backbones import check_weights
+from capetown.bucket.keys import (
+    CLASSES,
+    INVENTORY,
+    MANIFESTS,
+    check_keys,
+    check_manifests,
+    choose,
+    is_tile,
+    matches,
+)
+from capetown.bucket.sources import Access, check_url, identity
+from capetown.bucket.verification import check_content
 from capetown.devices import choose_device
 from capetown.errors import CapetownError
-from capetown.params import load_params
-from capetown.tiles import find_tiles
+from capetown.params import Download, load_params
 
 HEXAGONS = "city-hex-polygons-8.geojson"
 REQUESTS = "sr.csv.gz"
-TILES = "images/swimming-pool"
 
 
 def check_all(params_path: Path) -> Iterator[str]:
@@ -28,11 +38,13 @@ def check_all(params_path: Path) -> Iterator[str]:
 
     source = params.download.source
     if "://" in source:
+        check_address(params.download, params_path.parent)
         yield f"data     {source} is looked at when `download` runs"
     else:
         reference = [params.transform.reference] if params.transform.reference else []
-        check_folder(params_path.parent / source, [REQUESTS, HEXAGONS, *reference])
-        yield f"data     {source} has the tables and the tiles"
+        tables = [REQUESTS, HEXAGONS, *reference]
+        chosen = check_folder(params_path.parent / source, params.download, tables)
+        yield f"data     {source} is whole: {len(chosen)} objects are chosen"
 
     check_weights(params.backbone, pretrained=params.pretrained)
     start = "at hand or within reach" if params.pretrained else "random"
@@ -41,19 +53,57 @@ def check_all(params_path: Path) -> Iterator[str]:
     yield f"device   {choose_device(params.device)}"
 
 
-def check_folder(folder: Path, tables: list[str]) -> None:
-    """Check that a folder holds a bucket's tables and a tile of each class.
+def check_address(settings: Download, root: Path) -> None:
+    """Check the address of a source, and that the credentials for it can be read.
 
     Raises:
-        CapetownError: if the folder, a table or a class is missing.
+        CapetownError: if not; without anything secret.
+    """
+    check_url(settings.source, "download.source")
+    if settings.endpoint_url:
+        check_url(settings.endpoint_url, "download.endpoint_url")
+    known = settings.credentials in ("anonymous", "aws")
+    credentials = settings.credentials if known else str(root / settings.credentials)
+    identity(Access(credentials=credentials, profile=settings.profile))
+
+
+def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[str]:
+    """Check that a folder holds what `download` is to take of it, each object of its kind.
+
+    Args:
+        folder: a bucket's objects.
+        settings: which of them are chosen.
+        tables: those that the stages need.
+
+    Returns:
+        The chosen keys.
+
+    Raises:
+        CapetownError: if a table, a class's tiles or a tile that a manifest names is missing though
+            asked for, or an object is not what its key says.
     """
     fix = "run `dvc pull data.dvc`" if folder.name == "data" else "set download.source"
     if not folder.is_dir():
         raise CapetownError(f"{folder}: no such folder; {fix}.")
+    keys = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    chosen = choose(keys - {INVENTORY}, settings.include, settings.max_tiles)
+    check_keys(chosen)
     for table in tables:
-        if not (folder / table).is_file():
+        if matches(table, settings.include) and table not in chosen:
             raise CapetownError(f"{folder / table}: no such file; {fix}.")
-    try:
-        find_tiles(folder / TILES, folder)
-    except CapetownError as error:
-        raise CapetownError(f"{str(error).rstrip('.')}; {fix}.") from error
+    for place in CLASSES:
+        asked = matches(f"{place}/A_1_1.tif", settings.include)
+        if asked and not any(is_tile(key) and key.startswith(f"{place}/") for key in chosen):
+            raise CapetownError(f"{folder / place}: no tiles (*.tif) in it; {fix}.")
+    manifests = {
+        key: (folder / key).read_text(encoding="utf-8", errors="replace")
+        for key in MANIFESTS
+        if key in chosen
+    }
+    check_manifests(chosen, manifests, settings.include, settings.max_tiles)
+    for key in chosen:
+        try:
+            check_content(key, folder / key)
+        except CapetownError as error:
+            raise CapetownError(f"{folder / key}: {error}; {fix}.") from error
+    return chosen

@@ -161,6 +161,8 @@ def load_params(path: Path) -> Params:
         return Params.model_validate(values)
     except OSError as error:
         raise CapetownError(f"{path}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise CapetownError(f"{path}: not UTF-8; save it as UTF-8.") from error
     except yaml.YAMLError as error:
         raise CapetownError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:

@@ -242,7 +242,7 @@ async def _bucket(url: str, access: Access) -> AsyncIterator[Source]:
 
     try:
         fs = S3FileSystem(
-            **_identity(access),
+            **identity(access),
             endpoint_url=access.endpoint_url,
             client_kwargs={"region_name": access.region} if access.region else {},
             config_kwargs={
@@ -268,8 +268,12 @@ async def _bucket(url: str, access: Access) -> AsyncIterator[Source]:
         await client.close()
 
 
-def _identity(access: Access) -> dict[str, Any]:
-    """What s3fs wants to know of who asks."""
+def identity(access: Access) -> dict[str, Any]:
+    """What s3fs wants to know of who asks.
+
+    Raises:
+        CapetownError: if a file of credentials cannot be read, or a profile is named as well.
+    """
     if access.profile and access.credentials not in ("anonymous", "aws"):
         raise CapetownError("download.profile and a file in download.credentials: set only one.")
     if access.profile:

@@ -1,0 +1,124 @@
+"""`capetown check` finds, as one line, what can be known to be wrong before work starts."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from capetown.cli import main
+
+ROOT = Path(__file__).parent.parent
+YES = "images/swimming-pool/yes"
+
+
+@pytest.fixture
+def workspace(bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(bucket, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    set_params(tmp_path)
+    return tmp_path
+
+
+def set_params(folder: Path, download: dict[str, Any] | None = None, **values: Any) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | values
+    params["download"] |= download or {}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def said() -> str:
+    """The one line of a check that fails."""
+    with pytest.raises(SystemExit) as ended:
+        main(["check"])
+    error = str(ended.value)
+    assert error.startswith("error: ")
+    assert "\n" not in error
+    return error
+
+
+def test_everything_as_it_should_be(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["params", "data", "weights", "device"]
+    assert lines[1] == "data     data is whole: 31 objects are chosen"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "resnet"}, "model: 'resnet' is not one of the backbones: lite,"),
+        ({"learning": 1}, "learning: unknown key"),
+        ({"seed": "one"}, "seed: Input should be a valid integer"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+    ],
+)
+def test_params(workspace: Path, values: dict[str, Any], message: str) -> None:
+    set_params(workspace, **values)
+    assert message in said()
+
+
+def test_weights(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(workspace / "cache"))
+    set_params(workspace, model="caformer")
+    error = said()
+    assert "caformer_s36.sail_in22k_ft_in1k_384" in error
+    assert "or choose model=lite" in error
+
+
+@pytest.mark.parametrize(
+    ("download", "message"),
+    [
+        ({"source": "s3://me:hunter2@bucket/city"}, "would end up in dvc.lock"),
+        ({"source": "ftp://example.org/city"}, "is neither a folder, s3://"),
+        ({"source": "http://example.org/city"}, "is not encrypted"),
+        ({"source": "s3://bucket", "endpoint_url": "http://example.org"}, "is not encrypted"),
+        ({"source": "s3://bucket", "credentials": "mine.json"}, "mine.json: No such file"),
+        ({"source": "s3://bucket", "credentials": "mine.json", "profile": "me"}, "set only one"),
+        ({"source": "nowhere"}, "nowhere: no such folder; set download.source"),
+        ({"include": ["nothing"]}, "'nothing' matches no key"),
+        ({"include": ["!images/**"]}, "nothing is left of the source"),
+    ],
+)
+def test_where_the_data_comes_from(workspace: Path, download: dict[str, Any], message: str) -> None:
+    set_params(workspace, download)
+    error = said()
+    assert message in error
+    assert "hunter2" not in error
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1_000])
+
+
+DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
+    (shutil.rmtree, "data: no such folder; run `dvc pull data.dvc`"),
+    (lambda data: (data / "sr.csv.gz").unlink(), "data/sr.csv.gz: no such file; run `dvc pull"),
+    (lambda data: cut(data / "sr.csv.gz"), "data/sr.csv.gz: is not a whole gzip file"),
+    (lambda data: cut(data / "city-hex-polygons-8.geojson"), "is not a whole GeoJSON"),
+    (lambda data: min((data / YES).glob("*.tif")).write_bytes(b"II*\0"), "is not a TIFF"),
+    (lambda data: min((data / YES).glob("*.tif")).unlink(), "should be there and are not"),
+    (lambda data: shutil.rmtree(data / YES), f"data/{YES}: no tiles (*.tif) in it; run `dvc"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_the_data(workspace: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(workspace / "data")
+    assert message in said()
+
+
+def test_what_is_not_asked_for_is_not_missed(workspace: Path) -> None:
+    shutil.rmtree(workspace / "data" / "images")
+    set_params(workspace, {"include": ["*"]})
+    main(["check"])
+
+
+def test_a_tile_may_end_in_capitals(workspace: Path) -> None:
+    folder = workspace / "data" / YES
+    for tile in folder.glob("*.tif"):
+        tile.rename(tile.with_suffix(".TIF"))
+    (folder / "manifest").write_text("\n".join(p.name for p in folder.glob("*.TIF")) + "\n")
+    main(["check"])
