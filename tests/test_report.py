@@ -24,6 +24,14 @@ from capetown.reporting.pictures import jpeg
 from tests.browser import Opened
 from tests.tables import INSIDE_CELL
 
+# Words that stick out of their chart, which hides what does.
+CUT_OFF = """[...document.querySelectorAll(".chart svg")].flatMap(svg => {
+    const chart = svg.getBoundingClientRect();
+    return [...svg.querySelectorAll("text")].filter(text => {
+        const box = text.getBoundingClientRect();
+        return box.left < chart.left - 1 || box.right > chart.right + 1;
+    }).map(text => text.textContent);
+})"""
 SCRIPT = "<script>window.hacked = 1</script>"
 IMAGE = '"><img src=x onerror="window.hacked=1">.tif'
 # What `evaluate` calls the pictures of tiles whose own names are like these.
@@ -244,9 +252,36 @@ def test_nothing_is_wider_than_the_screen(
         box = charts.nth(n).bounding_box()
         assert box is not None
         assert box["x"] + box["width"] <= width, n
+    assert tab.page.evaluate(CUT_OFF) == []
     ground = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 25, 28)"}[scheme]
     assert tab.errors == []
+
+
+def test_charts_have_the_pages_ink_in_the_dark_and_on_paper(browser: Browser, report: Path) -> None:
+    tab = Opened(browser, report, color_scheme="dark").page
+    ink = """() => [...new Set([
+        getComputedStyle(document.body).color,
+        getComputedStyle(document.querySelector("#roc .role-axis-title text")).fill,
+        getComputedStyle(document.querySelector("#roc .role-axis-label text")).fill,
+        getComputedStyle(document.querySelector("#losses .role-legend-label text")).fill,
+        getComputedStyle(document.querySelector("#confusion .mark-text.role-mark text")).fill,
+        getComputedStyle(document.querySelector("#probabilities .mark-rule.role-mark line")).stroke,
+    ])]"""
+    assert tab.evaluate(ink) == ["rgb(227, 234, 237)"]
+    tab.emulate_media(media="print")
+    assert tab.evaluate(ink) == ["rgb(29, 42, 48)"]
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_on_paper_nothing_is_cut_off(browser: Browser, report: Path) -> None:
+    """A sheet of A4 is narrower, without its margins, than the charts are on a large screen."""
+    tab = Opened(browser, report, viewport={"width": 1200, "height": 800}).page
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 680, "height": 1010})
+    right = """() => Math.max(...[...document.querySelectorAll("svg, table")].map(
+        element => element.getBoundingClientRect().right))"""
+    assert tab.evaluate(right) <= 680
 
 
 def test_names_are_text_and_never_markup(opened: Opened) -> None:

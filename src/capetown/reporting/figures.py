@@ -153,7 +153,10 @@ def probabilities(facts: Facts) -> Chart:
         .mark_bar(opacity=0.75)
         .encode(
             alt.X(
-                "probability:Q", bin=alt.Bin(step=0.05), title="Probability that the model gives"
+                "probability:Q",
+                bin=alt.Bin(step=0.05),
+                title="Probability that the model gives",
+                axis=alt.Axis(format="%", values=[0, 0.2, 0.4, 0.6, 0.8, 1]),
             ),
             alt.Y("count()", title="Tiles", stack=True),
             alt.Color("label:N", title="The label says", legend=alt.Legend(orient="bottom")),
@@ -289,11 +292,12 @@ def _by_epoch(facts: Facts, names: dict[str, str], title: str, height: int = HEI
                 title="What trains",
                 sort=list(PHASES.values()),
                 scale=alt.Scale(domain=list(PHASES.values()), range=["#e9c46a", "#2a9d8f"]),
-                legend=alt.Legend(orient="bottom"),
+                # Beside the lines' legend it would be wider than a phone.
+                legend=alt.Legend(orient="top"),
             ),
         )
     )
-    legend = alt.Legend(orient="bottom", title=None) if len(names) > 1 else None
+    legend = alt.Legend(orient="bottom", title=None, columns=3) if len(names) > 1 else None
     lines = (
         alt.Chart(long)
         .mark_line(point=True)
