@@ -91,6 +91,7 @@ def seaweed(folder: Path) -> Iterator[Server]:
                 f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
                 "-master.volumeSizeLimitMB=100", "-volume.max=50",
                 "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}",
+                "-s3.port.iceberg=0", "-s3.port.lance=0",
             ],
             stdout=log, stderr=log,
         )  # fmt: skip
