@@ -39,3 +39,15 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
     )
     expected = {"hexagons": "20,000 of 20,000 agree", "pools": "320 tiles in"}
     assert expected[path.stem] in shown
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_clone_without_data_says_what_to_run(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.dvc").touch()
+    cells = nbformat.read(path, as_version=4).cells  # type: ignore[no-untyped-call]
+    first = next(cell.source for cell in cells if cell.cell_type == "code")
+    ran = subprocess.run(
+        [sys.executable, "-c", first], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1].endswith("in this clone: run `dvc pull data.dvc`")
