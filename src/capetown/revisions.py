@@ -41,7 +41,7 @@ def _read(path: str, revision: str) -> bytes:
         said = " ".join(str(error).split())
         raise CapetownError(
             f"{revision}: {path} cannot be read ({said}); `dvc exp show` lists the experiments, "
-            "and each must have run `evaluate`."
+            "`dvc queue status` those that wait or failed; each must have finished `evaluate`."
         ) from error
     return data
 
