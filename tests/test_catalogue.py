@@ -174,6 +174,8 @@ def test_the_page_opens_without_network_or_error(
     where = "as measured in" if measured else "None has a speed in"
     assert f"{where} benchmark-<i>rtx3090.csv" in text
     assert "<b>net_slow.in1k</b>" in text
+    row = opened.page.locator("tr", has_text="former_s36.sail_384")
+    assert row.last.locator("td").last.inner_text() == ("size, speed" if measured else "size")
     assert "4090" not in text
 
 

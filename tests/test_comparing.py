@@ -174,6 +174,7 @@ def test_the_text_says_it_with_names_as_they_are(hostile: Comparison) -> None:
     assert f"{SCRIPT} gets 0 tiles right that main_1 gets wrong, and 1 wrong that" in text
     assert f"| {SCRIPT} | recall | -5.0 | -" in text
     assert f"| {HOSTILE.rsplit('/', 1)[-1]} | yes | 90 % | 20 % | wrong |" in text
+    assert "gets right. Those that changed most:" in text
 
 
 def test_the_text_does_not_steer_the_terminal() -> None:
@@ -197,7 +198,9 @@ def test_the_page_shows_names_as_text_and_tiles_as_pictures(
     assert HOSTILE.rsplit("/", 1)[-1] in text
     assert opened.page.evaluate("window.hacked") is None
     assert opened.page.locator("#differences svg .mark-symbol.role-mark path").count() == 5
-    pictures = opened.page.locator("img")
+    assert "gets right. Those that changed most:" in text
+    assert "|" not in text, "a table that is none"
+    pictures = opened.page.locator("td img")
     assert pictures.count() == 1
     assert pictures.evaluate("image => image.naturalWidth") == 8
     source = pictures.get_attribute("src") or ""

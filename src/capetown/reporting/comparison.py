@@ -65,7 +65,7 @@ def _values(comparison: Comparison, resamples: int) -> dict[str, Any]:
 def _chart(comparison: Comparison) -> Chart:
     """Each difference with its interval; a line at 0."""
     table = comparison.differences.assign(
-        metric=comparison.differences["metric"].str.replace("_", " "),
+        metric=comparison.differences["metric"].replace("roc_auc", "ROC AUC").str.replace("_", " "),
         **{name: comparison.differences[name] * 100 for name in ("difference", "low", "high")},
     )
     base = alt.Chart(table).encode(
@@ -75,7 +75,12 @@ def _chart(comparison: Comparison) -> Chart:
         tooltip=["experiment", "metric", "difference", "low", "high", "verdict"],
     )
     intervals = base.mark_rule(strokeWidth=2).encode(
-        alt.X("low:Q", title="Difference in points of a hundred, 95 % interval"), alt.X2("high:Q")
+        alt.X(
+            "low:Q",
+            title="Difference in points of a hundred, 95 % interval",
+            axis=alt.Axis(tickCount=6),
+        ),
+        alt.X2("high:Q"),
     )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(alt.X("difference:Q"))
     zero = alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 4])
