@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from capetown.bucket import Access, Selection, mirror
+from capetown.bucket.access import WITHOUT_FILE
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from stages import run, step
@@ -32,7 +33,7 @@ def main() -> None:
     if "://" not in source and not Path(source).is_dir():
         fix = "run `dvc pull data.dvc`" if settings.source == "data" else "set download.source"
         raise CapetownError(f"{settings.source}: no such folder; {fix}.")
-    known = settings.credentials in ("anonymous", "aws")
+    known = settings.credentials in WITHOUT_FILE
     access = Access(
         credentials=settings.credentials if known else local(settings.credentials),
         profile=settings.profile,

@@ -26,9 +26,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capetown.bucket import Access, Selection, mirror
+from capetown.bucket.access import check_url
 from capetown.bucket.keys import MANIFESTS, check_keys, check_manifests, choose, read_manifest
 from capetown.bucket.progress import Progress
-from capetown.bucket.sources import RANGE, check_url
+from capetown.bucket.sources import RANGE
 from capetown.bucket.verification import read_inventory
 from capetown.errors import CapetownError
 from tests import s3

@@ -4,17 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from capetown.backbones import check_weights
-from capetown.bucket.keys import (
-    CLASSES,
-    INVENTORY,
-    MANIFESTS,
-    check_keys,
-    check_manifests,
-    choose,
-    is_tile,
-    matches,
-)
-from capetown.bucket.sources import Access, check_url, identity
+from capetown.bucket.access import WITHOUT_FILE, Access, check_url, identity
+from capetown.bucket.keys import CLASSES, INVENTORY, check_keys, choose, is_tile, matches
+from capetown.bucket.mirror import Selection, compare_manifests
 from capetown.bucket.verification import check_content
 from capetown.devices import choose_device
 from capetown.errors import CapetownError
@@ -62,7 +54,7 @@ def check_address(settings: Download, root: Path) -> None:
     check_url(settings.source, "download.source")
     if settings.endpoint_url:
         check_url(settings.endpoint_url, "download.endpoint_url")
-    known = settings.credentials in ("anonymous", "aws")
+    known = settings.credentials in WITHOUT_FILE
     credentials = settings.credentials if known else str(root / settings.credentials)
     identity(Access(credentials=credentials, profile=settings.profile))
 
@@ -95,12 +87,8 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
         asked = matches(f"{place}/A_1_1.tif", settings.include)
         if asked and not any(is_tile(key) and key.startswith(f"{place}/") for key in chosen):
             raise CapetownError(f"{folder / place}: no tiles (*.tif) in it; {fix}.")
-    manifests = {
-        key: (folder / key).read_text(encoding="utf-8", errors="replace")
-        for key in MANIFESTS
-        if key in chosen
-    }
-    check_manifests(chosen, manifests, settings.include, settings.max_tiles)
+    selection = Selection(settings.include, settings.max_tiles)
+    compare_manifests(dict.fromkeys(chosen, folder), selection)
     for key in chosen:
         try:
             check_content(key, folder / key)

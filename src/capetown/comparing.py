@@ -12,12 +12,8 @@ import numpy as np
 import pandas as pd
 
 from capetown.errors import CapetownError
-from capetown.scoring import METRICS, Floats, resampled_weights, weighted_scores
+from capetown.scoring import FEWEST_SHEETS, METRICS, Floats, resampled_weights, weighted_scores
 from capetown.tiles import CLASSES, sheet_of
-
-# The percentile that bounds a 95 % interval takes forty resamples to be one of them. Four sheets
-# have 35 different ones, five have 126.
-FEWEST_SHEETS = 5
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from capetown.errors import CapetownError
 from capetown.inference import BATCH_SIZE, predict_logits
 from capetown.modelfile import ModelCard
 from capetown.scoring import calibrated
-from capetown.tiles import Pixels, UnreadableTileError, is_tile, read_tile, resize
+from capetown.tiles import Pixels, UnreadableTileError, is_tile_name, read_tile, resize
 
 # Enough to hide the way to a bucket; decoding takes a fraction of what the model does.
 READERS = 16
@@ -58,7 +58,7 @@ def find_new_tiles(paths: Sequence[str]) -> list[NewTile]:
         try:
             fs, root = url_to_fs(path, **_options(path))
             is_file = fs.info(root)["type"] == "file"
-            tiles = [root] if is_file else sorted(filter(is_tile, fs.find(root)))
+            tiles = [root] if is_file else sorted(filter(is_tile_name, fs.find(root)))
         except FileNotFoundError as error:
             raise CapetownError(f"{path}: nothing there, or out of reach.") from error
         except Exception as error:  # every file system fails in its own way

@@ -12,6 +12,9 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
+# Sheets that a bootstrap by sheet needs. The percentile that bounds a 95 % interval takes forty
+# resamples to be one of them; four sheets have 35 different ones, five have 126.
+FEWEST_SHEETS = 5
 METRICS = ("balanced_accuracy", "average_precision", "precision", "recall", "roc_auc")
 Aim = Literal["balanced_accuracy", "f1"]
 Floats = npt.NDArray[np.float64]

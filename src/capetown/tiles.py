@@ -60,8 +60,8 @@ def sheet_of(name: str) -> str:
     return matched[1] if matched else stem
 
 
-def is_tile(name: str) -> bool:
-    """Whether a file's name is that of a tile."""
+def is_tile_name(name: str) -> bool:
+    """Whether a file's name ends as a tile's does."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -79,7 +79,7 @@ def find_tiles(folder: Path, root: Path) -> list[Tile]:
     for label in CLASSES:
         if not (folder / label).is_dir():
             raise CapetownError(f"{folder / label}: no such folder; tiles lie in `yes` and `no`.")
-        paths = [p for p in (folder / label).iterdir() if is_tile(p.name)]
+        paths = [p for p in (folder / label).iterdir() if is_tile_name(p.name)]
         if not paths:
             raise CapetownError(f"{folder / label}: no tiles (*.tif) in it.")
         tiles += [Tile(p.relative_to(root).as_posix(), label, sheet_of(p.name)) for p in paths]

@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from capetown.bucket.access import Access
 from capetown.bucket.fetching import Fetcher, for_each, keep, make_folders
 from capetown.bucket.keys import (
     INVENTORY,
@@ -27,7 +28,7 @@ from capetown.bucket.keys import (
 )
 from capetown.bucket.progress import Progress
 from capetown.bucket.retrying import ExhaustedError, failures, reason, retry
-from capetown.bucket.sources import Access, Object, Source, open_source
+from capetown.bucket.sources import Object, Source, open_source
 from capetown.bucket.verification import Entry, read_inventory, write_inventory
 from capetown.errors import CapetownError
 
@@ -97,7 +98,7 @@ async def _mirror(
             )
             _settle(incoming, folder, [item.key for item in rest], strays, entries)
         else:
-            _check_manifests(places, selection)
+            compare_manifests(places, selection)
             shutil.rmtree(incoming, ignore_errors=True)
     log.info(
         "%d objects, %.1f MB; %d (%.1f MB) fetched, %d removed",
@@ -167,7 +168,7 @@ async def _fetch(
         fetcher = Fetcher(source, incoming, tries, limit, journal, progress)
         manifests = [item for item in missing if item.key in MANIFESTS]
         await for_each(manifests, fetcher.fetch, connections, _key)
-        _check_manifests(places, selection)
+        compare_manifests(places, selection)
         # The largest first, so that none is left over when the others are done.
         others = sorted(set(missing) - set(manifests), key=lambda item: (-item.size, item.key))
         await for_each(others, fetcher.fetch, connections, _key)
@@ -192,8 +193,16 @@ def _settle(
     shutil.rmtree(incoming)
 
 
-def _check_manifests(places: dict[str, Path], selection: Selection) -> None:
-    """Check the chosen keys, each with the folder that holds it, against the manifests."""
+def compare_manifests(places: dict[str, Path], selection: Selection) -> None:
+    """Check chosen keys against their manifests, and warn of tiles that these do not name.
+
+    Args:
+        places: the folder that holds each key.
+        selection: how they were chosen.
+
+    Raises:
+        CapetownError: see `capetown.bucket.keys.check_manifests`.
+    """
     manifests = {
         key: (places[key] / key).read_text(encoding="utf-8", errors="replace")
         for key in MANIFESTS

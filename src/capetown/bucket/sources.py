@@ -1,14 +1,11 @@
 """Where objects come from: a folder, an S3 bucket or a web server, each as fsspec shows it."""
 
 import asyncio
-import ipaddress
-import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from fsspec.asyn import AsyncFileSystem
@@ -16,6 +13,7 @@ from fsspec.callbacks import Callback
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.local import LocalFileSystem
 
+from capetown.bucket.access import Access, check_url, identity, is_loopback
 from capetown.bucket.keys import CLASSES, INVENTORY, MANIFESTS, TABLES, read_manifest
 from capetown.bucket.retrying import DamagedError, reason
 from capetown.bucket.verification import digest
@@ -33,29 +31,6 @@ class Object:
     key: str
     size: int
     etag: str
-
-
-@dataclass(frozen=True)
-class Access:
-    """How to be let into a bucket and how to reach it.
-
-    Attributes:
-        credentials: ``anonymous``; ``aws`` for the chain that AWS's own tools follow (environment,
-            shared files, roles); or the path of a JSON file as the City hands out:
-            ``{"s3": {"access_key": ..., "secret_key": ...}}``.
-        profile: a profile of AWS's shared files; implies ``aws``.
-        region: AWS's region of the bucket; None leaves it to the chain.
-        endpoint_url: another S3-compatible server than AWS's.
-        connections: how many to open at once.
-        timeout: seconds without a byte after which a connection counts as stalled.
-    """
-
-    credentials: str = "anonymous"
-    profile: str | None = None
-    region: str | None = None
-    endpoint_url: str | None = None
-    connections: int = 32
-    timeout: float = 30.0
 
 
 class Source:
@@ -135,10 +110,8 @@ class Bucket(Source):
         return self.listed[key]
 
     async def fetch(self, item: Object, path: Path, advance: Callable[[int], None]) -> None:
-        """Write an object of at most `RANGE` bytes to a file.
-
-        Files are made in another thread, because that takes a third as long as a request.
-        """
+        """Write an object of at most `RANGE` bytes to a file."""
+        # Were parts allowed, s3fs would first ask for the size, in a request of its own.
         data: bytes = await self.fs._cat_file(self.address(item.key), max_concurrency=1)
         path.write_bytes(data)
         advance(len(data))
@@ -207,34 +180,6 @@ async def open_source(url: str, access: Access) -> AsyncIterator[Source]:
         yield source
 
 
-def check_url(url: str, name: str) -> None:
-    """Check that a URL is of a known kind, has no secret in it and is safe to use.
-
-    Raises:
-        CapetownError: if it is not; without its secrets.
-    """
-    try:
-        parts = urlsplit(url)
-        (parts.hostname or "").encode("idna")
-        well_formed = parts.port != 0
-    except ValueError:
-        raise CapetownError(f"{name}: not a URL; correct the host or the port.") from None
-    if parts.username is not None or parts.query or parts.fragment:
-        raise CapetownError(
-            f"{name}: a URL with a user, a password, '?' or '#' in it would end up in dvc.lock; "
-            "name the credentials in download.credentials or download.profile."
-        )
-    if parts.scheme not in ("s3", "https", "http") or not parts.hostname or not well_formed:
-        raise CapetownError(
-            f"{name}: {url!r} is neither a folder, s3://bucket/prefix nor https://host/path."
-        )
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise CapetownError(
-            f"{name}: {url!r} is not encrypted, so anyone on the way could change the data; "
-            "use https://."
-        )
-
-
 @asynccontextmanager
 async def _bucket(url: str, access: Access) -> AsyncIterator[Source]:
     from botocore.exceptions import BotoCoreError
@@ -268,39 +213,6 @@ async def _bucket(url: str, access: Access) -> AsyncIterator[Source]:
         await client.close()
 
 
-def identity(access: Access) -> dict[str, Any]:
-    """What s3fs wants to know of who asks.
-
-    Raises:
-        CapetownError: if a file of credentials cannot be read, or a profile is named as well.
-    """
-    if access.profile and access.credentials not in ("anonymous", "aws"):
-        raise CapetownError("download.profile and a file in download.credentials: set only one.")
-    if access.profile:
-        return {"profile": access.profile}
-    if access.credentials == "anonymous":
-        return {"anon": True}
-    if access.credentials == "aws":
-        return {}
-    return _read_credentials(Path(access.credentials))
-
-
-def _read_credentials(path: Path) -> dict[str, str]:
-    try:
-        pair = json.loads(path.read_text(encoding="utf-8"))["s3"]
-        key, secret = pair["access_key"], pair["secret_key"]
-    except OSError as error:
-        raise CapetownError(f"download.credentials: {path}: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError):
-        key = secret = None
-    if not (isinstance(key, str) and isinstance(secret, str) and key and secret):
-        raise CapetownError(
-            f"download.credentials: {path} is not of the form "
-            '{"s3": {"access_key": "...", "secret_key": "..."}}.'
-        )
-    return {"key": key, "secret": secret}
-
-
 @asynccontextmanager
 async def _web(url: str, access: Access) -> AsyncIterator[Source]:
     import aiohttp
@@ -313,7 +225,7 @@ async def _web(url: str, access: Access) -> AsyncIterator[Source]:
         params: aiohttp.TraceRequestRedirectParams,
     ) -> None:
         target = params.url.join(URL(params.response.headers["Location"]))
-        if target.scheme != "https" and not _is_loopback(target.host or ""):
+        if target.scheme != "https" and not is_loopback(target.host or ""):
             raise CapetownError(f"{params.url.host} redirects to an address that is not encrypted")
 
     tracing = aiohttp.TraceConfig()
@@ -352,10 +264,3 @@ def _bare(etag: str | None) -> str:
 
 def _absolute(folder: str) -> str:
     return os.path.abspath(folder)  # noqa: PTH100  (a Path would follow links)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

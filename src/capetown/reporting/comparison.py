@@ -7,11 +7,11 @@ import altair as alt
 from markupsafe import Markup
 from PIL import Image
 
-from capetown.comparing import FEWEST_SHEETS, Comparison, changed_sides
+from capetown.comparing import Comparison, changed_sides
 from capetown.reporting.figures import Chart
 from capetown.reporting.pages import to_html, to_markdown, to_text
 from capetown.reporting.pictures import inlined, jpeg
-from capetown.scoring import METRICS
+from capetown.scoring import FEWEST_SHEETS, METRICS
 from capetown.tiles import UnreadableTileError, read_tile
 
 # Tiles that changed sides, of each experiment and each direction, that are shown.

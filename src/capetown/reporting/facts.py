@@ -9,8 +9,8 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
-# As in `capetown.comparing`: resamples of fewer sheets are too few different ones for an interval.
-FEWEST_SHEETS = 5
+from capetown.scoring import FEWEST_SHEETS
+
 DIRECTORATE = "directorate: "
 # The five metrics, in the words of a reader who has not met them.
 MEANINGS = {

@@ -1,0 +1,105 @@
+"""Who asks a source, and whether its address is safe to use and to write down."""
+
+import ipaddress
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from capetown.errors import CapetownError
+
+# What `Access.credentials` may be instead of a file's path.
+WITHOUT_FILE = ("anonymous", "aws")
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to be let into a bucket and how to reach it.
+
+    Attributes:
+        credentials: ``anonymous``; ``aws`` for the chain that AWS's own tools follow (environment,
+            shared files, roles); or the path of a JSON file as the City hands out:
+            ``{"s3": {"access_key": ..., "secret_key": ...}}``.
+        profile: a profile of AWS's shared files; implies ``aws``.
+        region: AWS's region of the bucket; None leaves it to the chain.
+        endpoint_url: another S3-compatible server than AWS's.
+        connections: how many to open at once.
+        timeout: seconds without a byte after which a connection counts as stalled.
+    """
+
+    credentials: str = "anonymous"
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    connections: int = 32
+    timeout: float = 30.0
+
+
+def check_url(url: str, name: str) -> None:
+    """Check that a URL is of a known kind, has no secret in it and is safe to use.
+
+    Raises:
+        CapetownError: if it is not; without its secrets.
+    """
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        well_formed = parts.port != 0
+    except ValueError:
+        raise CapetownError(f"{name}: not a URL; correct the host or the port.") from None
+    if parts.username is not None or parts.query or parts.fragment:
+        raise CapetownError(
+            f"{name}: a URL with a user, a password, '?' or '#' in it would end up in dvc.lock; "
+            "name the credentials in download.credentials or download.profile."
+        )
+    if parts.scheme not in ("s3", "https", "http") or not parts.hostname or not well_formed:
+        raise CapetownError(
+            f"{name}: {url!r} is neither a folder, s3://bucket/prefix nor https://host/path."
+        )
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise CapetownError(
+            f"{name}: {url!r} is not encrypted, so anyone on the way could change the data; "
+            "use https://."
+        )
+
+
+def identity(access: Access) -> dict[str, Any]:
+    """What s3fs wants to know of who asks.
+
+    Raises:
+        CapetownError: if a file of credentials cannot be read, or a profile is named as well.
+    """
+    if access.profile and access.credentials not in WITHOUT_FILE:
+        raise CapetownError("download.profile and a file in download.credentials: set only one.")
+    if access.profile:
+        return {"profile": access.profile}
+    if access.credentials == "anonymous":
+        return {"anon": True}
+    if access.credentials == "aws":
+        return {}
+    return _read_credentials(Path(access.credentials))
+
+
+def _read_credentials(path: Path) -> dict[str, str]:
+    try:
+        pair = json.loads(path.read_text(encoding="utf-8"))["s3"]
+        key, secret = pair["access_key"], pair["secret_key"]
+    except OSError as error:
+        raise CapetownError(f"download.credentials: {path}: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError):
+        key = secret = None
+    if not (isinstance(key, str) and isinstance(secret, str) and key and secret):
+        raise CapetownError(
+            f"download.credentials: {path} is not of the form "
+            '{"s3": {"access_key": "...", "secret_key": "..."}}.'
+        )
+    return {"key": key, "secret": secret}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, whose own traffic nobody else sees."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
