@@ -356,8 +356,16 @@ def test_cells_are_h3s_own(
     tmp_path_factory: pytest.TempPathFactory, hexagons: Hexagons, points: list[tuple[float, float]]
 ) -> None:
     folder = tmp_path_factory.mktemp("points")
-    expected = [h3.latlng_to_cell(*point, 8) for point in points]
-    assert cells_of(folder, hexagons, points) == expected
+    for places in (points, [(round(north, 9), round(east, 9)) for north, east in points]):
+        expected = [h3.latlng_to_cell(*point, 8) for point in places]
+        assert cells_of(folder, hexagons, places) == expected
+
+
+def test_at_the_cells_corners_h3_itself_decides(tmp_path: Path, hexagons: Hexagons) -> None:
+    """Three cells meet there, and polars-h3, a port of H3, picks another one at every fifteenth."""
+    corners = [(float(north), float(east)) for north, east in BOUNDARIES.reshape(-1, 2)]
+    expected = [h3.latlng_to_cell(*corner, 8) for corner in corners]
+    assert cells_of(tmp_path, hexagons, corners) == expected
 
 
 DISK = st.tuples(st.floats(-33.91, -33.84), st.floats(18.47, 18.57))
