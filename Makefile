@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 .PHONY: repro test format lock bucket clean
 
 repro: $(INSTALLED)
-	dvc pull --quiet data.dvc
+	dvc pull --quiet --remote embedded data.dvc
 	capetown check
 	dvc repro
 	dvc metrics diff --all --targets metrics/transform.json metrics/evaluate.json
