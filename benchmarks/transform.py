@@ -36,6 +36,7 @@ def main() -> None:
         quick = {
             STAGE: workspace(root, "city", csv=False),
             "floor": method(root, "floor"),
+            "least": method(root, "least"),
             STAGE_CSV: workspace(root, "city", csv=True),
         }
         slow = {name: method(root, name) for name in ("peers", "peers_csv", "nearest_located")}

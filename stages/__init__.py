@@ -4,6 +4,7 @@ This file puts this checkout's ``src`` first on the path, so that a queued exper
 temporary workspace runs its own code and not the installed copy.
 """
 
+import gc
 import logging
 import os
 import sys
@@ -33,6 +34,7 @@ def run(stage: Callable[[], None]) -> None:
     A `CapetownError` becomes one line and exit status 1, an interruption one and 130; anything
     else keeps its traceback.
     """
+    gc.freeze()  # the collector need not walk the imported modules again
     name = Path(sys.argv[0]).stem
     Path("logs").mkdir(exist_ok=True)
     handlers: list[logging.Handler] = [logging.StreamHandler()]
