@@ -189,6 +189,13 @@ def test_counts_by_hexagon(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_directorate_may_be_called_as_those_without_one(tmp_path: Path) -> None:
+    hexagons = read_hexagons(write_hexagons(tmp_path / "8.geojson"))
+    rows: list[tuple[str, str | None, str | None, float | None]]
+    rows = [(CELLS[0], "(none)", None, None), (CELLS[0], None, None, None)]
+    assert count(hexagons, joined(rows))["directorate: (none)"].to_list() == [2, 0, 0]
+
+
 def test_counts_where_nothing_joined(tmp_path: Path) -> None:
     hexagons = read_hexagons(write_hexagons(tmp_path / "8.geojson"))
     table = count(hexagons, joined([]))

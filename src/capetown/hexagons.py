@@ -77,7 +77,7 @@ def read_hexagons(path: Path) -> Hexagons:
         try:
             properties.append([feature["properties"].get(column.name) for column in HEXAGONS])
             rings.append(_ring(feature["geometry"]))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise CapetownError(
                 f"{path}: feature {number}: not a polygon of one ring with properties; "
                 "fetch the file again"
@@ -150,7 +150,8 @@ def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
             pl.lit("directorate: "), pl.col("directorate").cast(pl.String).fill_null("(none)")
         ).alias("directorate")
     )
-    wide = named.pivot("directorate", index="index", values="len")
+    # A directorate may be called "(none)" itself.
+    wide = named.pivot("directorate", index="index", values="len", aggregate_function="sum")
     names = sorted({*named["directorate"], "directorate: (none)"})
     table = hexagons.index.to_frame()
     for part in (totals, wide, suburbs):
@@ -195,7 +196,9 @@ def _features(path: Path) -> list[Any]:
         collection = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise CapetownError(f"{path}: no such file; run the download stage") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise CapetownError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
         raise CapetownError(f"{path}: not valid JSON ({error}); fetch the file again") from error
     if not isinstance(collection, dict) or not isinstance(collection.get("features"), list):
         raise CapetownError(f"{path}: not a GeoJSON FeatureCollection; fetch the file again")
@@ -265,28 +268,27 @@ def _check_boundaries(path: Path, cells: pl.Series, rings: list[Floats]) -> floa
 
 def _deviations(rings: Floats, boundaries: Floats) -> Floats:
     """Metres between vertices, wherever a ring starts and whichever way it turns."""
-    size = boundaries.shape[1]
-    turned = np.stack(
-        [
-            np.roll(way, shift, axis=1)
-            for way in (boundaries, boundaries[:, ::-1])
-            for shift in range(size)
-        ]
-    )
-    metres = np.radians(turned - rings) * EARTH
-    metres[..., 0] *= np.cos(np.radians(boundaries[:, :1, 1]))
-    found: Floats = np.hypot(metres[..., 0], metres[..., 1]).max(axis=2).min(axis=0)
-    return found
+    to_metres = np.full((len(rings), 1, 2), np.radians(1) * EARTH)
+    to_metres[..., 0] *= np.cos(np.radians(boundaries[:, :1, 1]))
+    nearest: Floats = np.full(len(rings), np.inf)
+    for way in (boundaries, boundaries[:, ::-1]):
+        for shift in range(boundaries.shape[1]):
+            apart = (np.roll(way, shift, axis=1) - rings) * to_metres
+            nearest = np.fmin(nearest, np.hypot(apart[..., 0], apart[..., 1]).max(axis=1))
+            if (nearest <= TOLERANCE).all():
+                return nearest
+    return nearest
 
 
 def _outer_edges(rings: list[Floats]) -> tuple[Floats, Floats]:
     """Both ends, as vectors, of the edges that belong to one hexagon only."""
-    edges = np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings])
-    # Neighbours' vertices are equal to the last digits only.
-    ends = np.sort(np.round(edges @ [1, 1j] * 1e7), axis=1)
-    _, first, times = np.unique(ends, axis=0, return_index=True, return_counts=True)
-    outer = edges[first[times == 1]]
-    return _vectors(outer[:, 0]), _vectors(outer[:, 1])
+    start = np.concatenate([ring[:-1] for ring in rings])
+    end = np.concatenate([ring[1:] for ring in rings])
+    # An edge's middle is its own. Neighbours' vertices are equal to the last digits only.
+    middle = np.round((start + end) @ [1, 1j] * 1e7)
+    _, first, times = np.unique(middle, return_index=True, return_counts=True)
+    outer = first[times == 1]
+    return _vectors(start[outer]), _vectors(end[outer])
 
 
 def _vectors(degrees: Floats) -> Floats:
