@@ -216,6 +216,26 @@ def test_more_columns_come_along(tmp_path: Path, hexagons: Hexagons) -> None:
     assert joined.empty["ward"] == 0
 
 
+def test_a_very_long_value_does_not_hide_what_is_wrong_elsewhere(
+    tmp_path: Path, hexagons: Hexagons
+) -> None:
+    rows = [request("01", code="x" * 200_000), request("02", ("", INSIDE[1]))]
+    joined, _ = join_rows(tmp_path, hexagons, rows)
+    assert joined.rows["half"].to_list() == [False, True]
+    with pytest.raises(CapetownError, match="row 3, from '03' to '03': 1 values for 15 columns"):
+        join_text(tmp_path, hexagons, text(rows) + "03\n")
+
+
+def test_commas_and_line_breaks_in_quotes_are_no_separators(
+    tmp_path: Path, hexagons: Hexagons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capetown.joining.check_widths", pytest.fail)
+    value = '"a, ""b, c"",\r\n' + "x," * 1_500_000 + '"'
+    rows = [request("01"), request("02", code=value), request("03", code='","')]
+    _, table = join_rows(tmp_path, hexagons, rows)
+    assert table["code"].str.len_chars().to_list() == [23, 3_000_012, 1]
+
+
 def test_a_newline_in_quotes_is_part_of_its_value(tmp_path: Path, hexagons: Hexagons) -> None:
     rows = [request("01", code='"Blocked,\n""badly"""'), request("02", OUTSIDE)]
     _, table = join_rows(tmp_path, hexagons, rows)
@@ -248,7 +268,7 @@ LONG = text([request(f"{n:05}") for n in range(3_000)])
          "column 'code' is there twice; keep one"),
         (gzip.compress(text([request("1", h3_level8_index="0")],
                             [*HEADER, "h3_level8_index"]).encode()),
-         "column 'h3_level8_index' is there already"),
+         "column 'h3_level8_index' is there already and would be overwritten; rename it, or is"),
         (gzip.compress(text([request("01"), request("02"), request("01")]).encode()),
          "rows 1 and 3: notification_number '01' is not unique (2 rows share a number)"),
         (gzip.compress(text([request("01"), request("")]).encode()),
@@ -259,11 +279,17 @@ LONG = text([request(f"{n:05}") for n in range(3_000)])
          "row 4, from '99' to 'abc': 2 values for 15 columns; complete the row"),
         (gzip.compress(GOOD.replace("SEWER,Sewer", "SEWER Sewer", 1).encode()),
          "row 1, from '01' to '18.522488': 14 values for 15 columns; complete the row"),
-        (gzip.compress(text([request("01"), request("02", code='5" pipe'), request("03")])
-                       .encode()),
+        (gzip.compress(text([request("01"), request("02", ("", ""))]).encode()
+                       .replace(b"SEWER,Sewer", b"SEWER Sewer").replace(b"SEWER ", b"SEWER,", 1)),
+         "row 2, from '02' to '': 14 values for 15 columns; complete the row"),
+        (gzip.compress((GOOD + text([request("04", ("", ""))]).split("\n")[1][:-2]).encode()),
+         "row 4, from '04' to 'MONTAGUE GARDENS': 13 values for 15 columns; complete the row"),
+        (gzip.compress(text([request("01", code='"a ""b"", c"'), request("02", code='5" pipe'),
+                             request("03", code='"d"')]).encode()),
          "row 2: a quotation mark in '5\" pipe'; double or remove it"),
+        (gzip.compress(text([request("01", reason="leak")], [*HEADER, "reason"]).encode()),
+         "column 'reason' is there already and would be overwritten; rename it"),
         (gzip.compress(GOOD.replace("\n", "\r").encode()), "its lines end in CR alone"),
-        (gzip.compress(("x" * 200_000 + "," + GOOD).encode()), "the header cannot be read"),
         (gzip.compress(text([request("01"), request("02", code='"open')]).encode()),
          "row 2: unexpected end of data; is a quotation mark left open?"),
         (gzip.compress(text([request("01", code="Ümlaut")]).encode("latin-1")),

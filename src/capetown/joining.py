@@ -17,22 +17,30 @@ The tables are read, joined and written in one pass of polars' streaming
 engine, so that memory does not grow with their text.
 """
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import polars_h3
+from isal import igzip_threaded, isal_zlib
 
 from capetown.hexagons import RESOLUTION, Hexagons, metres_to_nearest
 from capetown.requests import (
     ADDED,
+    BLOCK,
+    EXPLAINED,
     INDEX,
     KEY,
+    METRES,
     NAMES,
+    REASON,
     STATUS,
     check_numbers,
     check_widths,
+    count_separators,
     explain,
     parsed,
     scan,
@@ -52,7 +60,12 @@ TIMES = CREATED, COMPLETED = ("creation_timestamp", "completion_timestamp")
 TYPED = {name: f"parsed: {name}" for name in (*TIMES, "latitude", "longitude")}
 # Characters of a coordinate that is exact to a tenth of a millimetre, sign and point included.
 DIGITS = 13
-READ_ERRORS = (pl.exceptions.PolarsError, OSError)
+READ_ERRORS: tuple[type[Exception], ...] = (
+    pl.exceptions.PolarsError,
+    OSError,
+    EOFError,
+    isal_zlib.error,  # type: ignore[assignment]
+)
 
 
 @dataclass(frozen=True)
@@ -103,20 +116,24 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
         CapetownError: the table cannot be read, lacks a column or has no rows, its numbers are not
             unique, or a row has other than a value a column.
     """
-    table = scan(path, NAMES, ADDED)
+    table = scan(path, NAMES, (*ADDED, *EXPLAINED, *TYPED.values()))
     joined = _joined(table, hexagons)
+    text = csv.with_suffix("") if csv else None
     try:
-        rows, rejects, filled, fine = _written(table, joined, requests, csv)
+        with ThreadPoolExecutor(1) as beside:
+            separators = beside.submit(count_separators, path)
+            rows, rejects, filled, fine = _written(table, joined, requests, text)
         check_numbers(path, rows[KEY])
+        if separators.result() != (len(rows) + 1) * (len(filled.columns) - 1):
+            check_widths(path)
         if len(fine) and len(corrections := _corrections(fine)):
             joined = _joined(table, hexagons, corrections)
-            rows, rejects, filled, _ = _written(table, joined, requests, csv)
+            rows, rejects, filled, _ = _written(table, joined, requests, text)
+        if csv and text:
+            _compress(text, csv)
     except READ_ERRORS as error:
         raise explain(path, error) from error
     empty = {name: len(rows) - n for name, n in filled.row(0, named=True).items()}
-    # What a short row, or one that lacks a comma, looks like; reading every row twice is slow.
-    if empty[CREATED] or rows["half"].any() or rows[f"unparsed: {CREATED}"].any():
-        check_widths(path)
     return Join(rows, explained(rejects, hexagons), empty)
 
 
@@ -134,8 +151,7 @@ def _written(
         )
     ]
     if csv:
-        kept = joined.select(*NAMES, INDEX)
-        sinks.append(kept.sink_csv(csv, compression="gzip", compression_level=1, lazy=True))
+        sinks.append(joined.select(*NAMES, INDEX).sink_csv(csv, lazy=True))
     category = pl.Categorical()
     queries = [
         joined.select(
@@ -160,6 +176,15 @@ def _written(
         ).select(KEY, INDEX, TYPED["latitude"], TYPED["longitude"]),
     ]
     return pl.collect_all([*queries, *sinks], engine="streaming")[: len(queries)]
+
+
+def _compress(text: Path, path: Path) -> None:
+    """Replace a text by a gzipped one: in blocks of one size, so that the same text gives the same
+    bytes on the same processor. polars' own differ from run to run."""
+    opened = igzip_threaded.open(path, "wb", 1, threads=2)  # type: ignore[no-untyped-call]
+    with text.open("rb") as file, opened as compressed:
+        shutil.copyfileobj(file, compressed, BLOCK)
+    text.unlink()
 
 
 def _corrections(fine: pl.DataFrame) -> pl.DataFrame:
@@ -247,8 +272,8 @@ def explained(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
     outside = (rejects[STATUS] == OUTSIDE).to_numpy()
     metres[outside] = metres_to_nearest(hexagons, *points[outside].T).round(1)
     return rejects.with_columns(
-        reason.alias("reason"),
-        pl.Series("metres_to_nearest_hexagon", metres, nan_to_null=True),
+        reason.alias(REASON),
+        pl.Series(METRES, metres, nan_to_null=True),
     )
 
 

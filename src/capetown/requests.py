@@ -6,12 +6,15 @@ shown; `parsed` gives the typed values that `schema.REQUESTS` declares.
 
 import csv
 import gzip
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import polars as pl
+from isal import igzip
 
 from capetown.errors import CapetownError
 from capetown.schema import REQUESTS, TIME_ZONE, TIMESTAMP
@@ -20,10 +23,17 @@ from capetown.schema import REQUESTS, TIME_ZONE, TIMESTAMP
 QUARTERS = range(-59, 60)
 ZONES = pl.Enum([f"{'-' if q < 0 else '+'}{abs(q) // 4:02}:{abs(q) % 4 * 15:02}" for q in QUARTERS])
 GZIP = b"\x1f\x8b"
+# A value may be as long as it likes.
+csv.field_size_limit(2**31 - 1)
 NAMES = tuple(column.name for column in REQUESTS)
 KEY, INDEX, STATUS = "notification_number", "h3_level8_index", "join_status"
-# What the join adds; a table of requests that has them already is not one to join.
+# What the join adds, to all requests and to those that failed.
 ADDED = (INDEX, STATUS)
+EXPLAINED = (REASON, METRES) = ("reason", "metres_to_nearest_hexagon")
+# Bytes of text that are looked at at a time.
+BLOCK = 1 << 18
+# A value in quotes, in a line of CSV.
+QUOTED = re.compile(r'(?:^|(?<=,))"(?:[^"]|"")*"(?=[,\r\n]|$)')
 
 
 def scan(path: Path, needed: Sequence[str], added: Sequence[str] = ()) -> pl.LazyFrame:
@@ -48,8 +58,8 @@ def scan(path: Path, needed: Sequence[str], added: Sequence[str] = ()) -> pl.Laz
             raise CapetownError(f"{path}: column {name!r} is there twice; keep one")
         if name in added:
             raise CapetownError(
-                f"{path}: column {name!r} is there already and would be overwritten; "
-                "is this the City's joined table?"
+                f"{path}: column {name!r} is there already and would be overwritten; rename it, "
+                "or is this the City's joined table?"
             )
     schema = dict.fromkeys(header, pl.String)
     return pl.scan_csv(path, schema=schema, null_values="")
@@ -95,8 +105,27 @@ def check_numbers(path: Path, numbers: pl.Series) -> None:
         )
 
 
+def count_separators(path: Path) -> int:
+    """How many commas outside quotes a gzipped CSV file has, with its header.
+
+    Tells whether there is a value for each column, for polars adds empty ones itself.
+
+    Raises:
+        OSError, EOFError, isal.isal_zlib.error: the file is damaged.
+    """
+    commas = quotes = 0
+    with igzip.open(path) as file:  # type: ignore[no-untyped-call]
+        while block := file.read(BLOCK):
+            parts = block.split(b'"')
+            quoted = b"".join(parts[1 - quotes % 2 :: 2])
+            commas += int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord(",")))
+            commas -= quoted.count(b",")
+            quotes += len(parts) - 1
+    return commas
+
+
 def check_widths(path: Path) -> None:
-    """Check, row by row, that there is a value for each column: polars adds empty ones itself.
+    """Check, row by row, that there is a value for each column.
 
     Raises:
         CapetownError: a row has more or fewer values, or is damaged in another way.
@@ -112,29 +141,37 @@ def explain(path: Path, error: Exception) -> CapetownError:
         path: the file.
         error: what polars said, passed on if the second reading finds nothing wrong.
     """
-    said = f"cannot be read: {' '.join(str(error).split())[:200]}"
+    said = f"cannot be read, or written in other form: {' '.join(str(error).split())[:200]}"
     return CapetownError(f"{path}: {_first_fault(path, quotes=True) or said}")
 
 
 def _first_fault(path: Path, *, quotes: bool = False) -> str | None:
     """The first row that is damaged, and how; else, if asked for, a doubtful quotation mark."""
     row, doubtful = 0, None
+    read: list[str] = []
     try:
         with _opened(path) as lines:
-            reader = csv.reader(lines, strict=True)
+            reader = csv.reader(_kept(lines, read), strict=True)
             header = next(reader)
             for row, values in enumerate(reader, 1):
                 if fault := _fault(header, values):
                     return f"row {row}, {fault}"
-                if quotes and not doubtful and (odd := [v for v in values if v.count('"') % 2]):
-                    doubtful = (
-                        f"row {row}: a quotation mark in {odd[0][:80]!r}; double or remove it"
-                    )
+                if quotes and not doubtful and '"' in (bare := QUOTED.sub("", "".join(read))):
+                    odd = next(value for value in bare.strip().split(",") if '"' in value)
+                    doubtful = f"row {row}: a quotation mark in {odd[:80]!r}; double or remove it"
+                read.clear()
     except csv.Error as found:
         return f"row {row + 1}: {found}; is a quotation mark left open?"
-    except (OSError, EOFError, zlib.error) as found:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as found:
         return f"damaged gzip after row {row} ({found}); fetch the file again"
     return doubtful
+
+
+def _kept(lines: Iterable[str], read: list[str]) -> Iterator[str]:
+    """The lines, each put into `read` as well when it is asked for."""
+    for line in lines:
+        read.append(line)
+        yield line
 
 
 def _header(path: Path) -> list[str]:
@@ -148,12 +185,12 @@ def _header(path: Path) -> list[str]:
             if first.endswith("\r"):
                 raise CapetownError(f"{path}: its lines end in CR alone; convert them to LF")
             header = next(csv.reader([first]), [])
-    except csv.Error as error:
-        raise CapetownError(f"{path}: the header cannot be read ({error})") from error
     except FileNotFoundError as error:
         raise CapetownError(f"{path}: no such file; run the download stage") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CapetownError(f"{path}: damaged gzip ({error}); fetch the file again") from error
+    except OSError as error:
+        raise CapetownError(f"{path}: cannot be read ({error.strerror})") from error
     if not header:
         raise CapetownError(f"{path}: the file is empty; fetch it again")
     return header
