@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from capetown.errors import CapetownError
 
+gc.set_threshold(50_000)  # imports and tables leave hardly any garbage: look for it less often
 log = logging.getLogger("capetown")
 
 
@@ -24,8 +25,10 @@ log = logging.getLogger("capetown")
 def step(what: str) -> Iterator[None]:
     """Log how many seconds a named part of a stage took."""
     start = time.perf_counter()
-    yield
-    log.info("%-40s %7.2f s", what, time.perf_counter() - start)
+    try:
+        yield
+    finally:
+        log.info("%-40s %7.2f s", what, time.perf_counter() - start)
 
 
 def run(stage: Callable[[], None]) -> None:
@@ -34,7 +37,7 @@ def run(stage: Callable[[], None]) -> None:
     A `CapetownError` becomes one line and exit status 1, an interruption one and 130; anything
     else keeps its traceback.
     """
-    gc.freeze()  # the collector need not walk the imported modules again
+    gc.freeze()  # the collector need not walk the imported modules
     name = Path(sys.argv[0]).stem
     Path("logs").mkdir(exist_ok=True)
     handlers: list[logging.Handler] = [logging.StreamHandler()]

@@ -16,13 +16,14 @@ import polars as pl
 from capetown.errors import CapetownError
 from capetown.hexagons import count, read_hexagons, write_geoparquet
 from capetown.joining import JOINED, compare, join, read_reference
-from capetown.params import load_params
-from capetown.summary import broken, lines, summarise
+from capetown.params import Transform, load_params
+from capetown.summary import Metrics, broken, lines, summarise
 from stages import run, step
 
 RAW, OUT, METRICS = Path("raw"), Path("hexes"), Path("metrics/transform.json")
-REJECTS = Path("logs/transform-rejects.parquet")
-MISMATCHES = Path("logs/transform-mismatches.parquet")
+LOGS, PREFIX = Path("logs"), "transform-"
+REJECTS = LOGS / f"{PREFIX}rejects.parquet"
+MISMATCHES = LOGS / f"{PREFIX}mismatches.parquet"
 # Where a person looks when a threshold is exceeded.
 LOOK = {
     "error_threshold": REJECTS,
@@ -37,41 +38,68 @@ def main() -> None:
     params = load_params(Path("params.yaml"))
     for earlier in (REJECTS, MISMATCHES):
         earlier.unlink(missing_ok=True)
-    with TemporaryDirectory(dir="logs", prefix="transform-") as folder:
-        made = Path(folder) / OUT.name
-        made.mkdir()
-        with ThreadPoolExecutor(1) as beside, step("read, check, join and write"):
-            reference = params.transform.reference
-            expected = beside.submit(read_reference, RAW / reference) if reference else None
-            hexagons = read_hexagons(RAW / "city-hex-polygons-8.geojson")
-            csv = made / "sr_hex.csv.gz" if params.transform.csv else None
-            joined = join(RAW / "sr.csv.gz", hexagons, made / "requests.parquet", csv)
-            joined.rejects.write_parquet(made / "rejects.parquet")
-        with step("compare with the reference"):
-            theirs = compare(joined.rows, expected.result()) if expected else None
-        with step("count by hexagon"):
-            counts = count(hexagons, joined.rows.lazy().filter(pl.col("status") == JOINED))
-            write_geoparquet(hexagons, counts, made / "counts.parquet")
-        metrics = summarise(joined, theirs, hexagons, counts)
-        for line in lines(metrics, joined, theirs):
-            log.info("%s", line)
-        faults = broken(
-            metrics,
-            error=params.transform.error_threshold,
-            missing=params.transform.missing_threshold,
-            reference=params.transform.reference_threshold,
-        )
-        if faults:
-            joined.rejects.write_parquet(REJECTS)
-            if theirs:
-                theirs.mismatches.write_parquet(MISMATCHES)
-            said = [f"{fault}, look at {LOOK[name]}" for name, fault in faults.items()]
-            raise CapetownError(f"{'; '.join(said)}. {OUT}/ is left as it was.")
-        shutil.rmtree(OUT, ignore_errors=True)
-        made.rename(OUT)
+    for killed in LOGS.glob(f"{PREFIX}*/"):
+        shutil.rmtree(killed, ignore_errors=True)
+    try:
+        with TemporaryDirectory(dir=LOGS, prefix=PREFIX, ignore_cleanup_errors=True) as folder:
+            made = Path(folder) / OUT.name
+            made.mkdir()
+            metrics = make(made, params.transform)
+            put(made, OUT, Path(folder) / "last")
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CapetownError(f"{OUT}/ cannot be written ({error}) and is left as it was") from error
     METRICS.parent.mkdir(exist_ok=True)
     METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     log.info("verdict: every threshold holds; the join can be trusted")
+
+
+def make(folder: Path, settings: Transform) -> Metrics:
+    """Make everything in an empty folder, and return the metrics of a join to be trusted.
+
+    Raises:
+        CapetownError: an input cannot be used, or a threshold is exceeded.
+    """
+    with ThreadPoolExecutor(1) as beside, step("read, check, join and write"):
+        expected = (
+            beside.submit(read_reference, RAW / settings.reference) if settings.reference else None
+        )
+        hexagons = read_hexagons(RAW / "city-hex-polygons-8.geojson")
+        csv = folder / "sr_hex.csv.gz" if settings.csv else None
+        joined = join(RAW / "sr.csv.gz", hexagons, folder / "requests.parquet", csv)
+        joined.rejects.write_parquet(folder / "rejects.parquet")
+    with step("compare with the reference"):
+        theirs = compare(joined.rows, expected.result()) if expected else None
+    with step("count by hexagon"):
+        counts = count(hexagons, joined.rows.lazy().filter(pl.col("status") == JOINED))
+        write_geoparquet(hexagons, counts, folder / "counts.parquet")
+    metrics = summarise(joined, theirs, hexagons, counts)
+    for line in lines(metrics, joined, theirs):
+        log.info("%s", line)
+    faults = broken(
+        metrics,
+        error=settings.error_threshold,
+        missing=settings.missing_threshold,
+        reference=settings.reference_threshold,
+    )
+    if faults:
+        joined.rejects.write_parquet(REJECTS)
+        if theirs:
+            theirs.mismatches.write_parquet(MISMATCHES)
+        said = [f"{fault}, look at {LOOK[name]}" for name, fault in faults.items()]
+        raise CapetownError(f"{'; '.join(said)}. {OUT}/ is left as it was.")
+    return metrics
+
+
+def put(made: Path, out: Path, last: Path) -> None:
+    """Put a folder in place of another, which goes to `last`, or comes back if that fails."""
+    if out.exists():
+        out.rename(last)
+    try:
+        made.rename(out)
+    except OSError:
+        if last.exists():
+            last.rename(out)
+        raise
 
 
 if __name__ == "__main__":

@@ -139,7 +139,8 @@ def test_metrics_of_a_table_counted_by_hand() -> None:
 
 
 def test_a_run_again_gives_the_same_bytes() -> None:
-    prepare([INSIDE] * 50 + [("", "")] * 10, csv=True)
+    make_bucket(Path("raw"), requests=60_000, tiles=0, seed=1)
+    set_params(csv=True)
     transform.main()
     first, before = hexes(), Path("metrics/transform.json").read_bytes()
     transform.main()
@@ -234,6 +235,54 @@ def test_a_failure_is_one_line_and_a_status() -> None:
     assert done.returncode == 1
     assert "error: raw/sr.csv.gz: the file is empty; fetch it again" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_be_put_in_place_leaves_the_last_good_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare([INSIDE] * 10)
+    transform.main()
+    good = hexes()
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.parts[-1] == "hexes" and self.parts[0] == "logs":
+            raise PermissionError(13, "Permission denied", str(self))
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        with pytest.raises(CapetownError, match="is left as it was"):
+            transform.main()
+    assert hexes() == good
+
+
+def test_what_a_killed_run_left_is_removed() -> None:
+    prepare([INSIDE] * 10)
+    left = Path("logs/transform-killed/hexes")
+    left.mkdir(parents=True)
+    transform.main()
+    assert not list(Path("logs").glob("transform-*/"))
+
+
+@pytest.mark.parametrize("name", ["sr.csv.gz", "city-hex-polygons-8.geojson", "sr_hex.csv.gz"])
+def test_an_input_that_cannot_be_opened_is_not_called_damaged(name: str) -> None:
+    prepare([INSIDE] * 10)
+    (Path("raw") / name).unlink()
+    (Path("raw") / name).mkdir()
+    with pytest.raises(CapetownError, match=rf"^raw/{name}: cannot be read \(Is a directory\)"):
+        transform.main()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_not_blamed_on_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare([INSIDE] * 10)
+    write = pl.DataFrame.write_parquet
+    monkeypatch.setattr(
+        pl.DataFrame, "write_parquet", lambda table, path, **k: write(table, "/dev/full", **k)
+    )
+    with pytest.raises(CapetownError, match=r"^hexes/ cannot be written .*No space left on device"):
+        transform.main()
 
 
 def test_the_outputs_are_replaced_whole() -> None:
