@@ -27,9 +27,13 @@ def least(bucket: Path, out: Path) -> None:
     import polars as pl
     import polars_h3
 
+    from capetown.requests import CATEGORIES
+
+    types = dict.fromkeys(CATEGORIES, pl.Categorical())
     times, places = ("creation_timestamp", "completion_timestamp"), ("latitude", "longitude")
     requests, reference = (
-        pl.scan_csv(bucket / name, infer_schema=False) for name in (REQUESTS, REFERENCE)
+        pl.scan_csv(bucket / name, infer_schema=False, schema_overrides=types)
+        for name in (REQUESTS, REFERENCE)
     )
     joined = requests.with_columns(
         pl.col(times).str.head(19).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False),

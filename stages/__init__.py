@@ -17,7 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from capetown.errors import CapetownError
 
-gc.set_threshold(50_000)  # imports and tables leave hardly any garbage: look for it less often
+# Imports and tables leave hardly any garbage: look for it less often.
+gc.set_threshold(50_000)
+# We have no plugins for pydantic; to look for some it reads every installed package's metadata.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 log = logging.getLogger("capetown")
 
 

@@ -138,7 +138,7 @@ def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
         joined.drop_nulls("official_suburb").group_by("index", suburb="official_suburb").len(),
         joined.group_by("index", "directorate").len(),
     ]
-    totals, named_suburbs, pairs = (query.collect(engine="streaming") for query in queries)
+    totals, named_suburbs, pairs = pl.collect_all(queries, engine="streaming")
     suburbs = (
         named_suburbs.cast({"suburb": pl.String})
         .sort("len", "suburb", descending=[True, False])

@@ -45,6 +45,7 @@ from capetown.requests import (
     parsed,
     scan,
 )
+from capetown.schema import CATEGORY
 
 JOINED, MISSING, INVALID, OUTSIDE = STATUSES = (
     "joined",
@@ -152,13 +153,12 @@ def _written(
     ]
     if csv:
         sinks.append(joined.select(*NAMES, INDEX).sink_csv(csv, lazy=True))
-    category = pl.Categorical()
     queries = [
         joined.select(
             KEY,
-            pl.col(INDEX).cast(category).alias("index"),
+            pl.col(INDEX).cast(CATEGORY).alias("index"),
             pl.col(STATUS).alias("status"),
-            pl.col("directorate", "official_suburb").cast(category),
+            pl.col("directorate", "official_suburb"),
             (pl.col(TYPED[COMPLETED]) - pl.col(TYPED[CREATED])).alias("taken"),
             (pl.col("latitude").is_null() != pl.col("longitude").is_null()).alias("half"),
             *(
@@ -168,7 +168,9 @@ def _written(
                 for name in TIMES
             ),
         ),
-        joined.filter(pl.col(STATUS).is_in(FAILED)).select(*columns, *ADDED),
+        joined.filter(pl.col(STATUS).is_in(FAILED))
+        .select(*columns, *ADDED)
+        .cast({CATEGORY: pl.String}),
         joined.select(pl.col(columns).count()),
         joined.filter(
             pl.any_horizontal(pl.col("latitude", "longitude").str.len_bytes() > DIGITS),
@@ -209,7 +211,7 @@ def read_reference(path: Path) -> pl.DataFrame:
     try:
         table = (
             scan(path, [KEY, INDEX])
-            .select(KEY, pl.col(INDEX).cast(pl.Categorical()).alias("expected"))
+            .select(KEY, pl.col(INDEX).cast(CATEGORY).alias("expected"))
             .collect(engine="streaming")
         )
     except READ_ERRORS as error:

@@ -1,7 +1,8 @@
 """The service requests: reading their table, and what is wrong with it.
 
-Everything is read as text, so that leading zeros survive and a damaged value is still there to be
-shown; `parsed` gives the typed values that `schema.REQUESTS` declares.
+Everything is read as text or as categories, which are texts that come again and again, so that
+leading zeros survive and a damaged value is still there to be shown; `parsed` gives the typed
+values that `schema.REQUESTS` declares.
 """
 
 import csv
@@ -17,7 +18,7 @@ import polars as pl
 from isal import igzip
 
 from capetown.errors import CapetownError
-from capetown.schema import REQUESTS, TIME_ZONE, TIMESTAMP
+from capetown.schema import CATEGORY, REQUESTS, TIME_ZONE, TIMESTAMP
 
 # What a timestamp may end with: the quarters of an hour from 14:45 west of UTC to 14:45 east.
 QUARTERS = range(-59, 60)
@@ -26,6 +27,7 @@ GZIP = b"\x1f\x8b"
 # A value may be as long as it likes.
 csv.field_size_limit(2**31 - 1)
 NAMES = tuple(column.name for column in REQUESTS)
+CATEGORIES = {column.name for column in REQUESTS if column.dtype == CATEGORY}
 KEY, INDEX, STATUS = "notification_number", "h3_level8_index", "join_status"
 # What the join adds, to all requests and to those that failed.
 ADDED = (INDEX, STATUS)
@@ -37,7 +39,7 @@ QUOTED = re.compile(r'(?:^|(?<=,))"(?:[^"]|"")*"(?=[,\r\n]|$)')
 
 
 def scan(path: Path, needed: Sequence[str], added: Sequence[str] = ()) -> pl.LazyFrame:
-    """Look at a gzipped CSV file's header and open the file lazily, all columns as text.
+    """Look at a gzipped CSV file's header and open the file lazily, as text and categories.
 
     Args:
         path: a `.csv.gz` file in UTF-8.
@@ -61,7 +63,7 @@ def scan(path: Path, needed: Sequence[str], added: Sequence[str] = ()) -> pl.Laz
                 f"{path}: column {name!r} is there already and would be overwritten; rename it, "
                 "or is this the City's joined table?"
             )
-    schema = dict.fromkeys(header, pl.String)
+    schema = {name: CATEGORY if name in CATEGORIES else pl.String for name in header}
     return pl.scan_csv(path, schema=schema, null_values="")
 
 
