@@ -28,8 +28,9 @@ def least(bucket: Path, out: Path) -> None:
     import polars_h3
 
     from capetown.requests import CATEGORIES
+    from capetown.schema import CATEGORY
 
-    types = dict.fromkeys(CATEGORIES, pl.Categorical())
+    types = dict.fromkeys(CATEGORIES, CATEGORY)
     times, places = ("creation_timestamp", "completion_timestamp"), ("latitude", "longitude")
     requests, reference = (
         pl.scan_csv(bucket / name, infer_schema=False, schema_overrides=types)
