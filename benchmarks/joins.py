@@ -27,8 +27,8 @@ def least(bucket: Path, out: Path) -> None:
     import polars as pl
     import polars_h3
 
-    from capetown.requests import CATEGORIES
-    from capetown.schema import CATEGORY
+    from capetown.hexes.schema import CATEGORY
+    from capetown.hexes.table import CATEGORIES
 
     types = dict.fromkeys(CATEGORIES, CATEGORY)
     times, places = ("creation_timestamp", "completion_timestamp"), ("latitude", "longitude")

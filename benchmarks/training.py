@@ -25,16 +25,16 @@ import torch
 import yaml
 from torch import Tensor
 
-from capetown.augment import draws
-from capetown.backbones import build_model, input_config
-from capetown.devices import choose_device, make_repeatable, place
-from capetown.folds import Fold
-from capetown.inference import normalise
-from capetown.packing import contents_digest, pack_tiles
 from capetown.params import Params, load_params
-from capetown.schedules import Phase, batches
-from capetown.tiles import CLASSES, find_tiles, read_tile, resize
-from capetown.training import Training
+from capetown.pools.model.backbones import build_model, input_config
+from capetown.pools.model.devices import choose_device, make_repeatable, place
+from capetown.pools.model.inference import normalise
+from capetown.pools.tiles.folds import Fold
+from capetown.pools.tiles.packing import contents_digest, pack_tiles
+from capetown.pools.tiles.reading import CLASSES, find_tiles, read_tile, resize
+from capetown.pools.training.augment import draws
+from capetown.pools.training.loop import Training
+from capetown.pools.training.schedules import Phase, batches
 
 ROOT = Path(__file__).parent.parent
 FIGURES = ("roc_auc", "balanced_accuracy", "average_precision")
@@ -90,7 +90,7 @@ def speed(params: Params, tiles: Path, count: int, rounds: int) -> None:
     labels = np.array([CLASSES.index(tile.label) for tile in chosen])
     model = build_model(
         params.backbone, image_size=size, pretrained=False, seed=params.seed,
-        inputs=params.train.inputs,
+        inputs=params.train.model_dump(include={"interpolation", "mean", "std"}),
     )  # fmt: skip
     how = input_config(model)["interpolation"]
     with tempfile.TemporaryDirectory() as cache:

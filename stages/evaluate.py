@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-from capetown.devices import choose_device, make_repeatable
-from capetown.evaluation import curves, judge, predictions, sheets, worst_mistakes
-from capetown.exhibits import draw_mistakes, draw_samples
-from capetown.folds import load_fold
-from capetown.inference import predict_logits
-from capetown.modelfile import load_model
-from capetown.packing import cache_folder
 from capetown.params import load_params
+from capetown.pools.evaluation.examples import draw_mistakes, draw_samples
+from capetown.pools.evaluation.judging import curves, judge, predictions, sheets, worst_mistakes
+from capetown.pools.model.devices import choose_device, make_repeatable
+from capetown.pools.model.inference import predict_logits
+from capetown.pools.model.modelfile import load_model
+from capetown.pools.tiles.folds import load_fold
+from capetown.pools.tiles.packing import cache_folder
 from stages import run, step
 
 RAW, OUT, METRICS = Path("raw"), Path("evaluation"), Path("metrics")

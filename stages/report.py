@@ -11,7 +11,7 @@ import pandas as pd
 
 from capetown.params import load_params
 from capetown.reporting.facts import Facts
-from capetown.reporting.pages import markdown_and_images, page
+from capetown.reporting.report import markdown_and_images, page
 from stages import run, step
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")

@@ -8,8 +8,8 @@ import pandas as pd
 
 from capetown.errors import CapetownError
 from capetown.params import load_params
-from capetown.splits import duplicates, split_tiles, summary
-from capetown.tiles import digest_tiles, find_tiles
+from capetown.pools.splits import duplicates, split_tiles, summary
+from capetown.pools.tiles.reading import digest_tiles, find_tiles
 from stages import run, step
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")

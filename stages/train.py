@@ -11,16 +11,17 @@ from pathlib import Path
 import pandas as pd
 from dvclive import Live
 
-from capetown import parallel
-from capetown.backbones import build_model, input_config
-from capetown.checkpoints import fingerprint, forget_checkpoint
-from capetown.devices import choose_device, make_repeatable, place
-from capetown.folds import load_fold
-from capetown.modelfile import make_card, save_model
-from capetown.packing import cache_folder
 from capetown.params import load_params
-from capetown.schedules import Epoch, best_epoch
-from capetown.training import fit
+from capetown.pools.model.backbones import build_model, input_config
+from capetown.pools.model.devices import choose_device, make_repeatable, place
+from capetown.pools.model.modelfile import save_model
+from capetown.pools.tiles.folds import load_fold
+from capetown.pools.tiles.packing import cache_folder
+from capetown.pools.training import parallel
+from capetown.pools.training.card import make_card
+from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
+from capetown.pools.training.loop import fit
+from capetown.pools.training.schedules import Epoch, best_epoch
 from stages import run, step
 
 TILES = Path("splits/tiles.csv")
@@ -47,7 +48,7 @@ def main() -> None:
     with step("build the model"):
         model = build_model(
             backbone, image_size=size, pretrained=params.pretrained, seed=seed,
-            inputs=settings.inputs,
+            inputs=settings.model_dump(include={"interpolation", "mean", "std"}),
         )  # fmt: skip
         model = place(model, device)
         how = input_config(model)["interpolation"]

@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from capetown.errors import CapetownError
-from capetown.hexagons import count, read_hexagons, write_geoparquet
-from capetown.joining import JOINED, compare, join, read_reference
+from capetown.hexes.hexagons import count, read_hexagons, write_geoparquet
+from capetown.hexes.joining import JOINED, compare, join, read_reference
+from capetown.hexes.summary import Metrics, broken, lines, summarise
 from capetown.params import Transform, load_params
-from capetown.summary import Metrics, broken, lines, summarise
 from stages import run, step
 
 RAW, OUT, METRICS = Path("raw"), Path("hexes"), Path("metrics/transform.json")

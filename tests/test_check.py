@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from capetown.cli import main
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent
 YES = "images/swimming-pool/yes"
 
 

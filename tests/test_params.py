@@ -8,8 +8,9 @@ import yaml
 
 from capetown.errors import CapetownError
 from capetown.params import load_params
+from tests import ROOT
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
+PARAMS = ROOT / "params.yaml"
 
 
 def write(folder: Path, key: str, value: Any) -> Path:

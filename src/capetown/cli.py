@@ -34,9 +34,9 @@ def predict(arguments: argparse.Namespace) -> None:
     """Say of new tiles whether there is a pool in them, with a trained model."""
     import csv
 
-    from capetown.devices import choose_device
-    from capetown.modelfile import load_model
-    from capetown.prediction import Prediction, find_new_tiles, predict_tiles
+    from capetown.pools.model.devices import choose_device
+    from capetown.pools.model.modelfile import load_model
+    from capetown.pools.prediction import Prediction, find_new_tiles, predict_tiles
 
     model, card = load_model(arguments.model, choose_device(arguments.device))
     tiles = find_new_tiles(arguments.paths)
@@ -59,10 +59,10 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Compare experiments on the same test tiles, and say which differences are more than noise."""
-    from capetown import comparing
     from capetown.params import load_params
+    from capetown.pools.comparing import experiments as comparing
+    from capetown.pools.comparing.revisions import read_experiment
     from capetown.reporting.comparison import as_page, as_text
-    from capetown.revisions import read_experiment
 
     params = load_params(Path("params.yaml"))
     resamples = params.evaluate.bootstrap
@@ -77,7 +77,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def backbones(arguments: argparse.Namespace) -> None:
     """Choose a backbone by timm's published accuracy, size and speed."""
-    from capetown import catalogue
+    from capetown.pools import catalogue
     from capetown.reporting.backbones import as_page
 
     accuracy = arguments.accuracy or catalogue.fetch(catalogue.ACCURACY)

@@ -5,7 +5,7 @@ Unknown keys, wrong types and values out of range are refused with one line that
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -106,11 +106,6 @@ class Train(Section):
     compile: bool
     threshold_maximises: Literal["balanced_accuracy", "f1"]
     augment: Augment
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """What is to be used instead of the backbone's own data config, by timm's names."""
-        return self.model_dump(include={"interpolation", "mean", "std"}, exclude_none=True)
 
 
 class Evaluate(Section):

@@ -11,7 +11,7 @@ def as_page(rows: pl.DataFrame, speed: str) -> str:
     """A page with two charts and the table.
 
     Args:
-        rows: as `capetown.catalogue.choose` gives them.
+        rows: as `capetown.pools.catalogue.choose` gives them.
         speed: name of the table that the speeds are from: timm's names say on what device.
     """
     charts = {"parameters": _chart(rows, "parameters", "small", "Parameters, millions")}

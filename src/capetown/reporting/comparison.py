@@ -7,12 +7,12 @@ import altair as alt
 from markupsafe import Markup
 from PIL import Image
 
-from capetown.comparing import Comparison, changed_sides
+from capetown.pools.comparing.experiments import Comparison, changed_sides
+from capetown.pools.scoring import FEWEST_SHEETS, METRICS
+from capetown.pools.tiles.reading import UnreadableTileError, read_tile
 from capetown.reporting.figures import Chart
 from capetown.reporting.pages import to_html, to_markdown, to_text
 from capetown.reporting.pictures import inlined, jpeg
-from capetown.scoring import FEWEST_SHEETS, METRICS
-from capetown.tiles import UnreadableTileError, read_tile
 
 # Tiles that changed sides, of each experiment and each direction, that are shown.
 SHOWN = 10

@@ -9,7 +9,7 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
-from capetown.scoring import FEWEST_SHEETS
+from capetown.pools.scoring import FEWEST_SHEETS
 
 DIRECTORATE = "directorate: "
 # The five metrics, in the words of a reader who has not met them.

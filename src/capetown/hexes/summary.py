@@ -1,0 +1,164 @@
+"""What came of a join, as numbers to keep, as lines to read, and as a verdict."""
+
+from typing import Any
+
+import polars as pl
+
+from capetown.hexes.hexagons import RESOLUTION, Hexagons
+from capetown.hexes.joining import FAILED, MISSING, STATUSES, TIMES, Comparison, Join
+from capetown.hexes.schema import REQUESTS
+from capetown.hexes.table import KEY, NAMES, STATUS
+
+# How many examples of what deviates a log shows.
+EXAMPLES = 5
+
+Metrics = dict[str, Any]
+
+
+def summarise(
+    join: Join, comparison: Comparison | None, hexagons: Hexagons, counts: pl.DataFrame
+) -> Metrics:
+    """Everything that is worth comparing between two runs.
+
+    Returns:
+        `requests`, one total a status, `failure_rate` (of the requests with coordinates, invalid
+        ones included), `missing_rate` (of all requests), `reference` (None without one), and
+        `quality`: what deviates from the declared schema.
+    """
+    total = len(join.rows)
+    found = dict(join.rows["status"].value_counts().iter_rows())
+    statuses = {status: found.get(status, 0) for status in STATUSES}
+    failed, missing = sum(statuses[status] for status in FAILED), statuses[MISSING]
+    reasons = join.rejects["reason"].fill_null("unknown").value_counts().sort("reason")
+    return {
+        "requests": total,
+        **statuses,
+        "failure_rate": _rate(failed, total - missing),
+        "missing_rate": _rate(missing, total),
+        "reference": _reference(comparison),
+        "quality": {
+            "reasons": dict(reasons.iter_rows()),
+            "one_coordinate_of_two": int(join.rows["half"].sum()),
+            "completed_before_creation": len(_skewed(join.rows)),
+            "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in TIMES},
+            "empty": {name: join.empty[name] for name in NAMES},
+            "hexagons": len(hexagons.index),
+            "hexagons_empty": hexagons.empty,
+            "hexagons_with_requests": counts.filter(pl.col("requests") > 0).height,
+            "boundary_deviation_metres": round(hexagons.deviation, 6),
+        },
+    }
+
+
+def lines(metrics: Metrics, join: Join, comparison: Comparison | None) -> list[str]:
+    """The same for a person to read, with examples of what deviates."""
+    quality = metrics["quality"]
+    total = metrics["requests"]
+    found = [
+        f"hexagons: {quality['hexagons']:,} cells of resolution {RESOLUTION}, vertices at most "
+        f"{quality['boundary_deviation_metres']:.3f} m from H3's own; "
+        f"{quality['hexagons_with_requests']:,} have requests",
+        f"requests: {total:,}",
+        *(f"  {name:<24}{metrics[name]:>12,}{metrics[name] / total:>11.4%}" for name in STATUSES),
+        *(f"  failed, likely {name}: {n:,}" for name, n in quality["reasons"].items()),
+        *_rejected(join.rejects),
+    ]
+    if comparison:
+        found += [
+            "reference: {compared:,} compared, {matched:,} matched, {mismatched:,} mismatched; "
+            "{only_in_requests:,} only in the requests, {only_in_reference:,} only in the "
+            "reference".format(**metrics["reference"]),
+            *_mismatched(comparison.mismatches),
+        ]
+    else:
+        found.append("reference: none (transform.reference is empty)")
+    return found + _deviations(metrics, join)
+
+
+def broken(metrics: Metrics, *, error: float, missing: float, reference: float) -> dict[str, str]:
+    """The thresholds that are exceeded, in words by name; none if the join is to be trusted."""
+    rate = (metrics["reference"] or {"mismatch_rate": 0.0})["mismatch_rate"]
+    asked = {
+        "error_threshold": (
+            metrics["failure_rate"], error, "of the requests with coordinates failed to join"),
+        "missing_threshold": (
+            metrics["missing_rate"], missing, "of the requests have no coordinates"),
+        "reference_threshold": (rate, reference, "of the requests disagree with the reference"),
+    }  # fmt: skip
+    return {
+        name: f"{rate:.4%} {what} (transform.{name} is {limit:.4%})"
+        for name, (rate, limit, what) in asked.items()
+        if rate > limit
+    }
+
+
+def _rate(part: int, whole: int) -> float:
+    return round(part / whole, 8) if whole else 0.0
+
+
+def _reference(comparison: Comparison | None) -> Metrics | None:
+    if comparison is None:
+        return None
+    mismatches = comparison.mismatches
+    return {
+        "compared": comparison.compared,
+        "matched": comparison.matched,
+        "mismatched": len(mismatches),
+        "mismatch_rate": _rate(len(mismatches), comparison.compared),
+        "only_in_requests": int((~mismatches["in_reference"]).sum()),
+        "only_in_reference": int((~mismatches["in_requests"]).sum()),
+    }
+
+
+def _rejected(rejects: pl.DataFrame) -> list[str]:
+    shown = rejects.head(EXAMPLES).select(
+        KEY, "latitude", "longitude", STATUS, "reason", "metres_to_nearest_hexagon"
+    )
+    return [
+        f"  e.g. {number} at {latitude}, {longitude}: {status}"
+        + (f", likely {reason}" if reason else "")
+        + (f", {metres:,.1f} m from the nearest hexagon" if metres is not None else "")
+        for number, latitude, longitude, status, reason, metres in shown.iter_rows()
+    ]
+
+
+def _mismatched(mismatches: pl.DataFrame) -> list[str]:
+    shown = mismatches.head(EXAMPLES).select(
+        KEY, "index", "expected", "in_requests", "in_reference"
+    )
+    return [
+        f"  e.g. {number}: "
+        + (f"we say {ours or 'nothing'}" if here else "not in the requests")
+        + (f", the reference {theirs or 'nothing'}" if there else ", not in the reference")
+        for number, ours, theirs, here, there in shown.iter_rows()
+    ]
+
+
+def _deviations(metrics: Metrics, join: Join) -> list[str]:
+    """What the declared schema does not expect, each with its number and examples."""
+    quality, rows = metrics["quality"], join.rows
+    extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
+    required = [column.name for column in REQUESTS if not column.nullable]
+    checks = [
+        ("completed before its creation", _skewed(rows)),
+        ("only one of two coordinates", rows.filter("half")),
+        *((f"{name} unreadable", rows.filter(f"unparsed: {name}")) for name in TIMES),
+    ]
+    return [
+        f"quality: columns not in the schema, kept: {', '.join(extra) or 'none'}",
+        *(
+            f"  hexagons without a readable {name}: {n:,}"
+            for name, n in quality["hexagons_empty"].items()
+            if n
+        ),
+        *(f"  {name} is empty: {quality['empty'][name]:,}" for name in required),
+        *(f"  {what}: {len(found):,}{_numbers(found)}" for what, found in checks),
+    ]
+
+
+def _skewed(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("taken") < pl.duration())
+
+
+def _numbers(rows: pl.DataFrame) -> str:
+    return f", e.g. {', '.join(rows[KEY].head(EXAMPLES))}" if len(rows) else ""

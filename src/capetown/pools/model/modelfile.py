@@ -1,0 +1,82 @@
+"""A trained model as two files: weights in safetensors, and all else in a small JSON.
+
+Loading runs no pickled code and needs no network; a folder with the two files is the model.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from capetown.errors import CapetownError
+from capetown.pools.model.backbones import create
+from capetown.pools.model.devices import place
+
+WEIGHTS = "model.safetensors"
+CARD = "model.json"
+
+
+class ModelCard(BaseModel):
+    """What is needed, beside the weights, to use a model.
+
+    A tile is resized to a square of `image_size` pixels by `interpolation`, scaled to 0..1, shifted
+    by `mean` and divided by `std`. Its logit divided by `temperature` gives, through the logistic
+    function, the probability of the second class; at `threshold` and above it is that class.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: str
+    image_size: int
+    mean: list[float]
+    std: list[float]
+    interpolation: str
+    classes: list[str]
+    threshold: float
+    temperature: float
+    dataset: str
+    packages: dict[str, str]
+
+
+def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
+    """Write both files into a folder, made where it is missing; the JSON last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
+    (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n")
+
+
+def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelCard]:
+    """The model, in evaluation mode on a device, and its card.
+
+    Raises:
+        CapetownError: if a file is missing, damaged, or does not fit the other.
+    """
+    try:
+        card = ModelCard.model_validate(json.loads((folder / CARD).read_text()))
+        tensors = load_file(folder / WEIGHTS)
+    except OSError as error:
+        raise CapetownError(
+            f"{folder}: no model in it ({CARD} and {WEIGHTS}); `dvc repro train` makes one."
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise CapetownError(
+            f"{folder / CARD}: damaged: {reason}; train or copy it again."
+        ) from error
+    except SafetensorError as error:
+        raise CapetownError(
+            f"{folder / WEIGHTS}: damaged: {error}; train or copy it again."
+        ) from error
+    model = create(card.architecture, card.image_size)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CapetownError(
+            f"{folder / WEIGHTS}: not the weights of {card.architecture}, which {CARD} names."
+        ) from error
+    return place(model, device).eval(), card

@@ -1,0 +1,69 @@
+"""A fold of labelled tiles, decoded and ready to train or judge on."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from capetown.errors import CapetownError
+from capetown.pools.tiles.packing import contents_digest, pack_tiles
+from capetown.pools.tiles.reading import CLASSES, Pixels
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Tiles in the order of their table.
+
+    Attributes:
+        paths: relative to the folder that they were read from.
+        sheets: the map sheet of each.
+        labels: int64, shape (tiles,), indices in `CLASSES`.
+        pixels: uint8, shape (tiles, size, size, 3).
+        digest: of the files' contents and the labels.
+    """
+
+    paths: list[str]
+    sheets: npt.NDArray[np.str_]
+    labels: npt.NDArray[np.int64]
+    pixels: Pixels
+    digest: str
+
+
+def load_fold(
+    table: Path, name: str, root: Path, *, size: int, interpolation: str, cache: Path
+) -> Fold:
+    """Read a fold.
+
+    Args:
+        table: the CSV file that `split` writes: path, label, sheet, fold.
+        name: the fold's.
+        root: what the paths are relative to.
+        size: side in pixels of the square that each tile is resized to.
+        interpolation: how, as timm names it.
+        cache: where packs are kept; see `capetown.pools.tiles.packing`.
+
+    Raises:
+        CapetownError: if there is no table, a class has no tile, a tile cannot be read, or the
+            cache not be written.
+    """
+    try:
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False).query("fold == @name")
+    except FileNotFoundError as error:
+        raise CapetownError(f"{table}: no such file; run `dvc repro split`.") from error
+    for label in CLASSES:
+        if not (rows["label"] == label).any():
+            raise CapetownError(
+                f"{table}: fold {name} has no `{label}` tile; run `dvc repro split`."
+            )
+    files = [root / path for path in rows["path"]]
+    contents = contents_digest(files)
+    return Fold(
+        paths=list(rows["path"]),
+        sheets=rows["sheet"].to_numpy(dtype=str),
+        labels=rows["label"].map(CLASSES.index).to_numpy(dtype=np.int64),
+        pixels=pack_tiles(files, contents, size, interpolation, cache),
+        digest=sha256(f"{contents} {list(rows['label'])}".encode()).hexdigest(),
+    )

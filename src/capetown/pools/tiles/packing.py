@@ -1,0 +1,130 @@
+"""A cache of decoded tiles, so that training never waits for a TIFF.
+
+Each set of tiles is decoded and resized once, with all cores, into one file of packed 8-bit pixels
+that is mapped into memory. A pack's name is a digest of the files' contents, the size and the
+interpolation: changed tiles make a new pack, and runs, experiments and backbones of one size share
+one. Packs lie in the user's cache folder, since DVC deletes a stage's outs before it runs, and are
+removed when unused for a month.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from capetown.errors import CapetownError
+from capetown.pools.tiles.reading import Pixels, UnreadableTileError, read_tile, resize
+
+MONTH = 30 * 24 * 3600
+# Part of every pack's name: raise it when reading or resizing gives other pixels.
+VERSION = 2
+
+log = logging.getLogger("capetown")
+
+
+def cache_folder() -> Path:
+    """Where packs are kept: ``capetown/tiles`` in the user's cache folder."""
+    return platformdirs.user_cache_path("capetown") / "tiles"
+
+
+def contents_digest(files: Sequence[Path]) -> str:
+    """A digest of the bytes of files, in order.
+
+    Raises:
+        CapetownError: if a file cannot be read.
+    """
+
+    def digest(file: Path) -> bytes:
+        try:
+            return sha256(file.read_bytes()).digest()
+        except OSError as error:
+            raise CapetownError(f"{file}: cannot be read ({error.strerror}).") from error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return sha256(b"".join(pool.map(digest, files))).hexdigest()
+
+
+def pack_tiles(
+    files: Sequence[Path], contents: str, size: int, interpolation: str, folder: Path
+) -> Pixels:
+    """The tiles as one array, from the cache in a folder or added to it.
+
+    Args:
+        files: readable tiles, in the order wanted.
+        contents: their `contents_digest`.
+        size: side of the square that each is resized to, in pixels.
+        interpolation: ``bilinear``, ``bicubic``, … as timm names them.
+        folder: where packs are kept; see `cache_folder`.
+
+    Returns:
+        uint8, shape (tiles, size, size, 3), mapped from the file and read-only.
+
+    Raises:
+        CapetownError: if a tile cannot be read, or the pack cannot be written.
+    """
+    name = f"{contents} {size} {interpolation} {VERSION}"
+    pack = folder / f"{sha256(name.encode()).hexdigest()[:32]}.npy"
+    shape = (len(files), size, size, 3)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _forget_old_packs(folder)
+        if not _is_whole(pack, shape):
+            _write_pack(pack, files, shape, interpolation)
+        os.utime(pack)
+        return np.load(pack, mmap_mode="r")  # type: ignore[no-any-return]
+    except OSError as error:
+        needed = np.prod(shape) / 1e9
+        raise CapetownError(
+            f"{folder}: cannot keep {needed:.1f} GB of decoded tiles ({error.strerror}); "
+            "make room or point XDG_CACHE_HOME elsewhere."
+        ) from error
+
+
+def _is_whole(pack: Path, shape: tuple[int, ...]) -> bool:
+    try:
+        return bool(np.load(pack, mmap_mode="r").shape == shape)
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def _write_pack(
+    pack: Path, files: Sequence[Path], shape: tuple[int, ...], interpolation: str
+) -> None:
+    """Write a pack under another name and rename it, so that none is ever seen in part."""
+    start = time.perf_counter()
+    part = pack.with_suffix(f".{os.getpid()}.part")
+    try:
+        pixels = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # A full disk is an error here, and would be a crash when the map is written to.
+            with part.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
+
+        def decode(row: int) -> None:
+            try:
+                pixels[row] = resize(read_tile(files[row]), shape[1], interpolation)
+            except UnreadableTileError as error:
+                raise CapetownError(f"{files[row]}: {error}") from error
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(decode, range(len(files))))
+        pixels.flush()
+        part.replace(pack)
+    finally:
+        part.unlink(missing_ok=True)
+    log.info("decoded %d tiles in %.1f s", len(files), time.perf_counter() - start)
+
+
+def _forget_old_packs(folder: Path) -> None:
+    for old in folder.iterdir():
+        # Another process may be about the same.
+        with suppress(FileNotFoundError):
+            if old.suffix in (".npy", ".part") and time.time() - old.stat().st_mtime > MONTH:
+                old.unlink()

@@ -1,0 +1,157 @@
+"""`capetown predict`: any tiles, from a model's folder alone."""
+
+import shutil
+import socket
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from capetown.cli import main
+from capetown.pools.model.backbones import create, head
+from capetown.pools.model.inference import predict_logits
+from capetown.pools.model.modelfile import ModelCard, save_model
+from capetown.pools.scoring import calibrated
+from capetown.pools.tiles.reading import read_tile, resize
+from tests import s3
+
+CARD = ModelCard(
+    architecture="test_efficientnet.r160_in1k", image_size=32, mean=[0.5] * 3, std=[0.5] * 3,
+    interpolation="bicubic", classes=["no", "yes"], threshold=0.6, temperature=2.0,
+    dataset="", packages={},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    torch.manual_seed(3)
+    built = create(CARD.architecture, CARD.image_size)
+    nn.init.normal_(next(head(built).parameters()))
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, built, CARD)
+    return built, folder
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> Path:
+    """Three tiles, one of them grey and one in a folder of its own, and what is none."""
+    folder = tmp_path / "tiles"
+    (folder / "deep").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels[0]).save(folder / "A_1_1.tif")
+    Image.fromarray(pixels[1]).save(folder / "deep" / "B_1_1.TIF", format="TIFF")
+    Image.fromarray(pixels[1][..., 0]).save(folder / "C_1_1.tiff")
+    (folder / "D_1_1.tif").write_bytes(b"")
+    (folder / "manifest").write_text("A_1_1.tif\n")
+    return folder
+
+
+def predict(folder: Path, out: Path, *paths: str) -> pd.DataFrame:
+    main(["predict", *paths, "--model", str(folder), "--out", str(out)])
+    return pd.read_csv(out, dtype={"decision": str, "error": str}, keep_default_na=False)
+
+
+def test_every_tile_gets_its_probability_or_its_error(
+    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was used")
+
+    copied = tmp_path / "copied"
+    shutil.copytree(model[1], copied)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    found = predict(copied, tmp_path / "out.csv", str(tiles))
+
+    names = ["A_1_1.tif", "C_1_1.tiff", "D_1_1.tif", "deep/B_1_1.TIF"]
+    assert found["path"].tolist() == [str(tiles / name) for name in names]
+    assert found["error"].tolist() == ["", "", "empty: 0 bytes.", ""]
+    good = [0, 1, 3]
+    pixels = np.stack([resize(read_tile(tiles / names[n]), 32, "bicubic") for n in good])
+    logits = predict_logits(model[0], pixels, mean=CARD.mean, std=CARD.std)
+    expected = calibrated(logits, 2.0)
+    probabilities = found["probability"].iloc[good].astype(float).to_numpy()
+    assert probabilities == pytest.approx(expected, abs=1e-5)
+    decided = ["yes" if p >= 0.6 else "no" for p in expected]
+    assert found["decision"].tolist() == [*decided[:2], "", decided[2]]
+    assert "4 tiles, " in (said := capsys.readouterr().out)
+    assert "1 that cannot be read" in said
+
+
+def test_paths_keep_their_order_and_a_file_may_have_any_name(
+    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tiles / "A_1_1.tif", odd := tmp_path / "photo.dat")
+    paths = [str(odd), str(tiles / "manifest"), str(tiles / "deep")]
+    found = predict(model[1], tmp_path / "out.csv", *paths)
+    assert found["path"].tolist() == [*paths[:2], str(tiles / "deep" / "B_1_1.TIF")]
+    assert found["error"].tolist() == [
+        "", "no image, or damaged: neither Pillow nor tifffile reads it.", ""
+    ]  # fmt: skip
+
+
+def test_a_url_is_read_through_fsspec(
+    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
+) -> None:
+    fsspec.filesystem("memory").put(str(tiles / "A_1_1.tif"), "/tiles/A_1_1.tif")
+    found = predict(model[1], tmp_path / "url.csv", "memory://tiles")
+    assert found["path"].tolist() == ["memory:///tiles/A_1_1.tif"]
+    assert found["probability"].notna().all()
+    url = (tiles / "A_1_1.tif").as_uri()
+    assert predict(model[1], tmp_path / "url.csv", url)["path"].tolist() == [url]
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_a_buckets_prefix_is_read_from_the_server_that_the_environment_names(
+    model: tuple[nn.Module, Path], bucket: Path, seaweed: s3.Server, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, keys: bool,
+) -> None:  # fmt: skip
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", seaweed.url)
+    private = f"s3://{s3.PRIVATE}/images/swimming-pool"
+    if keys:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.ACCESS_KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET_KEY)
+    else:
+        with pytest.raises(SystemExit, match=f"error: {private}: cannot be listed .*Forbidden"):
+            main(["predict", private, "--model", str(model[1]), "--out", str(tmp_path / "no.csv")])
+    url = private if keys else f"s3://{s3.PUBLIC}/city/images/swimming-pool"
+    remote = predict(model[1], tmp_path / "remote.csv", url)
+    folder = bucket / "images" / "swimming-pool"
+    local = predict(model[1], tmp_path / "local.csv", str(folder))
+    assert len(local) == 24
+    assert remote["path"].tolist() == [p.replace(str(folder), url) for p in local["path"]]
+    assert remote.drop(columns="path").equals(local.drop(columns="path"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing-here"], r"nothing-here: nothing there, or out of reach\."),
+        (["file:///nothing"], r"file:///nothing: nothing there, or out of reach\."),
+        (["http://127.0.0.1:9/a.tif"], r"http://127.0.0.1:9/a.tif: nothing there, or out of reach"),
+        (["empty"], r"empty: no tile \(\*\.tif\) there\."),
+        (["data:abc"], r"data:abc: cannot be listed \("),
+        (["{tiles}", "--model", "empty"], r"empty: no model in it"),
+        (["{tiles}", "--out", "missing/out.csv"], r"missing/out\.csv: cannot be written"),
+        (["nosuch://bucket"], r"nosuch://bucket: cannot be listed \(Protocol not known"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_nothing_is_written(
+    arguments: list[str], said: str, model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    before = {*tmp_path.iterdir()}
+    given = [argument.format(tiles=tiles) for argument in arguments]
+    with pytest.raises(SystemExit, match=f"error: {said}") as caught:
+        main(["predict", "--model", str(model[1]), "--out", "out.csv", *given])
+    assert "\n" not in str(caught.value)
+    assert {*tmp_path.iterdir()} == before

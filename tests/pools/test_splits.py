@@ -1,0 +1,214 @@
+"""Folds never share a sheet or an image, and keep the shares of tiles and classes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from capetown.errors import CapetownError
+from capetown.pools.splits import FOLDS, duplicates, split_tiles, summary
+from capetown.pools.tiles.reading import Tile
+from tests import ROOT
+
+
+def tiles_of(sheets: dict[str, str]) -> list[Tile]:
+    """A tile a letter: ``{"A": "yyn"}`` is a sheet of two with a pool and one without."""
+    return [
+        Tile(f"{sheet}_{row}.tif", "yes" if letter == "y" else "no", sheet)
+        for sheet, letters in sheets.items()
+        for row, letter in enumerate(letters)
+    ]
+
+
+def split(
+    tiles: list[Tile], digests: list[str] | None = None, strategy: str = "sheet", seed: int = 1
+) -> list[str]:
+    return split_tiles(
+        tiles,
+        digests or [t.path for t in tiles],
+        strategy=strategy,  # type: ignore[arg-type]
+        valid=0.2,
+        test=0.2,
+        seed=seed,
+    )
+
+
+MANY = tiles_of({f"S{n:03}": "yyn" if n % 3 else "ynnnyy" for n in range(60)})
+
+
+@given(
+    sheets=st.lists(st.text("yn", min_size=1, max_size=12), min_size=12, max_size=60),
+    copies=st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999)), max_size=5),
+    strategy=st.sampled_from(["sheet", "random"]),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_sheet_and_no_image_is_in_two_folds(
+    sheets: list[str], copies: list[tuple[int, int]], strategy: str, seed: int
+) -> None:
+    # Enough of both classes for every fold.
+    tiles = tiles_of({f"S{n}": letters + "yn" for n, letters in enumerate(sheets)})
+    digests = [t.path for t in tiles]
+    for one, other in copies:
+        digests[one % len(tiles)] = digests[other % len(tiles)]
+    try:
+        folds = split(tiles, digests, strategy, seed)
+    except CapetownError:
+        return
+    seen = defaultdict(set)
+    for tile, digest, fold in zip(tiles, digests, folds, strict=True):
+        seen[digest].add(fold)
+        if strategy == "sheet":
+            seen[f"sheet {tile.sheet}"].add(fold)
+    assert {len(found) for found in seen.values()} == {1}
+    assert set(folds) == set(FOLDS)
+
+
+@pytest.mark.parametrize("strategy", ["sheet", "random"])
+def test_folds_have_the_shares_asked_for(strategy: str) -> None:
+    folds = split(MANY, strategy=strategy)
+    shares = {fold: folds.count(fold) / len(folds) for fold in FOLDS}
+    assert shares == pytest.approx({"train": 0.6, "valid": 0.2, "test": 0.2}, abs=0.01)
+
+
+def test_by_sheet_each_fold_has_its_share_of_each_class() -> None:
+    table = pd.DataFrame(MANY).assign(fold=split(MANY))
+    for _, tiles in table.groupby("label"):
+        shares = tiles["fold"].value_counts(normalize=True).to_dict()
+        assert shares == pytest.approx({"train": 0.6, "valid": 0.2, "test": 0.2}, abs=0.02)
+
+
+@pytest.mark.parametrize("strategy", ["sheet", "random"])
+def test_the_seed_decides_and_nothing_else(strategy: str) -> None:
+    assert split(MANY, strategy=strategy) == split(MANY, strategy=strategy)
+    assert split(MANY, strategy=strategy) != split(MANY, strategy=strategy, seed=2)
+
+
+def test_equal_images_join_their_sheets() -> None:
+    tiles = tiles_of({"A": "yn", "B": "yn", "C": "yn", "D": "yn", "E": "yn", "F": "yn"})
+    digests = [t.path for t in tiles]
+    digests[tiles.index(Tile("B_0.tif", "yes", "B"))] = "A_0.tif"
+    digests[tiles.index(Tile("C_1.tif", "no", "C"))] = "B_1.tif"
+    for seed in range(10):
+        folds = dict(zip([t.path for t in tiles], split(tiles, digests, seed=seed), strict=True))
+        assert folds["A_0.tif"] == folds["B_0.tif"] == folds["C_1.tif"] == folds["C_0.tif"]
+
+
+@pytest.mark.parametrize(
+    ("sheets", "message"),
+    [
+        ({"A": "yyy", "B": "yyy", "C": "yyn"}, "has no `no` tile"),
+        ({"A": "ynynyn"}, "fold valid has no `no` tile"),
+    ],
+)
+def test_a_fold_without_a_class_is_one_line(sheets: dict[str, str], message: str) -> None:
+    with pytest.raises(CapetownError, match=message) as caught:
+        split(tiles_of(sheets))
+    assert "split.valid" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_duplicates_name_the_first_and_tell_label_noise() -> None:
+    a, b, c = Tile("a.tif", "yes", "A"), Tile("b.tif", "no", "B"), Tile("c.tif", "yes", "C")
+    d, e = Tile("d.tif", "no", "D"), Tile("e.tif", "no", "E")
+    found = duplicates([e, d, c, b, a], ["2", "2", "1", "1", "1"])
+    assert found == [(b, a, True), (c, a, True), (e, d, False)]
+    assert duplicates([a, b], ["1", "2"]) == []
+
+
+def test_the_summary_counts_classes_and_sheets() -> None:
+    tiles = tiles_of({"A": "yyn", "B": "n", "C": "y"})
+    assert summary(tiles, ["train", "train", "train", "train", "test"]) == {
+        "train": {"yes": 2, "no": 2, "sheets": 2},
+        "valid": {"yes": 0, "no": 0, "sheets": 0},
+        "test": {"yes": 1, "no": 0, "sheets": 1},
+    }
+
+
+# --- the stage --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """What the stage reads: params, and twelve sheets of four tiles."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "metrics").mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(48):
+        label = "yes" if n % 4 < 2 else "no"
+        folder = tmp_path / "raw" / "images" / "swimming-pool" / label
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"S{n // 4:02}_{n % 4}_1.tif")
+    return tmp_path
+
+
+def run_stage(workspace: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stages.split"],
+        cwd=workspace, env={"PYTHONPATH": str(ROOT)}, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_stage_lists_what_it_leaves_out_and_what_is_twice(workspace: Path) -> None:
+    pools = workspace / "raw" / "images" / "swimming-pool"
+    (pools / "yes" / "S99_1_1.tif").write_bytes(b"")
+    (pools / "no" / "T01_1_1.TIF").write_bytes((pools / "no" / "S00_2_1.tif").read_bytes())
+    (pools / "no" / "T02_1_1.tif").write_bytes((pools / "yes" / "S00_0_1.tif").read_bytes())
+    done = run_stage(workspace)
+    assert done.returncode == 0, done.stderr
+    rejected = pd.read_csv(workspace / "splits" / "rejected.csv")
+    assert rejected.to_numpy().tolist() == [
+        ["images/swimming-pool/yes/S99_1_1.tif", "empty: 0 bytes."]
+    ]
+    twice = pd.read_csv(workspace / "splits" / "duplicates.csv")
+    assert twice.to_numpy().tolist() == [
+        ["images/swimming-pool/no/T01_1_1.TIF", "images/swimming-pool/no/S00_2_1.tif", False],
+        ["images/swimming-pool/yes/S00_0_1.tif", "images/swimming-pool/no/T02_1_1.tif", True],
+    ]
+    tiles = pd.read_csv(workspace / "splits" / "tiles.csv")
+    assert list(tiles.columns) == ["path", "label", "sheet", "fold"]
+    assert len(tiles) == 50
+    assert tiles[tiles["sheet"].isin(["S00", "T01", "T02"])]["fold"].nunique() == 1
+    metrics = json.loads((workspace / "metrics" / "split.json").read_text())
+    assert [metrics[k] for k in ("tiles", "rejected", "duplicates", "label_noise")] == [50, 1, 2, 1]
+    assert sum(fold["yes"] + fold["no"] for fold in metrics["folds"].values()) == 50
+    assert "label noise: images/swimming-pool/yes/S00_0_1.tif" in done.stderr
+
+
+def test_without_tiles_the_stage_says_so_in_one_line(workspace: Path) -> None:
+    shutil.rmtree(workspace / "raw" / "images" / "swimming-pool" / "no")
+    done = run_stage(workspace)
+    assert done.returncode == 1
+    assert "error: raw/images/swimming-pool/no: no such folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (workspace / "splits").exists()
+
+
+def test_without_a_readable_tile_the_stage_says_so_and_lists_why(workspace: Path) -> None:
+    pools = workspace / "raw" / "images" / "swimming-pool"
+    for tile in (pools / "yes").iterdir():
+        tile.write_bytes(b"")
+    (pools / "no" / "S99_1_1.tif").symlink_to("nowhere")
+    done = run_stage(workspace)
+    assert done.returncode == 1
+    assert (
+        "error: no `yes` tile can be read. 25 tiles are left out: logs/split-rejected.csv says why."
+        in done.stderr.splitlines()
+    )
+    assert "Traceback" not in done.stderr
+    assert not (workspace / "splits").exists()
+    rejected = pd.read_csv(workspace / "logs" / "split-rejected.csv")
+    assert rejected["reason"].value_counts().to_dict() == {
+        "empty: 0 bytes.": 24,
+        "cannot be read (No such file or directory).": 1,
+    }

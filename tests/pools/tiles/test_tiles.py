@@ -1,0 +1,306 @@
+"""Tiles of every kind are read as RGB or refused with a reason; packs are whole and reused."""
+
+import io
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+from PIL import Image
+
+from capetown.errors import CapetownError
+from capetown.pools.tiles import packing
+from capetown.pools.tiles.folds import Fold, load_fold
+from capetown.pools.tiles.packing import contents_digest, pack_tiles
+from capetown.pools.tiles.reading import (
+    Tile,
+    UnreadableTileError,
+    find_tiles,
+    pixel_digest,
+    read_tile,
+    resize,
+    sheet_of,
+)
+
+RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+GREY = np.repeat(RGB[..., :1], 3, axis=2)
+FOUR = np.dstack([RGB, RGB[..., :1]])
+FIVE = np.dstack([RGB, RGB[..., :2]])
+
+
+def deep(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    """The same picture in 16 bits."""
+    return pixels.astype(np.uint16) * 257
+
+
+def planes(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    return np.moveaxis(pixels, -1, 0)
+
+
+# What to write, how, and what must be read.
+FRIENDLY_AND_ODD: dict[str, tuple[npt.NDArray[Any], dict[str, Any], npt.NDArray[Any]]] = {
+    "rgb": (RGB, {"photometric": "rgb"}, RGB),
+    "rgb in planes": (planes(RGB), {"photometric": "rgb", "planarconfig": "separate"}, RGB),
+    "rgb in blocks": (RGB, {"photometric": "rgb", "tile": (16, 16)}, RGB),
+    "rgb of 16 bits": (deep(RGB), {"photometric": "rgb"}, RGB),
+    "big tiff": (RGB, {"photometric": "rgb", "bigtiff": True}, RGB),
+    "two pages": (np.stack([RGB, 255 - RGB]), {"photometric": "rgb"}, RGB),
+    "rgba": (FOUR, {"photometric": "rgb", "extrasamples": ["unassalpha"]}, RGB),
+    "rgb and infrared": (FOUR, {"photometric": "rgb", "extrasamples": ["unspecified"]}, RGB),
+    "rgb and infrared, 16 bits": (
+        deep(FOUR),
+        {"photometric": "rgb", "extrasamples": ["unspecified"]},
+        RGB,
+    ),
+    "rgb and infrared, 16 bits in planes": (
+        planes(deep(FOUR)),
+        {"photometric": "rgb", "extrasamples": ["unspecified"], "planarconfig": "separate"},
+        RGB,
+    ),
+    "four bands": (FOUR, {"photometric": "minisblack", "planarconfig": "contig"}, RGB),
+    "five bands": (FIVE, {"photometric": "minisblack", "planarconfig": "contig"}, RGB),
+    "five bands, 16 bits in planes": (
+        planes(deep(FIVE)),
+        {"photometric": "minisblack", "planarconfig": "separate"},
+        RGB,
+    ),
+    "grey": (RGB[..., 0], {"photometric": "minisblack"}, GREY),
+    "grey of 16 bits": (deep(RGB[..., 0]), {"photometric": "minisblack"}, GREY),
+    "white is zero": (255 - RGB[..., 0], {"photometric": "miniswhite"}, GREY),
+    "white is zero, 16 bits": (deep(255 - RGB[..., 0]), {"photometric": "miniswhite"}, GREY),
+    "white is zero, 16 bits the other way round": (
+        deep(255 - RGB[..., 0]),
+        {"photometric": "miniswhite", "byteorder": ">"},
+        GREY,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FRIENDLY_AND_ODD)
+def test_a_tiff_is_read_whatever_its_bands(kind: str, tmp_path: Path) -> None:
+    written, options, expected = FRIENDLY_AND_ODD[kind]
+    tifffile.imwrite(tmp_path / "a.tif", written, **options)
+    np.testing.assert_array_equal(read_tile(tmp_path / "a.tif"), expected)
+    opened = io.BytesIO((tmp_path / "a.tif").read_bytes())
+    np.testing.assert_array_equal(read_tile(opened), expected)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "P", "1", "YCbCr", "RGBA"])
+def test_a_tiff_of_another_mode_is_read_as_pillow_converts_it(mode: str, tmp_path: Path) -> None:
+    Image.fromarray(RGB).convert(mode).save(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as image:
+        np.testing.assert_array_equal(read_tile(tmp_path / "a.tif"), image.convert("RGB"))
+
+
+def test_a_png_that_calls_itself_a_tiff_is_read(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "a.tif", format="PNG")
+    np.testing.assert_array_equal(read_tile(tmp_path / "a.tif"), RGB)
+
+
+def test_sixteen_bits_are_scaled_by_the_full_range(tmp_path: Path) -> None:
+    values = np.array([[0, 128, 129, 256, 257, 32768, 65535]], dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+    assert read_tile(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 0, 1, 1, 1, 128, 255]
+
+
+@pytest.mark.parametrize("make", [lambda p: p.symlink_to("nowhere.tif"), lambda p: p.mkdir()])
+def test_what_cannot_be_opened_is_refused_with_its_reason(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "a.tif")
+    with pytest.raises(UnreadableTileError, match=r"^cannot be read \((No such|Is a dir)"):
+        read_tile(tmp_path / "a.tif")
+
+
+def cut(source: Path, share: float) -> bytes:
+    data = source.read_bytes()
+    return data[: int(len(data) * share)]
+
+
+def test_what_is_no_tile_is_refused_with_its_reason(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "plain", RGB, photometric="rgb")
+    tifffile.imwrite(tmp_path / "five", FIVE, photometric="minisblack", planarconfig="contig")
+    Image.fromarray(RGB).save(tmp_path / "lzw", format="TIFF", compression="tiff_lzw")
+    Image.fromarray(RGB).save(tmp_path / "jpeg", format="TIFF", compression="jpeg")
+    tifffile.imwrite(tmp_path / "float.tif", RGB.astype(np.float32), photometric="rgb")
+    tifffile.imwrite(tmp_path / "long.tif", RGB[..., 0].astype(np.uint32))
+    tifffile.imwrite(tmp_path / "wide.tif", np.zeros((2, 20_000, 3), np.uint8), photometric="rgb")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "vast.tif", compression="group4")
+    Image.frombytes("LAB", (32, 24), RGB.tobytes()).save(tmp_path / "lab.tif")
+    (tmp_path / "empty.tif").write_bytes(b"")
+    (tmp_path / "text.tif").write_text("no picture")
+    (tmp_path / "plain_cut.tif").write_bytes(cut(tmp_path / "plain", 0.5))
+    (tmp_path / "header_cut.tif").write_bytes(cut(tmp_path / "plain", 0.05))
+    (tmp_path / "five_cut.tif").write_bytes(cut(tmp_path / "five", 0.7))
+    (tmp_path / "lzw_cut.tif").write_bytes(cut(tmp_path / "lzw", 0.7))
+    (tmp_path / "jpeg_cut.tif").write_bytes(cut(tmp_path / "jpeg", 0.7))
+    no_image = "no image, or damaged: neither Pillow nor tifffile reads it."
+    expected = {
+        "empty.tif": "empty: 0 bytes.",
+        "text.tif": no_image,
+        "plain_cut.tif": "damaged: image file is truncated",
+        "header_cut.tif": no_image,
+        "five_cut.tif": "damaged: the file ends before its pixels do.",
+        "lzw_cut.tif": no_image,
+        "jpeg_cut.tif": no_image,
+        "float.tif": "pixels of type float32: not 8 or 16 bits.",
+        "long.tif": "pixels of mode I: not RGB or grey, 8 or 16 bits.",
+        "lab.tif": "pixels of mode LAB: not RGB or grey, 8 or 16 bits.",
+        "wide.tif": "20000 x 2 pixels, over 4096 a side: no tile.",
+        "vast.tif": "over 4096 pixels a side: no tile.",
+    }
+    found = {}
+    for name in expected:
+        for source in (tmp_path / name, io.BytesIO((tmp_path / name).read_bytes())):
+            with pytest.raises(UnreadableTileError) as caught:
+                read_tile(source)
+            found[name] = str(caught.value)
+    assert {n: reason.startswith(expected[n]) for n, reason in found.items()} == dict.fromkeys(
+        expected, True
+    ), found
+
+
+def test_the_sheet_is_what_stands_before_row_and_column() -> None:
+    assert sheet_of("W35A_7_58.tif") == "W35A"
+    assert sheet_of("a_b_1_2.tif") == "a_b"
+    assert sheet_of("photo.tif") == "photo"
+    assert sheet_of("W35A_58.tif") == "W35A_58"
+
+
+def test_tiles_are_found_by_their_ending_in_any_case_and_nothing_else_is(tmp_path: Path) -> None:
+    for name in ("no/B_1_2.TIF", "yes/A_1_2.tif", "yes/A_1_10.tiff", "yes/manifest", "yes/a.png"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).touch()
+    assert find_tiles(tmp_path / "images", tmp_path) == [
+        Tile("images/no/B_1_2.TIF", "no", "B"),
+        Tile("images/yes/A_1_10.tiff", "yes", "A"),
+        Tile("images/yes/A_1_2.tif", "yes", "A"),
+    ]
+
+
+def test_a_missing_or_empty_class_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "no").mkdir()
+    with pytest.raises(CapetownError, match=r"no: no tiles \(\*\.tif\)"):
+        find_tiles(tmp_path, tmp_path)
+    (tmp_path / "no" / "A_1_1.tif").touch()
+    with pytest.raises(CapetownError, match="yes: no such folder"):
+        find_tiles(tmp_path, tmp_path)
+
+
+def test_the_digest_is_of_the_pixels_and_not_of_the_file(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "a.tif")
+    Image.fromarray(RGB).save(tmp_path / "b.tif", compression="tiff_lzw")
+    assert pixel_digest(read_tile(tmp_path / "a.tif")) == pixel_digest(
+        read_tile(tmp_path / "b.tif")
+    )
+    assert pixel_digest(RGB) != pixel_digest(RGB[::-1])
+    assert pixel_digest(RGB) != pixel_digest(RGB.reshape(32, 24, 3))
+
+
+# --- packs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    files = [tmp_path / f"A_1_{n}.tif" for n in range(3)]
+    for n, file in enumerate(files):
+        Image.fromarray(np.roll(RGB, n, axis=0)).save(file)
+    return files
+
+
+def pack(files: list[Path], cache: Path, size: int = 16) -> npt.NDArray[np.uint8]:
+    return pack_tiles(files, contents_digest(files), size, "bicubic", cache)
+
+
+def test_a_pack_holds_the_resized_tiles_in_order(files: list[Path], tmp_path: Path) -> None:
+    packed = pack(files, tmp_path / "cache")
+    expected = np.stack([resize(read_tile(file), 16, "bicubic") for file in files])
+    np.testing.assert_array_equal(packed, expected)
+    assert packed.shape == (3, 16, 16, 3)
+
+
+def test_a_pack_is_reused_and_another_content_or_size_makes_another(
+    files: list[Path], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    pack(files, cache)
+    [first] = cache.iterdir()
+    made = first.stat().st_ino
+    pack(files, cache)
+    assert [p.stat().st_ino for p in cache.iterdir()] == [made]
+    pack(files, cache, size=8)
+    assert len(list(cache.iterdir())) == 2
+    Image.fromarray(255 - RGB).save(files[1])
+    np.testing.assert_array_equal(pack(files, cache)[1], resize(255 - RGB, 16, "bicubic"))
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_a_pack_cut_short_is_made_again(files: list[Path], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    whole = np.array(pack(files, cache))
+    [file] = cache.iterdir()
+    for kept in (0, 50, 500):
+        file.write_bytes(file.read_bytes()[:kept])
+        np.testing.assert_array_equal(pack(files, cache), whole)
+
+
+def test_a_pack_unused_for_a_month_is_removed(files: list[Path], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    pack(files, cache)
+    [old] = cache.iterdir()
+    os.utime(old, (0, time.time() - packing.MONTH - 60))
+    pack(files, cache, size=8)
+    assert not old.exists()
+
+
+def test_a_pack_that_another_process_removes_meanwhile_is_no_error(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    gone = [cache / "gone.npy", cache / "gone.part"]
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(gone))
+    assert pack(files, cache).shape == (3, 16, 16, 3)
+
+
+def test_a_damaged_tile_leaves_no_pack_behind(files: list[Path], tmp_path: Path) -> None:
+    files[2].write_bytes(b"")
+    with pytest.raises(CapetownError, match=r"A_1_2\.tif: empty: 0 bytes"):
+        pack(files, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_do(files: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CapetownError, match="XDG_CACHE_HOME"):
+        pack(files, tmp_path / "file" / "cache")
+
+
+def test_a_fold_is_read_from_its_table(files: list[Path], tmp_path: Path) -> None:
+    table = tmp_path / "tiles.csv"
+    table.write_text(
+        "path,label,sheet,fold\nA_1_0.tif,no,A,train\nA_1_1.tif,yes,A,train\nA_1_2.tif,yes,A,test\n"
+    )
+
+    def load(name: str) -> Fold:
+        return load_fold(
+            table, name, tmp_path, size=16, interpolation="bicubic", cache=tmp_path / "cache"
+        )
+
+    fold = load("train")
+    assert fold.paths == ["A_1_0.tif", "A_1_1.tif"]
+    assert fold.labels.tolist() == [0, 1]
+    assert fold.sheets.tolist() == ["A", "A"]
+    with pytest.raises(CapetownError, match="fold test has no `no` tile"):
+        load("test")
+    files[1].unlink()
+    with pytest.raises(CapetownError, match=r"A_1_1\.tif: cannot be read"):
+        load("train")
+    table.unlink()
+    with pytest.raises(CapetownError, match=r"tiles\.csv: no such file; run `dvc repro split`"):
+        load("train")

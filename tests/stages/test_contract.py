@@ -1,0 +1,252 @@
+"""What dvc.yaml says is what the code does, and dvc.lock is what they last made together."""
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ruamel.yaml import YAML
+
+from capetown.params import Backbone, load_params
+from tests import ROOT
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES: dict[str, dict[str, Any]] = PIPELINE["stages"]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+MISSING = object()
+# What the properties of `Params` read, by their names.
+PROPERTIES = {"backbone": {"model", "backbones.${model}"}}
+# What a stage runs and does not depend on: it decides whether the stage runs and what is said of
+# it, never what is in an out, and editing it should not train a model again.
+EXEMPT = {
+    "src/capetown/errors.py": "what an error is",
+    "src/capetown/params.py": "refuses values, changes none; DVC tracks the values themselves",
+    "stages/__init__.py": "starts the stage, logs, and turns an error into a line",
+}
+
+
+def paths(entries: list[Any]) -> set[str]:
+    """The paths of a list of deps, outs, metrics or plots, which may carry settings."""
+    return {path for entry in entries for path in (entry if isinstance(entry, dict) else [entry])}
+
+
+def outs(stage: dict[str, Any]) -> set[str]:
+    return {p for kind in ("outs", "metrics", "plots") for p in paths(stage.get(kind, []))}
+
+
+def resolved(key: str) -> str:
+    """A key of the params as DVC fills it in."""
+    return key.replace("${model}", PARAMS["model"])
+
+
+def value_of(key: str) -> Any:
+    """The value of a dotted key of the params, or `MISSING`."""
+    value: Any = PARAMS
+    for part in resolved(key).split("."):
+        value = value.get(part, MISSING)
+    return value
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a module of this repository, if it is one."""
+    base = ROOT / ("src" if name.startswith("capetown") else ".") / name.replace(".", "/")
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def imported_files(path: Path) -> Iterator[Path]:
+    """Files of this repository that a file imports, wherever in it, with their packages' own."""
+    for node in ast.walk(tree(path)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] not in ("capetown", "stages"):
+                continue
+            for n in range(1, len(parts) + 1):
+                if file := module_file(".".join(parts[:n])):
+                    yield file
+
+
+def code_of(stage: str) -> set[str]:
+    """Every file of this repository that a stage runs, relative to its root."""
+    found: set[Path] = set()
+    left = [ROOT / "stages" / f"{stage}.py", ROOT / "stages" / "__init__.py"]
+    while left:
+        path = left.pop()
+        if path not in found:
+            found.add(path)
+            left.extend(imported_files(path))
+    return {str(path.relative_to(ROOT)) for path in found}
+
+
+def only_says(path: Path) -> bool:
+    """Whether a module has a docstring and nothing else: that of a room without a way in."""
+    return len(tree(path).body) == 1 and ast.get_docstring(tree(path)) is not None
+
+
+def params_read(stage: str) -> set[str]:
+    """Dotted keys that a stage's script reads from its `params`, two levels deep at most."""
+    reads: set[str] = set()
+    script = tree(ROOT / "stages" / f"{stage}.py")
+    parents = {child: node for node in ast.walk(script) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(script):
+        if not (isinstance(node, ast.Name) and node.id == "params"):
+            continue
+        if isinstance(node.ctx, ast.Store):
+            continue
+        first = parents[node]
+        assert isinstance(first, ast.Attribute), f"{stage}: params passed on whole"
+        second = parents[first]
+        if first.attr in PROPERTIES:
+            reads |= PROPERTIES[first.attr]
+        elif isinstance(second, ast.Attribute) and isinstance(PARAMS[first.attr], dict):
+            reads.add(f"{first.attr}.{second.attr}")
+        else:
+            reads.add(first.attr)
+    return reads
+
+
+def test_the_stages_are_the_designs() -> None:
+    assert list(STAGES) == ["download", "transform", "split", "train", "evaluate", "report"]
+    assert all(stage["desc"] for stage in STAGES.values())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_read_are_declared_and_declared_ones_exist(name: str) -> None:
+    declared: list[str] = STAGES[name].get("params", [])
+    for key in declared:
+        assert value_of(key) is not MISSING, f"{key} is not in params.yaml"
+    read = params_read(name)
+    covered = {r for r in read if r in declared or r.split(".")[0] in declared}
+    assert read - covered == set(), "read but not declared"
+    used = {d for d in declared if any(r == d or r.startswith(f"{d}.") for r in read)}
+    assert set(declared) - used == set(), "declared but not read"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_module_a_stage_runs_lies_under_a_dep_and_every_dep_holds_one(name: str) -> None:
+    deps = {dep for dep in paths(STAGES[name]["deps"]) if dep.startswith(("src/", "stages/"))}
+    assert all((ROOT / dep).exists() for dep in deps)
+    code = code_of(name)
+    under = {dep: {f for f in code if f == dep or f.startswith(f"{dep}/")} for dep in deps}
+    assert [dep for dep, files in under.items() if not files] == []
+    left = code - EXEMPT.keys() - set().union(*under.values())
+    assert {f for f in left if not only_says(ROOT / f)} == set()
+
+
+def test_loading_params_changes_no_value() -> None:
+    """So `params.py` decides only whether a stage runs: what it runs on is what DVC tracks."""
+    assert load_params(ROOT / "params.yaml").model_dump() == PARAMS
+
+
+def test_what_is_exempt_computes_nothing_that_an_out_holds() -> None:
+    allowed = {"params.py": {"backbone", "load_params"}, "errors.py": {"CapetownError"}}
+    for name, public in allowed.items():
+        named = {
+            node.name
+            for node in ast.walk(tree(ROOT / "src" / "capetown" / name))
+            if isinstance(node, ast.FunctionDef)
+        }
+        assert {n for n in named if not n.startswith("_")} <= public, name
+
+
+def test_only_stages_know_paths_and_params() -> None:
+    for path in (ROOT / "src" / "capetown").rglob("*.py"):
+        if path.name == "cli.py":
+            continue
+        text = path.read_text()
+        for name in ("params.yaml", '"raw/', '"hexes/', '"splits/', '"metrics/', '"reports/'):
+            assert name not in text, f"{path.name} names {name}"
+
+
+def test_every_param_has_a_comment() -> None:
+    """A line above it; the keys of a backbone have theirs above `backbones`."""
+    text = (ROOT / "params.yaml").read_text()
+    lines = text.splitlines()
+    in_backbones = False
+    for above, line in pairwise(lines):
+        key = re.match(r"( *)(\w+):", line)
+        if not key:
+            continue
+        if not key[1]:
+            in_backbones = key[2] == "backbones"
+        if not (in_backbones and key[1]) and not isinstance(PARAMS.get(key[2]), dict):
+            assert above.lstrip().startswith("#"), f"{key[2]}: no comment"
+    for name in Backbone.model_fields:
+        assert f"# {name}: " in text
+
+
+def test_only_the_embedded_remote_is_configured_and_it_is_no_default() -> None:
+    config = (ROOT / ".dvc" / "config").read_text()
+    assert "remote =" not in config
+    [out] = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"]
+    assert out["path"] == "data"
+    assert out["remote"] == "embedded"
+    assert out["push"] is False
+
+
+# --- dvc.lock ---------------------------------------------------------------------------------
+
+LOCK: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]
+HASHES = {out["path"]: out["md5"] for stage in LOCK.values() for out in stage.get("outs", [])}
+
+
+def md5(path: Path) -> str:
+    """DVC's hash of a file, or of a folder: of its sorted listing as JSON."""
+    if path.is_file():
+        return hashlib.md5(path.read_bytes()).hexdigest()
+    files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    listing = [{"md5": md5(p), "relpath": p.relative_to(path).as_posix()} for p in files]
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_lock_has_todays_command_and_params(name: str) -> None:
+    assert LOCK[name]["cmd"] == STAGES[name]["cmd"]
+    expected = {}
+    for key in STAGES[name].get("params", []):
+        expected[resolved(key)] = value_of(key)
+    assert LOCK[name].get("params", {}).get("params.yaml", {}) == expected
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_lock_has_todays_deps(name: str) -> None:
+    locked = {dep["path"]: dep["md5"] for dep in LOCK[name]["deps"]}
+    assert set(locked) == paths(STAGES[name]["deps"])
+    produced = {p for stage in STAGES.values() for p in outs(stage)}
+    data = {o["path"]: o["md5"] for o in yaml.safe_load((ROOT / "data.dvc").read_text())["outs"]}
+    for path, found in locked.items():
+        if path in data:
+            assert found == data[path], path
+        elif path in HASHES:
+            assert found == HASHES[path], f"{path} is not what its stage made"
+        elif not any(path.startswith(f"{out}/") for out in produced):
+            assert found == md5(ROOT / path), f"{path} changed since dvc.lock was written"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_what_git_tracks_of_the_outs_is_what_the_lock_says(name: str) -> None:
+    locked = {out["path"]: out["md5"] for out in LOCK[name]["outs"]}
+    assert set(locked) == outs(STAGES[name])
+    for path, found in locked.items():
+        if path.startswith("metrics/") or path in ("reports/index.md", "reports/images"):
+            assert md5(ROOT / path) == found, path
