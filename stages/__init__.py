@@ -4,24 +4,45 @@ This file puts this checkout's ``src`` first on the path, so that a queued exper
 temporary workspace runs its own code and not the installed copy.
 """
 
+import errno
 import gc
 import logging
 import os
+import shutil
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+# We have no plugins for pydantic; to look for some it reads every installed package's metadata.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from capetown.errors import CapetownError
+from capetown.params import load_params
+from capetown.ready import refuse_what_cannot_work
 
 # Imports and tables leave hardly any garbage: look for it less often.
 gc.set_threshold(50_000)
-# We have no plugins for pydantic; to look for some it reads every installed package's metadata.
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+LOGS = Path("logs")
+AFTER_TRAINING = ("evaluate", "report")
+# What the system says when there is no room: on the disk, of a quota, or for so large a file.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 log = logging.getLogger("capetown")
+
+
+def kept_logs() -> Path:
+    """Where logs stay after the run: ``logs/`` of the repository.
+
+    An experiment in a temporary workspace, which DVC removes, has a folder of its name there.
+    """
+    root = Path(os.environ.get("DVC_ROOT", ""))
+    if root.resolve() == Path.cwd():
+        return LOGS
+    return root / LOGS / os.environ.get("DVC_EXP_NAME", "experiment")
 
 
 @contextmanager
@@ -37,24 +58,94 @@ def step(what: str) -> Iterator[None]:
 def run(stage: Callable[[], None]) -> None:
     """Run a stage with its log in ``logs/NAME.log`` and on standard error.
 
-    A `CapetownError` becomes one line and exit status 1, an interruption one and 130; anything
-    else keeps its traceback.
+    A `CapetownError` and a full disk become one line and exit status 1, an interruption one and
+    130; anything else keeps its traceback.
     """
     gc.freeze()  # the collector need not walk the imported modules
     name = Path(sys.argv[0]).stem
-    Path("logs").mkdir(exist_ok=True)
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if os.environ.get("RANK", "0") == "0":
-        handlers.append(logging.FileHandler(f"logs/{name}.log", mode="w"))
-    else:  # torchrun's other processes would only repeat the first one
-        handlers[0].setLevel(logging.ERROR)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
     try:
+        _start_log(name)
+        params = load_params(Path("params.yaml"))
+        refuse_what_cannot_work(params, Path(), trains=name not in AFTER_TRAINING)
         with step(f"{name}, in all"):
             stage()
     except CapetownError as error:
         log.error("error: %s", error)  # noqa: TRY400
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        what = f"{error.filename}: " if error.filename else ""
+        log.error("error: %sno room to write (%s); free some and run again", what, error.strerror)  # noqa: TRY400
+        sys.exit(1)
     except KeyboardInterrupt:
         log.error("interrupted; run the same command again to go on")  # noqa: TRY400
         sys.exit(130)
+
+
+def _start_log(name: str) -> None:
+    """Log to standard error and, unless this is one of torchrun's other processes, to a file."""
+    terminal = logging.StreamHandler()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[terminal])
+    if os.environ.get("RANK", "0") != "0":
+        terminal.setLevel(logging.ERROR)  # they would only repeat the first one
+        return
+    path = kept_logs() / f"{name}.log"
+    try:
+        for folder in (LOGS, path.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, mode="w")
+    except OSError as error:
+        raise CapetownError(f"{path}: cannot be written ({error.strerror}).") from error
+    file.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger().addHandler(file)
+
+
+@contextmanager
+def put_in_place(*outs: Path) -> Iterator[Path]:
+    """Make outs beside the last good ones, and put them in place when all are whole.
+
+    Yields a folder to write them in, under their own paths. A run that fails or is killed leaves
+    what was there; one that succeeds leaves nothing of it, since each out is replaced as a whole.
+    """
+    name = Path(sys.argv[0]).stem
+    for killed in LOGS.glob(f"{name}-*/"):
+        shutil.rmtree(killed, ignore_errors=True)
+    LOGS.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=LOGS, prefix=f"{name}-", ignore_cleanup_errors=True) as folder:
+        made, last = Path(folder, "made"), Path(folder, "last")
+        for out in outs:
+            for place in (made, last):
+                (place / out).parent.mkdir(parents=True, exist_ok=True)
+        yield made
+        with _uninterrupted():
+            _exchange(outs, made, last)
+
+
+def _exchange(outs: Sequence[Path], made: Path, last: Path) -> None:
+    """Put all new outs in place of the last ones, which go to a folder of theirs; all or none."""
+    begun = []
+    try:
+        for out in outs:
+            begun.append(out)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            if out.exists():
+                out.rename(last / out)
+            (made / out).rename(out)
+    except OSError:
+        for out in begun:
+            if (last / out).exists():
+                if out.exists():
+                    out.rename(made / out)
+                (last / out).rename(out)
+        raise
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C and a polite kill waiting for the moment that renaming takes."""
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)

@@ -1,7 +1,6 @@
 """Write the report from what the other stages found."""
 
 import json
-import shutil
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 from capetown.params import load_params
 from capetown.reporting.facts import Facts
 from capetown.reporting.report import markdown_and_images, page
-from stages import run, step
+from stages import put_in_place, run, step
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")
 INVENTORY = Path("raw/inventory.csv")
@@ -64,12 +63,12 @@ def main() -> None:
         markdown, images = markdown_and_images(facts)
     with step("HTML"):
         html = page(facts)
-    shutil.rmtree(OUT / "images", ignore_errors=True)
-    (OUT / "images").mkdir(parents=True)
-    for name, image in images.items():
-        (OUT / "images" / name).write_bytes(image)
-    (OUT / "index.md").write_text(markdown, encoding="utf-8")
-    (OUT / "index.html").write_text(html, encoding="utf-8")
+    with put_in_place(OUT / "images", OUT / "index.md", OUT / "index.html") as made:
+        (made / OUT / "images").mkdir()
+        for name, image in images.items():
+            (made / OUT / "images" / name).write_bytes(image)
+        (made / OUT / "index.md").write_text(markdown, encoding="utf-8")
+        (made / OUT / "index.html").write_text(html, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.pools.splits import duplicates, split_tiles, summary
 from capetown.pools.tiles.reading import digest_tiles, find_tiles
-from stages import run, step
+from stages import put_in_place, run, step
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
 REJECTED = Path("logs/split-rejected.csv")
@@ -48,10 +48,6 @@ def main() -> None:
     for path, first, noise in twice.itertuples(index=False):
         if noise:
             log.warning("label noise: %s has the pixels of %s", path, first)
-    OUT.mkdir(exist_ok=True)
-    pd.DataFrame(tiles).assign(fold=folds).to_csv(OUT / "tiles.csv", index=False)
-    rejected.to_csv(OUT / "rejected.csv", index=False)
-    twice.to_csv(OUT / "duplicates.csv", index=False)
     counts = {
         "tiles": len(tiles),
         "rejected": len(rejected),
@@ -59,7 +55,12 @@ def main() -> None:
         "label_noise": int(twice["label_noise"].sum()),
         "folds": summary(tiles, folds),
     }
-    METRICS.write_text(json.dumps(counts, indent=2) + "\n")
+    with put_in_place(OUT, METRICS) as made:
+        (made / OUT).mkdir()
+        pd.DataFrame(tiles).assign(fold=folds).to_csv(made / OUT / "tiles.csv", index=False)
+        rejected.to_csv(made / OUT / "rejected.csv", index=False)
+        twice.to_csv(made / OUT / "duplicates.csv", index=False)
+        (made / METRICS).write_text(json.dumps(counts, indent=2) + "\n")
 
 
 if __name__ == "__main__":
