@@ -72,15 +72,33 @@ def run(stage: Callable[[], None]) -> None:
     except CapetownError as error:
         log.error("error: %s", error)  # noqa: TRY400
         sys.exit(1)
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        what = f"{error.filename}: " if error.filename else ""
-        log.error("error: %sno room to write (%s); free some and run again", what, error.strerror)  # noqa: TRY400
-        sys.exit(1)
     except KeyboardInterrupt:
         log.error("interrupted; run the same command again to go on")  # noqa: TRY400
         sys.exit(130)
+    except Exception as error:
+        full = _no_room(error)
+        if full is None:
+            raise
+        what = f"{full.filename}: " if full.filename else ""
+        log.error("error: %sno room to write (%s); free some and run again", what, full.strerror)  # noqa: TRY400
+        sys.exit(1)
+
+
+def _no_room(error: BaseException | None) -> OSError | None:
+    """What the system said of a full disk, also where a library raised an error of its own on it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+class _LogFile(logging.FileHandler):
+    """A log that says once, in a line, that it cannot be written any more, as on a full disk."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        logging.getLogger().removeHandler(self)
+        log.warning("%s: cannot be written any more (%s)", self.baseFilename, sys.exc_info()[1])
 
 
 def _start_log(name: str) -> None:
@@ -94,7 +112,7 @@ def _start_log(name: str) -> None:
     try:
         for folder in (LOGS, path.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, mode="w")
+        file = _LogFile(path, mode="w")
     except OSError as error:
         raise CapetownError(f"{path}: cannot be written ({error.strerror}).") from error
     file.setFormatter(logging.Formatter("%(message)s"))
