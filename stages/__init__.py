@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from capetown.errors import CapetownError
+from capetown.files import exchange
 from capetown.params import load_params
 from capetown.ready import refuse_what_cannot_work
 
@@ -133,30 +134,10 @@ def put_in_place(*outs: Path) -> Iterator[Path]:
     with TemporaryDirectory(dir=LOGS, prefix=f"{name}-", ignore_cleanup_errors=True) as folder:
         made, last = Path(folder, "made"), Path(folder, "last")
         for out in outs:
-            for place in (made, last):
-                (place / out).parent.mkdir(parents=True, exist_ok=True)
+            (made / out).parent.mkdir(parents=True, exist_ok=True)
         yield made
         with _uninterrupted():
-            _exchange(outs, made, last)
-
-
-def _exchange(outs: Sequence[Path], made: Path, last: Path) -> None:
-    """Put all new outs in place of the last ones, which go to a folder of theirs; all or none."""
-    begun = []
-    try:
-        for out in outs:
-            begun.append(out)
-            out.parent.mkdir(parents=True, exist_ok=True)
-            if out.exists():
-                out.rename(last / out)
-            (made / out).rename(out)
-    except OSError:
-        for out in begun:
-            if (last / out).exists():
-                if out.exists():
-                    out.rename(made / out)
-                (last / out).rename(out)
-        raise
+            exchange(outs, made, last)
 
 
 @contextmanager

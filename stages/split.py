@@ -6,21 +6,22 @@ from pathlib import Path
 
 import pandas as pd
 
+from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.pools.splits import duplicates, split_tiles, summary
 from capetown.pools.tiles.reading import digest_tiles, find_tiles
-from stages import put_in_place, run, step
+from stages import kept_logs, put_in_place, run, step
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
-REJECTED = Path("logs/split-rejected.csv")
+REJECTED = kept_logs() / "split-rejected.csv"
 log = logging.getLogger("capetown")
 
 
 def main() -> None:
     """Write splits/ and metrics/split.json."""
     params = load_params(Path("params.yaml"))
-    found = find_tiles(RAW / "images" / "swimming-pool", RAW)
+    found = find_tiles(RAW / TILES_FOLDER, RAW)
     with step("read every tile"):
         readable, reasons = digest_tiles(found, RAW)
     tiles, digests = list(readable), list(readable.values())

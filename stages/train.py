@@ -4,7 +4,6 @@ Under torchrun several processes train together, and the first one writes.
 """
 
 from contextlib import nullcontext
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def log_epoch(live: Live | None, row: Epoch) -> None:
     """Add an epoch to dvclive's plots, if this is the process that writes."""
     if live is not None:
         live.step = row.epoch + 1  # as the report counts them
-        for name, value in asdict(row).items():
+        for name, value in row.row().items():
             if name not in ("epoch", "phase"):
                 live.log_metric(name, value)
         live.next_step()
@@ -74,7 +73,8 @@ def main() -> None:
         parallel.leave_others()
         if live is not None:
             live.end()
-            pd.DataFrame(history).to_csv(made / HISTORY, index=False)
+            rows = [row.row() for row in history]
+            pd.DataFrame(rows).to_csv(made / HISTORY, index=False)
             maximised = settings.threshold_maximises
             card = make_card(model, train, valid, backbone.architecture, maximised)
             save_model(made / MODEL, model, card)

@@ -1,0 +1,57 @@
+"""Files that are whole or not there, and what went wrong with one in a line."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A name beside a file's to write to; what is written there then takes the file's place.
+
+    If the block fails, the file stays as it was and what was written is removed.
+
+    Raises:
+        OSError: the file cannot be put in its place.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def exchange(paths: Sequence[Path], made: Path, last: Path) -> None:
+    """Put new files and folders in place of others of the same file system: all of them or none.
+
+    Args:
+        paths: their places, relative to the working directory.
+        made: the folder under which each lies by its path.
+        last: the folder under which each goes that is there now; it comes back on failure.
+
+    Raises:
+        OSError: a new one cannot be put in its place.
+    """
+    begun = []
+    try:
+        for path in paths:
+            begun.append(path)
+            for folder in (path.parent, (last / path).parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                path.rename(last / path)
+            (made / path).rename(path)
+    except OSError:
+        for path in begun:
+            if (last / path).exists():
+                if path.exists():
+                    path.rename(made / path)
+                (last / path).rename(path)
+        raise
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """An error's text as one line of at most `limit` characters; its type if it says nothing."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
