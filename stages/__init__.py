@@ -86,7 +86,7 @@ def run(stage: Callable[[], None]) -> None:
 
 
 def _no_room(error: BaseException | None) -> OSError | None:
-    """What the system said of a full disk, also where a library raised an error of its own on it."""
+    """What the system said of a full disk, also beneath an error that a library made of it."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             return error

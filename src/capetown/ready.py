@@ -28,8 +28,8 @@ def refuse_what_cannot_work(params: Params, folder: Path, *, trains: bool) -> No
     free = shutil.disk_usage(folder).free
     if free < ROOM:
         raise CapetownError(
-            f"{folder.resolve()}: {free / 1e9:.2f} GB are free on this disk, and {ROOM / 1e9:.0f} GB "
-            "are needed; free some, `dvc gc --workspace` removes what only older runs need."
+            f"{folder.resolve()}: {free / 1e9:.2f} GB free on this disk, {ROOM / 1e9:.0f} GB are "
+            "needed; free some: `dvc gc --workspace` removes what only older runs need."
         )
     if trains:
         _check_start(params)
