@@ -1,6 +1,6 @@
 """Tiles as pictures for people: the worst mistakes with what led to them, and samples.
 
-They are named by number, not by tile: a run has no picture that Git does not know from the last one.
+They are named by number and not by tile, so that Git knows a run's pictures from the last one.
 """
 
 from pathlib import Path
