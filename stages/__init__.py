@@ -127,17 +127,33 @@ def put_in_place(*outs: Path) -> Iterator[Path]:
     Yields a folder to write them in, under their own paths. A run that fails or is killed leaves
     what was there; one that succeeds leaves nothing of it, since each out is replaced as a whole.
     """
-    name = Path(sys.argv[0]).stem
-    for killed in LOGS.glob(f"{name}-*/"):
+    prefix = f"{outs[0].name}-"
+    for killed in LOGS.glob(f"{prefix}*/"):
         shutil.rmtree(killed, ignore_errors=True)
     LOGS.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=LOGS, prefix=f"{name}-", ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(dir=LOGS, prefix=prefix, ignore_cleanup_errors=True) as folder:
         made, last = Path(folder, "made"), Path(folder, "last")
         for out in outs:
             (made / out).parent.mkdir(parents=True, exist_ok=True)
         yield made
         with _uninterrupted():
             exchange(outs, made, last)
+
+
+def has_no_tile(table: Path) -> bool:
+    """True if `split` was given no tile, so that its table has a header alone."""
+    return table.exists() and len(table.read_text(encoding="utf-8").splitlines()) == 1
+
+
+def write_empty(*outs: Path) -> None:
+    """Put outs in place that say nothing: the stage had nothing to work on."""
+    log.warning("nothing to do: its part of the data is not in raw/")
+    with put_in_place(*outs) as made:
+        for out in outs:
+            if out.suffix:
+                (made / out).write_text("{}\n" if out.suffix == ".json" else "", encoding="utf-8")
+            else:
+                (made / out).mkdir(parents=True)
 
 
 @contextmanager

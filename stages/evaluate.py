@@ -5,13 +5,20 @@ from pathlib import Path
 
 from capetown.params import load_params
 from capetown.pools.evaluation.examples import draw_mistakes, draw_samples
-from capetown.pools.evaluation.judging import curves, judge, predictions, sheets, worst_mistakes
+from capetown.pools.evaluation.judging import (
+    curves,
+    headline,
+    judge,
+    predictions,
+    sheets,
+    worst_mistakes,
+)
 from capetown.pools.model.devices import choose_device, make_repeatable
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import load_model
 from capetown.pools.tiles.folds import load_fold
 from capetown.pools.tiles.packing import cache_folder
-from stages import put_in_place, run, step
+from stages import has_no_tile, put_in_place, run, step, write_empty
 
 RAW, TILES = Path("raw"), Path("splits/tiles.csv")
 EVALUATION, METRICS = Path("evaluation"), Path("metrics")
@@ -20,12 +27,16 @@ OUTS = (
     METRICS / "plots",
     METRICS / "predictions.csv",
     METRICS / "sheets.csv",
+    METRICS / "judgement.json",
     METRICS / "evaluate.json",
 )
 
 
 def main() -> None:
-    """Write metrics/evaluate.json, the tables beside it, and evaluation/."""
+    """Write metrics/evaluate.json, what stands beside it, and evaluation/."""
+    if has_no_tile(TILES):
+        write_empty(*OUTS)
+        return
     params = load_params(Path("params.yaml"))
     settings, seed = params.evaluate, params.seed
     make_repeatable(params.threads)
@@ -40,7 +51,10 @@ def main() -> None:
     table = predictions(fold, logits, card)
     with put_in_place(*OUTS) as made, step("write, draw mistakes and samples"):
         metrics, pictures = made / METRICS, made / EVALUATION
-        (metrics / "evaluate.json").write_text(json.dumps(figures, indent=2) + "\n")
+        first = headline(figures)
+        rest = {name: value for name, value in figures.items() if name not in first}
+        (metrics / "evaluate.json").write_text(json.dumps(first, indent=2) + "\n")
+        (metrics / "judgement.json").write_text(json.dumps(rest, indent=2) + "\n")
         table.to_csv(metrics / "predictions.csv", index=False)
         sheets(fold, logits, card).to_csv(metrics / "sheets.csv", index=False)
         (metrics / "plots").mkdir()

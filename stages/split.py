@@ -21,6 +21,13 @@ log = logging.getLogger("capetown")
 def main() -> None:
     """Write splits/ and metrics/split.json."""
     params = load_params(Path("params.yaml"))
+    if not (RAW / TILES_FOLDER).exists():
+        log.warning("no tiles in %s/: there is nothing to train on or to judge", RAW)
+        with put_in_place(OUT, METRICS) as made:
+            (made / OUT).mkdir()
+            (made / OUT / "tiles.csv").write_text("path,label,sheet,fold,digest\n")
+            (made / METRICS).write_text("{}\n")
+        return
     found = find_tiles(RAW / TILES_FOLDER, RAW)
     with step("read every tile"):
         readable, reasons = digest_tiles(found, RAW)
@@ -58,7 +65,8 @@ def main() -> None:
     }
     with put_in_place(OUT, METRICS) as made:
         (made / OUT).mkdir()
-        pd.DataFrame(tiles).assign(fold=folds).to_csv(made / OUT / "tiles.csv", index=False)
+        divided = pd.DataFrame(tiles).assign(fold=folds, digest=digests)
+        divided.to_csv(made / OUT / "tiles.csv", index=False)
         rejected.to_csv(made / OUT / "rejected.csv", index=False)
         twice.to_csv(made / OUT / "duplicates.csv", index=False)
         (made / METRICS).write_text(json.dumps(counts, indent=2) + "\n")

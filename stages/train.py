@@ -21,7 +21,7 @@ from capetown.pools.training.card import make_card
 from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
 from capetown.pools.training.loop import fit
 from capetown.pools.training.schedules import Epoch
-from stages import put_in_place, run, step
+from stages import has_no_tile, put_in_place, run, step, write_empty
 
 TILES = Path("splits/tiles.csv")
 MODEL, HISTORY, LIVE = Path("models"), Path("metrics/history.csv"), Path("metrics/train")
@@ -39,6 +39,9 @@ def log_epoch(live: Live | None, row: Epoch) -> None:
 
 def main() -> None:
     """Write models/, metrics/train/ and metrics/history.csv."""
+    if has_no_tile(TILES):
+        write_empty(MODEL, HISTORY, LIVE / "plots", LIVE / "metrics.json")
+        return
     params = load_params(Path("params.yaml"))
     backbone, settings, seed = params.backbone, params.train, params.seed
     make_repeatable(params.threads)

@@ -17,9 +17,10 @@ from capetown.hexes.hexagons import count, read_hexagons, write_geoparquet
 from capetown.hexes.joining import JOINED, compare_with_reference, join, read_reference
 from capetown.hexes.summary import Metrics, exceeded_thresholds, log_lines, summarise
 from capetown.params import Transform, load_params
-from stages import kept_logs, put_in_place, run, step
+from stages import kept_logs, put_in_place, run, step, write_empty
 
 RAW, OUT, METRICS = Path("raw"), Path("hexes"), Path("metrics/transform.json")
+QUALITY = Path("metrics/quality.json")
 REJECTS = kept_logs() / "transform-rejects.parquet"
 MISMATCHES = kept_logs() / "transform-mismatches.parquet"
 # Where a person looks when a threshold is exceeded.
@@ -28,6 +29,7 @@ LOOK = {
     "missing_threshold": RAW / REQUESTS_TABLE,
     "reference_threshold": MISMATCHES,
 }
+VERDICT = "every threshold holds; the join can be trusted"
 log = logging.getLogger("capetown")
 
 
@@ -36,14 +38,20 @@ def main() -> None:
     params = load_params(Path("params.yaml"))
     for earlier in (REJECTS, MISMATCHES):
         earlier.unlink(missing_ok=True)
+    if not any((RAW / name).exists() for name in (REQUESTS_TABLE, HEXAGONS_FILE)):
+        log.warning("no tables in %s/: there are no requests to join", RAW)
+        write_empty(OUT, METRICS, QUALITY)
+        return
     try:
-        with put_in_place(OUT, METRICS) as made:
+        with put_in_place(OUT, METRICS, QUALITY) as made:
             (made / OUT).mkdir()
-            metrics = make(made / OUT, params.transform)
-            (made / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+            metrics = {"verdict": VERDICT, **make(made / OUT, params.transform)}
+            quality = metrics.pop("quality")
+            for path, found in ((METRICS, metrics), (QUALITY, quality)):
+                (made / path).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CapetownError(f"{OUT}/ cannot be written ({error}) and is left as it was") from error
-    log.info("verdict: every threshold holds; the join can be trusted")
+    log.info("verdict: %s", VERDICT)
 
 
 def make(folder: Path, settings: Transform) -> Metrics:

@@ -34,20 +34,20 @@ def exchange(paths: Sequence[Path], made: Path, last: Path) -> None:
     Raises:
         OSError: a new one cannot be put in its place.
     """
-    begun = []
+    placed = []
     try:
         for path in paths:
-            begun.append(path)
             for folder in (path.parent, (last / path).parent):
                 folder.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 path.rename(last / path)
             (made / path).rename(path)
+            placed.append(path)
     except OSError:
-        for path in begun:
+        for path in placed:
+            path.rename(made / path)
+        for path in paths:
             if (last / path).exists():
-                if path.exists():
-                    path.rename(made / path)
                 (last / path).rename(path)
         raise
 
