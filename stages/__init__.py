@@ -154,6 +154,7 @@ def write_empty(*outs: Path) -> None:
                 (made / out).write_text("{}\n" if out.suffix == ".json" else "", encoding="utf-8")
             else:
                 (made / out).mkdir(parents=True)
+                (made / out / ".gitkeep").touch()  # Git and DVC pass over an empty folder
 
 
 @contextmanager
