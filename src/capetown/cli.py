@@ -62,15 +62,23 @@ def compare(arguments: argparse.Namespace) -> None:
     from capetown.params import load_params
     from capetown.pools.comparing import experiments as comparing
     from capetown.pools.comparing.revisions import read_experiment
-    from capetown.reporting.comparison import as_page, as_text
+    from capetown.reporting.comparison import as_markdown, as_page, as_text
 
     params = load_params(Path("params.yaml"))
     resamples = params.evaluate.bootstrap
     experiments = [
-        read_experiment(rev, predictions="metrics/predictions.csv", figures="metrics/evaluate.json")
+        read_experiment(
+            rev,
+            predictions="metrics/predictions.csv",
+            figures="metrics/evaluate.json",
+            params="params.yaml",
+        )
         for rev in arguments.revisions
     ]
     found = comparing.compare(experiments, resamples=resamples, seed=params.seed)
+    if arguments.markdown:
+        print(as_markdown(found, resamples=resamples), end="")
+        return
     print(as_text(found, resamples=resamples))
     write_page(arguments.out, as_page(found, resamples=resamples, tiles=Path("raw")))
 
@@ -144,6 +152,9 @@ def parser() -> argparse.ArgumentParser:
         "revisions", nargs="+", metavar="REV",
         help="Git revision, name of an experiment, or 'workspace'; the first is the yardstick",
     )  # fmt: skip
+    added.add_argument(
+        "--markdown", action="store_true", help="print it for a pull request, and write no page"
+    )
     added.add_argument(
         "--out", type=Path, default=Path("compare.html"), metavar="FILE.html", help="page to write"
     )
