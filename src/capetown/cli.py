@@ -83,6 +83,22 @@ def compare(arguments: argparse.Namespace) -> None:
     write_page(arguments.out, as_page(found, resamples=resamples, tiles=Path("raw")))
 
 
+def plots(arguments: argparse.Namespace) -> None:
+    """Let `dvc plots` open without a network: its page here gets Vega itself, not its address."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    from capetown.reporting.pages import plots_template
+
+    try:
+        with Repo() as repo, repo.config.edit("local") as config:
+            page = Path(repo.tmp_dir or "", "plots.html")
+            page.write_text(plots_template(), encoding="utf-8")
+            config["plots"] |= {"html_template": str(page.relative_to(repo.dvc_dir))}
+    except (DvcException, OSError) as error:
+        raise CapetownError(f"the page of `dvc plots` cannot be written: {error}") from error
+
+
 def backbones(arguments: argparse.Namespace) -> None:
     """Choose a backbone by timm's published accuracy, size and speed."""
     from capetown.pools import catalogue
@@ -158,6 +174,8 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--out", type=Path, default=Path("compare.html"), metavar="FILE.html", help="page to write"
     )
+
+    command("plots", plots)
 
     added = command("backbones", backbones)
     added.add_argument("--max-params", type=float, metavar="M", help="parameters, in millions")
