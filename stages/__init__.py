@@ -35,15 +35,16 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 log = logging.getLogger("capetown")
 
 
-def kept_logs() -> Path:
-    """Where logs stay after the run: ``logs/`` of the repository.
+def root() -> Path:
+    """The repository, also from an experiment's temporary workspace, which DVC removes."""
+    named = Path(os.environ.get("DVC_ROOT", ""))
+    return Path() if named.resolve() == Path.cwd() else named
 
-    An experiment in a temporary workspace, which DVC removes, has a folder of its name there.
-    """
-    root = Path(os.environ.get("DVC_ROOT", ""))
-    if root.resolve() == Path.cwd():
-        return LOGS
-    return root / LOGS / os.environ.get("DVC_EXP_NAME", "experiment")
+
+def kept_logs() -> Path:
+    """Where logs stay: an experiment in a temporary workspace has a folder of its name for them."""
+    there = root()
+    return LOGS if there == Path() else there / LOGS / os.environ.get("DVC_EXP_NAME", "experiment")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from capetown.pools.training.card import make_card
 from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
 from capetown.pools.training.loop import fit
 from capetown.pools.training.schedules import Epoch
-from stages import has_no_tile, put_in_place, run, step, write_empty
+from stages import has_no_tile, put_in_place, root, run, step, write_empty
 
 TILES = Path("splits/tiles.csv")
 MODEL, HISTORY, LIVE = Path("models"), Path("metrics/history.csv"), Path("metrics/train")
@@ -59,11 +59,15 @@ def main() -> None:
     read = partial(load_fold, size=size, interpolation=how, cache=cache_folder())
     with step("decode the tiles"):
         train, valid = (read(TILES, fold, Path("raw")) for fold in ("train", "valid"))
-    checkpoints = Path("checkpoints") / fingerprint(
-        data=[train.digest, valid.digest],
-        backbone=backbone.model_dump(),
-        settings=settings.model_dump(),
-        start=[params.pretrained, seed, params.threads, device.type, parallel.size()],
+    checkpoints = (
+        root()
+        / "checkpoints"
+        / fingerprint(
+            data=[train.digest, valid.digest],
+            backbone=backbone.model_dump(),
+            settings=settings.model_dump(),
+            start=[params.pretrained, seed, params.threads, device.type, parallel.size()],
+        )
     )
     outs = put_in_place(MODEL, HISTORY, LIVE) if first else nullcontext(Path())
     with outs as made:
