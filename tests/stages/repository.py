@@ -24,6 +24,7 @@ TINY: dict[str, object] = {
     "train.head_epochs": 1,
     "train.epochs": 1,
     "evaluate.bootstrap": 20,
+    "evaluate.mistakes": 1,
 }
 OFFLINE = ["-S", "pretrained=false"]
 

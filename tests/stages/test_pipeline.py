@@ -1,4 +1,4 @@
-"""A user's habits, in a temporary clone with a tiny bucket: repro, experiments, metrics diff."""
+"""A user's habits, in a temporary clone with a tiny bucket: repro, pull, push, buckets."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests import s3
-from tests.stages.repository import OFFLINE, Repository
+from tests.stages.repository import Repository
 
 
 def test_a_second_repro_does_nothing(repository: Repository) -> None:
@@ -66,76 +66,6 @@ def test_an_edit_reruns_the_stages_of_its_room_and_no_other(repository: Reposito
     assert changed(f"{package}/pools/training/loop.py", "") == {"train"}
     assert changed(f"{package}/pools/evaluation/saliency.py", "") == {"evaluate"}
     assert changed(f"{package}/hexes/joining.py", "") == {"transform"}
-
-
-def test_an_experiment_with_another_model_changes_the_metrics(repository: Repository) -> None:
-    repository.run("dvc", "exp", "run", "-n", "caformer", "-S", "model=caformer", *OFFLINE)
-    changed = json.loads(repository.run("dvc", "metrics", "diff", "--json"))
-    five = {"balanced_accuracy", "average_precision", "precision", "recall", "roc_auc"}
-    assert five & set(changed["metrics/evaluate.json"])
-    assert "metrics/transform.json" not in changed
-    compared = repository.run("capetown", "compare", "HEAD", "caformer", "workspace")
-    assert re.search(r"\| caformer \| balanced accuracy \| [+-]\d", compared)
-    assert (repository.root / "compare.html").stat().st_size > 100_000
-    assert repository.run("git", "status", "--porcelain", "compare.html") == ""
-    unknown = repository.try_run("capetown", "compare", "HEAD", "nobody")
-    assert unknown.returncode == 1
-    assert "nobody: metrics/predictions.csv cannot be read" in unknown.stderr
-    model = json.loads((repository.root / "models" / "model.json").read_text())
-    assert model["architecture"] == "caformer_s36.sail_in22k_ft_in1k_384"
-    lines = repository.run("git", "diff", "--unified=0", "HEAD", "params.yaml").splitlines()
-    assert {line for line in lines if line.startswith("+") and line[1] != "+"} == {
-        "+model: caformer",
-        "+pretrained: false",
-    }
-
-
-def test_a_queued_experiment_runs_the_code_it_was_queued_with(
-    repository: Repository, tmp_path: Path
-) -> None:
-    mark = tmp_path / "mark"
-    source = repository.root / "src" / "capetown" / "errors.py"
-    code = source.read_text()
-    source.write_text(f"{code}\nopen({str(mark)!r}, 'a').write('queued ')\n")
-    repository.run("dvc", "exp", "run", "--queue", "-S", "model=lite,convnext_tiny", *OFFLINE)
-    source.write_text(f"{code}\nopen({str(mark)!r}, 'a').write('edited ')\n")
-    repository.run("dvc", "exp", "run", "--run-all")
-    assert set(mark.read_text().split()) == {"queued"}
-    table = json.loads(repository.run("dvc", "exp", "show", "--json"))
-    [commit] = [row for row in table if row["rev"] != "workspace"]
-    models = {
-        e["revs"][0]["data"]["params"]["params.yaml"]["data"]["model"]
-        for e in commit["experiments"]
-    }
-    assert models == {"lite", "convnext_tiny"}
-
-
-def test_above_a_threshold_the_last_good_join_stays(repository: Repository) -> None:
-    hexes = {p.name: p.read_bytes() for p in (repository.root / "hexes").iterdir()}
-    metrics = (repository.root / "metrics" / "transform.json").read_bytes()
-    repository.set_params({"transform.error_threshold": 0.0})
-    done = repository.try_run("dvc", "repro", "transform")
-    assert done.returncode != 0
-    [said] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert re.search(r"failed to join \(transform.error_threshold is 0.0000%\)", said)
-    assert {p.name: p.read_bytes() for p in (repository.root / "hexes").iterdir()} == hexes
-    assert (repository.root / "metrics" / "transform.json").read_bytes() == metrics
-    shutil.rmtree(repository.root / "hexes")
-    repository.run("dvc", "checkout", "transform")
-    assert {p.name: p.read_bytes() for p in (repository.root / "hexes").iterdir()} == hexes
-
-
-def test_plots_have_names_and_overlay_two_revisions(repository: Repository) -> None:
-    roc = repository.root / "metrics" / "plots" / "roc.csv"
-    repository.run("dvc", "plots", "show", "--out", "shown")
-    titles = {"ROC", "Precision-recall", "Calibration"}
-    shown = (repository.root / "shown" / "index.html").read_text()
-    assert all(f'"{title}' in shown for title in titles)
-    roc.write_text(roc.read_text().replace("0.", "0.1", 1))
-    repository.run("dvc", "plots", "diff", "--out", "overlaid", "HEAD", "workspace")
-    overlaid = (repository.root / "overlaid" / "index.html").read_text()
-    assert '"rev": "HEAD"' in overlaid
-    assert '"rev": "workspace"' in overlaid
 
 
 def test_a_default_remote_does_not_receive_the_embedded_bucket(
