@@ -97,7 +97,7 @@ def test_a_sweep_is_queued_run_sorted_and_compared(repository: Repository, tmp_p
 
 
 def test_the_metrics_are_those_that_a_review_needs(reproduced: Repository) -> None:
-    shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json"))["workspace"]["data"]
+    shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json"))[""]["data"]
     assert set(shown) == {"metrics/evaluate.json", "metrics/transform.json"}
     found = shown["metrics/evaluate.json"]["data"]
     assert set(found) == FIVE | {f"{name}_interval" for name in FIVE} | {"threshold", "n"}
