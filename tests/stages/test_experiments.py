@@ -116,21 +116,21 @@ def test_plots_of_two_revisions_open_without_a_network(
     assert (opened.requests, opened.errors) == ([], [])
     plots = {}
     for plot in opened.page.locator("svg.marks").all():
-        [title, *_] = plot.locator(".role-title-text text").all_inner_texts()
+        [title, *_] = plot.locator(".role-title-text text").all_text_contents()
         plots[title] = plot
     assert [name.split(" ")[0] for name in plots] == [
         "Loss", "Metrics", "Learning", "ROC", "Precision-recall", "Confusion", "Calibration",
     ]  # fmt: skip
     for title, plot in plots.items():
-        legend = plot.locator(".role-legend-label text").all_inner_texts()
+        legend = plot.locator(".role-legend-label text").all_text_contents()
         assert sorted(legend) == ([] if "Confusion" in title else ["HEAD", "workspace"]), title
         dashed = plot.locator("path[stroke-dasharray='4,4']").count()
         assert dashed == (title.startswith(("ROC", "Calibration"))), title
     axes = plots["Metrics on the validation fold"].locator(".role-axis-label text")
-    assert {"1", "2"} <= set(axes.all_inner_texts())
-    assert "0" not in axes.all_inner_texts()
+    assert {"1", "2"} <= set(axes.all_text_contents())
+    assert "0" not in axes.all_text_contents()
     says = plots["Confusion matrix on the test fold"].locator(".role-axis-title text")
-    assert set(says.all_inner_texts()) == {"The model says", "The label says"}
+    assert set(says.all_text_contents()) == {"The model says", "The label says"}
 
 
 def test_the_tables_alone_make_a_report_of_the_requests(repository: Repository) -> None:
