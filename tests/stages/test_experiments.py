@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from playwright.sync_api import Browser
 
 from tests import ROOT
@@ -15,7 +16,7 @@ from tests.stages.repository import OFFLINE, Repository
 README = (ROOT / "README.md").read_text()
 BACK = "git checkout . && git clean -fdq metrics reports && dvc checkout"
 KEEP = 'dvc exp apply NAME && git add . && git commit -m "..."'
-COLUMNS = ".*(Created|interval|/)|evaluation|hexes|models|raw|splits"
+COLUMNS = ".*(Created|Executor|State|interval|/)|evaluation|hexes|models|raw|splits"
 FIVE = {"balanced_accuracy", "average_precision", "precision", "recall", "roc_auc"}
 
 
@@ -114,18 +115,19 @@ def test_plots_of_two_revisions_open_without_a_network(
     assert repository.run("git", "status", "--porcelain") == " M metrics/history.csv\n"
     opened = Opened(browser, repository.root / "dvc_plots" / "index.html")
     assert (opened.requests, opened.errors) == ([], [])
-    plots = {}
-    for plot in opened.page.locator("svg.marks").all():
-        [title, *_] = plot.locator(".role-title-text text").all_text_contents()
-        plots[title] = plot
-    assert [name.split(" ")[0] for name in plots] == [
-        "Loss", "Metrics", "Learning", "ROC", "Precision-recall", "Confusion", "Calibration",
-    ]  # fmt: skip
+    pipeline = yaml.safe_load((repository.root / "dvc.yaml").read_text())
+    titles = [plot["title"] for entry in pipeline["plots"] for plot in entry.values()]
+    drawn = opened.page.locator("svg.marks").all()
+    assert len(drawn) == len(titles) == 7
+    plots = {
+        title: next(plot for plot in drawn if title in plot.locator("text").all_text_contents())
+        for title in titles
+    }
     for title, plot in plots.items():
         legend = plot.locator(".role-legend-label text").all_text_contents()
         assert sorted(legend) == ([] if "Confusion" in title else ["HEAD", "workspace"]), title
         dashed = plot.locator("path[stroke-dasharray='4,4']").count()
-        assert dashed == (title.startswith(("ROC", "Calibration"))), title
+        assert dashed == title.startswith(("ROC", "Calibration")), title
     axes = plots["Metrics on the validation fold"].locator(".role-axis-label text")
     assert {"1", "2"} <= set(axes.all_text_contents())
     assert "0" not in axes.all_text_contents()
