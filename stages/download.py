@@ -1,4 +1,4 @@
-"""Mirror the source bucket into raw/, whole and verified.
+"""Mirror the source bucket into raw/: whole, verified, its tiles as large as they need be.
 
 What arrives waits under checkpoints/ until all is there: before a stage runs, `dvc exp run` puts
 its outs back as they were, which would undo an interrupted download.
@@ -8,10 +8,11 @@ import hashlib
 import os
 from pathlib import Path
 
-from capetown.bucket import Access, Selection, mirror
+from capetown.bucket import Access, Keeping, Selection, mirror
 from capetown.bucket.access import WITHOUT_FILE
 from capetown.errors import CapetownError
 from capetown.params import load_params
+from capetown.pools.tiles.reducing import reduce_tile
 from stages import run, step
 
 OUT = Path("raw")
@@ -43,10 +44,11 @@ def main() -> None:
         timeout=settings.timeout,
     )
     selection = Selection(settings.include, settings.max_tiles)
+    keeping = Keeping(settings.checksums, settings.tile_side, reduce_tile)
     fingerprint = hashlib.sha256(source.encode()).hexdigest()[:16]
     incoming = Path("checkpoints", f"download-{fingerprint}")
     with step("mirror"):
-        mirror(source, OUT, incoming, selection, access, settings.tries)
+        mirror(source, OUT, incoming, selection, access, settings.tries, keeping)
 
 
 if __name__ == "__main__":

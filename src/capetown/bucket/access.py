@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,13 @@ from capetown.errors import CapetownError
 
 # What `Access.credentials` may be instead of a file's path.
 WITHOUT_FILE = ("anonymous", "aws")
+# botocore's way to be told not to read AWS's own files: a profile that the environment names and
+# nobody has, or a damaged file, would be an error though nothing of it is wanted.
+NO_FILES = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ def identity(access: Access) -> dict[str, Any]:
     if access.profile:
         return {"profile": access.profile}
     if access.credentials == "anonymous":
-        return {"anon": True}
+        return {"anon": True, "session_vars": NO_FILES}
     if access.credentials == "aws":
         return {}
     return _read_credentials(Path(access.credentials))

@@ -56,7 +56,8 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
     compare_manifests(dict.fromkeys(chosen, folder), selection)
     for key in chosen:
         try:
-            check_content(key, folder / key)
+            with (folder / key).open("rb") as file:
+                check_content(key, file)
         except CapetownError as error:
             raise CapetownError(f"{folder / key}: {error}; {fix}.") from error
     return chosen
