@@ -28,6 +28,7 @@ def sample(arguments: argparse.Namespace) -> None:
         requests=arguments.requests,
         tiles=arguments.tiles,
         seed=arguments.seed,
+        tile_side=arguments.tile_side,
     )
 
 
@@ -129,6 +130,9 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("out", type=Path, help="folder to make; must not exist or be empty")
     added.add_argument("--requests", type=int, default=20_000, help="service requests")
     added.add_argument("--tiles", type=int, default=320, help="aerial tiles")
+    added.add_argument(
+        "--tile-side", type=int, default=256, metavar="PX", help="of a tile; the City's have 1250"
+    )
     added.add_argument("--seed", type=int, default=42, help="seed of everything random")
 
     added = command("predict", predict)
