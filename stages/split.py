@@ -11,16 +11,23 @@ from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.pools.splits import duplicates, split_tiles, summary
 from capetown.pools.tiles.reading import digest_tiles, find_tiles
-from stages import run, step
+from stages import kept_logs, put_in_place, run, step
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
-REJECTED = Path("logs/split-rejected.csv")
+REJECTED = kept_logs() / "split-rejected.csv"
 log = logging.getLogger("capetown")
 
 
 def main() -> None:
     """Write splits/ and metrics/split.json."""
     params = load_params(Path("params.yaml"))
+    if not (RAW / TILES_FOLDER).exists():
+        log.warning("no tiles in %s/: there is nothing to train on or to judge", RAW)
+        with put_in_place(OUT, METRICS) as made:
+            (made / OUT).mkdir()
+            (made / OUT / "tiles.csv").write_text("path,label,sheet,fold,digest\n")
+            (made / METRICS).write_text("{}\n")
+        return
     found = find_tiles(RAW / TILES_FOLDER, RAW)
     with step("read every tile"):
         readable, reasons = digest_tiles(found, RAW)
@@ -49,10 +56,6 @@ def main() -> None:
     for path, first, noise in twice.itertuples(index=False):
         if noise:
             log.warning("label noise: %s has the pixels of %s", path, first)
-    OUT.mkdir(exist_ok=True)
-    pd.DataFrame(tiles).assign(fold=folds).to_csv(OUT / "tiles.csv", index=False)
-    rejected.to_csv(OUT / "rejected.csv", index=False)
-    twice.to_csv(OUT / "duplicates.csv", index=False)
     counts = {
         "tiles": len(tiles),
         "rejected": len(rejected),
@@ -60,7 +63,13 @@ def main() -> None:
         "label_noise": int(twice["label_noise"].sum()),
         "folds": summary(tiles, folds),
     }
-    METRICS.write_text(json.dumps(counts, indent=2) + "\n")
+    with put_in_place(OUT, METRICS) as made:
+        (made / OUT).mkdir()
+        divided = pd.DataFrame(tiles).assign(fold=folds, digest=digests)
+        divided.to_csv(made / OUT / "tiles.csv", index=False)
+        rejected.to_csv(made / OUT / "rejected.csv", index=False)
+        twice.to_csv(made / OUT / "duplicates.csv", index=False)
+        (made / METRICS).write_text(json.dumps(counts, indent=2) + "\n")
 
 
 if __name__ == "__main__":

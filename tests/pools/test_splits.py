@@ -176,7 +176,7 @@ def test_the_stage_lists_what_it_leaves_out_and_what_is_twice(workspace: Path) -
         ["images/swimming-pool/yes/S00_0_1.tif", "images/swimming-pool/no/T02_1_1.tif", True],
     ]
     tiles = pd.read_csv(workspace / "splits" / "tiles.csv")
-    assert list(tiles.columns) == ["path", "label", "sheet", "fold"]
+    assert list(tiles.columns) == ["path", "label", "sheet", "fold", "digest"]
     assert len(tiles) == 50
     assert tiles[tiles["sheet"].isin(["S00", "T01", "T02"])]["fold"].nunique() == 1
     metrics = json.loads((workspace / "metrics" / "split.json").read_text())

@@ -26,6 +26,7 @@ PROPERTIES = {"backbone": {"model", "backbones.${model}"}}
 # What a stage runs and does not depend on: it decides whether the stage runs and what is said of
 # it, never what is in an out, and editing it should not train a model again.
 EXEMPT = {
+    "src/capetown/ready.py": "looks for what would stop the pipeline later",
     "src/capetown/errors.py": "what an error is",
     "src/capetown/files.py": "puts what was written in its place",
     "src/capetown/params.py": "refuses values, changes none; DVC tracks the values themselves",
@@ -88,14 +89,18 @@ def imported_files(path: Path) -> Iterator[Path]:
 
 
 def code_of(stage: str) -> set[str]:
-    """Every file of this repository that a stage runs, relative to its root."""
+    """Every file of this repository that a stage runs, relative to its root.
+
+    Not what an exempt one imports: that does not reach an out either.
+    """
     found: set[Path] = set()
     left = [ROOT / "stages" / f"{stage}.py", ROOT / "stages" / "__init__.py"]
     while left:
         path = left.pop()
         if path not in found:
             found.add(path)
-            left.extend(imported_files(path))
+            if str(path.relative_to(ROOT)) not in EXEMPT or path.name == "__init__.py":
+                left.extend(imported_files(path))
     return {str(path.relative_to(ROOT)) for path in found}
 
 
@@ -132,6 +137,14 @@ def test_the_stages_are_the_designs() -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
+def test_dvc_deletes_no_out_before_its_stage_succeeds(name: str) -> None:
+    for kind in ("outs", "metrics", "plots"):
+        for entry in STAGES[name].get(kind, []):
+            [settings] = entry.values()
+            assert settings["persist"] is True
+
+
+@pytest.mark.parametrize("name", STAGES)
 def test_params_read_are_declared_and_declared_ones_exist(name: str) -> None:
     declared: list[str] = STAGES[name].get("params", [])
     for key in declared:
@@ -162,8 +175,9 @@ def test_loading_params_changes_no_value() -> None:
 def test_what_is_exempt_computes_nothing_that_an_out_holds() -> None:
     allowed = {
         "errors.py": set(),
-        "files.py": {"one_line", "replace_folder", "written_whole"},
+        "files.py": {"exchange", "one_line", "written_whole"},
         "params.py": {"backbone", "load_params"},
+        "ready.py": {"refuse_what_cannot_work"},
     }
     for name, public in allowed.items():
         named = {
@@ -184,7 +198,7 @@ def test_only_stages_know_paths_and_params() -> None:
 
 
 def test_every_param_has_a_comment() -> None:
-    """A line above it; the keys of a backbone have theirs above `backbones`."""
+    """A line above it, or its own; the keys of a backbone have theirs above `backbones`."""
     text = (ROOT / "params.yaml").read_text()
     lines = text.splitlines()
     in_backbones = False
@@ -195,7 +209,7 @@ def test_every_param_has_a_comment() -> None:
         if not key[1]:
             in_backbones = key[2] == "backbones"
         if not (in_backbones and key[1]) and not isinstance(PARAMS.get(key[2]), dict):
-            assert above.lstrip().startswith("#"), f"{key[2]}: no comment"
+            assert above.lstrip().startswith("#") or "  # " in line, f"{key[2]}: no comment"
     for name in Backbone.model_fields:
         assert f"# {name}: " in text
 

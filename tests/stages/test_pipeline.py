@@ -1,123 +1,15 @@
 """A user's habits, in a temporary clone with a tiny bucket: repro, experiments, metrics diff."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from capetown.sample import make_bucket
-from tests import ROOT, s3
-
-ENVIRONMENT = {
-    **os.environ,
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "GIT_AUTHOR_NAME": "test",
-    "GIT_AUTHOR_EMAIL": "test@example.org",
-    "GIT_COMMITTER_NAME": "test",
-    "GIT_COMMITTER_EMAIL": "test@example.org",
-}
-# What makes the pipeline quick. Of so few requests a few failures are a large share.
-TINY: dict[str, object] = {
-    "transform.error_threshold": 0.5,
-    "transform.missing_threshold": 0.5,
-    "train.image_size": 64,
-    "train.head_epochs": 1,
-    "train.epochs": 1,
-    "evaluate.bootstrap": 20,
-}
-OFFLINE = ["-S", "pretrained=false"]
-
-
-class Repository:
-    """A DVC repository on the disk, and the commands a user types in it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def try_run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command, cwd=self.root, env=ENVIRONMENT, text=True, capture_output=True, check=False
-        )
-
-    def run(self, *command: str) -> str:
-        done = self.try_run(*command)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-    def copy(self, root: Path) -> "Repository":
-        shutil.copytree(self.root, root, symlinks=True)
-        return Repository(root)
-
-    def metrics(self) -> dict[str, bytes]:
-        """Every metric, plot and prediction that Git tracks, byte for byte."""
-        found = sorted((self.root / "metrics").rglob("*.*"))
-        return {str(p.relative_to(self.root)): p.read_bytes() for p in found}
-
-    def set_params(self, values: dict[str, object]) -> None:
-        path = self.root / "params.yaml"
-        params = yaml.safe_load(path.read_text())
-        for key, value in values.items():
-            section = params
-            *names, last = key.split(".")
-            for name in names:
-                section = section[name]
-            assert last in section, key
-            section[last] = value
-        # As DVC writes it: nothing for null.
-        text = yaml.safe_dump(params, sort_keys=False).replace(": null\n", ":\n")
-        path.write_text(text)
-
-
-@pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """The project's files as they are in this checkout, a tiny bucket for data, one commit."""
-    root = tmp_path_factory.mktemp("fresh") / "repository"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT, text=True, capture_output=True, check=True,
-    ).stdout  # fmt: skip
-    skipped = (".dvc/embedded/", "metrics/", "reports/", "dvc.lock", "data.dvc")
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(skipped):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, root / name)
-    repository = Repository(root)
-    repository.set_params(TINY)
-    make_bucket(root / "data", requests=400, tiles=48, seed=1)
-    repository.run("git", "init", "-q", "-b", "main")
-    repository.run("dvc", "add", "-q", "--no-relink", "data")
-    repository.run("dvc", "push", "-q", "-r", "embedded", "data.dvc")
-    pointer = yaml.safe_load((root / "data.dvc").read_text())
-    pointer["outs"][0] |= {"remote": "embedded", "push": False}
-    (root / "data.dvc").write_text(yaml.safe_dump(pointer))
-    repository.run("git", "add", ".")
-    repository.run("git", "commit", "-q", "-m", "A tiny bucket")
-    return repository
-
-
-@pytest.fixture(scope="session")
-def reproduced(fresh: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A clone of it, after `dvc pull`, `dvc repro` and a commit."""
-    root = tmp_path_factory.mktemp("reproduced") / "repository"
-    fresh.run("git", "clone", "-q", str(fresh.root), str(root))
-    repository = Repository(root)
-    repository.run("dvc", "pull", "-q", "data.dvc")
-    repository.run("capetown", "check")
-    repository.run("dvc", "repro")
-    repository.run("git", "add", ".")
-    repository.run("git", "commit", "-q", "-m", "Reproduce")
-    return repository
-
-
-@pytest.fixture
-def repository(reproduced: Repository, tmp_path: Path) -> Repository:
-    return reproduced.copy(tmp_path / "repository")
+from tests import s3
+from tests.stages.repository import OFFLINE, Repository
 
 
 def test_a_second_repro_does_nothing(repository: Repository) -> None:
@@ -152,6 +44,28 @@ def test_a_run_writes_its_outs_and_nothing_else(reproduced: Repository) -> None:
         and not any(path == out or path.startswith(f"{out}/") for out in outs)
     ]
     assert untracked == []
+
+
+def test_an_edit_reruns_the_stages_of_its_room_and_no_other(repository: Repository) -> None:
+    def changed(path: str, text: str) -> set[str]:
+        file = repository.root / path
+        before = file.read_text()
+        file.write_text(before.replace("\nbackbones:\n", text) if text else f"{before}# edited\n")
+        stages = set(json.loads(repository.run("dvc", "status", "--json")))
+        file.write_text(before)
+        return stages
+
+    another = (
+        "\nbackbones:\n  another:\n    architecture: convnext_tiny\n    image_size: 64\n"
+        "    batch_size: 8\n    learning_rate: 0.1\n"
+    )
+    package = "src/capetown"
+    assert changed("params.yaml", another) == set()
+    assert changed(f"{package}/errors.py", "") == set()
+    assert changed(f"{package}/reporting/figures.py", "") == {"report"}
+    assert changed(f"{package}/pools/training/loop.py", "") == {"train"}
+    assert changed(f"{package}/pools/evaluation/saliency.py", "") == {"evaluate"}
+    assert changed(f"{package}/hexes/joining.py", "") == {"transform"}
 
 
 def test_an_experiment_with_another_model_changes_the_metrics(repository: Repository) -> None:
@@ -289,14 +203,6 @@ def test_s3_as_a_remote_takes_results_from_one_clone_to_another(
     for name in ("raw/inventory.csv", "hexes/requests.parquet", "models/model.safetensors"):
         assert (other.root / name).read_bytes() == (repository.root / name).read_bytes()
     assert "up to date" in other.run("dvc", "repro")
-
-
-def test_an_unknown_model_is_answered_with_the_known_ones(repository: Repository) -> None:
-    for command in (["dvc", "exp", "run", "-S", "model=resnet"], ["capetown", "check"]):
-        done = repository.try_run(*command)
-        assert done.returncode != 0
-        assert "model: 'resnet' is not one of the backbones: lite, convnext_tiny" in done.stderr
-        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", [["capetown", "check"], ["python", "-m", "stages.download"]])

@@ -9,6 +9,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from capetown.city import CLASSES
 from capetown.pools.model.modelfile import ModelCard
 from capetown.pools.scoring import (
+    FEWEST_SHEETS,
+    METRICS,
     Floats,
     bootstrap_intervals,
     brier,
@@ -59,6 +61,20 @@ def judge(
         },
     }
     return {**_rounded(figures), "threshold": card.threshold}
+
+
+def headline(figures: dict[str, Any]) -> dict[str, Any]:
+    """What a review looks at first: the metrics, each with its interval in words.
+
+    DVC compares numbers and words, and passes over the lists in which `judge` gives intervals.
+    """
+    enough = figures["sheets"] >= FEWEST_SHEETS
+    found: dict[str, Any] = {}
+    for name in METRICS:
+        low, high = figures["intervals"][name]
+        found[name] = figures[name]
+        found[f"{name}_interval"] = f"{low:.3f} to {high:.3f}" if enough else "too few sheets"
+    return found | {name: figures[name] for name in ("threshold", "n")}
 
 
 def _rounded(value: Any) -> Any:
