@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from capetown.city import CELLS_ACROSS
 from capetown.errors import CapetownError
 from capetown.sample import make_bucket
-from capetown.sample.tiles import ACROSS, CELLS, Cut, cuts, places, write_tiles
+from capetown.sample.tiles import ACROSS, Cut, cuts, places, write_tiles
 
 SIDE = 192
 NAME = re.compile(r"([A-Z]\d\d[A-D])_(\d+)_(\d+)\.tif")
@@ -32,9 +33,9 @@ def test_a_scenes_tiles_are_neighbours_in_one_block(scenes: list[list[Cut]]) -> 
         assert len({found.group(1, 2) for found in places_of if found}) == 1
         cells = [int(found[3]) - 1 for found in places_of if found]
         first = cells[0]
-        assert cells == [first + y * CELLS + x for y in range(3) for x in range(3)]
-        assert first % CELLS + 2 < CELLS
-        assert cells[-1] < CELLS**2
+        assert cells == [first + y * CELLS_ACROSS + x for y in range(3) for x in range(3)]
+        assert first % CELLS_ACROSS + 2 < CELLS_ACROSS
+        assert cells[-1] < CELLS_ACROSS**2
 
 
 def test_neighbours_continue_each_other(scenes: list[list[Cut]]) -> None:
@@ -92,8 +93,8 @@ def test_a_few_sheets_have_most_tiles_and_no_cell_comes_twice() -> None:
         for step in range(ACROSS):
             assert (sheet, block, row + step, column + ACROSS) not in cells
             assert (sheet, block, row + ACROSS, column + step) not in cells
-        assert row + ACROSS < CELLS
-        assert column + ACROSS < CELLS
+        assert row + ACROSS < CELLS_ACROSS
+        assert column + ACROSS < CELLS_ACROSS
 
 
 def test_tiles_are_written_as_the_citys(tmp_path: Path) -> None:

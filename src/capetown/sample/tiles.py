@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from capetown.city import CLASSES, MANIFEST, TILES_FOLDER
+from capetown.city import BLOCKS_ACROSS, CELLS_ACROSS, CLASSES, MANIFEST, TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.sample.canvas import Array, Mask, Rng, noise
 from capetown.sample.scenes import draw
@@ -21,10 +21,10 @@ from capetown.sample.styles import Style, choose_style
 
 # Pixels and metres of a tile's side, and tiles of a scene's.
 SIDE, METRES, ACROSS = 256, 100, 3
-# Blocks a side of a sheet, cells a side of a block, and scenes a side of a block. A scene lies
-# anywhere in its part of the block but in the last row and column, so that none touches another.
-BLOCKS, CELLS, SCENES = 5, 10, 2
-SCENES_A_SHEET = (BLOCKS * SCENES) ** 2
+# Scenes a side of a block. A scene lies anywhere in its part of the block but in the last row and
+# column, so that none touches another.
+SCENES = 2
+SCENES_A_SHEET = (BLOCKS_ACROSS * SCENES) ** 2
 SHEETS = [f"{a}{n:02d}{b}" for a in "NPRSTUVWX" for n in range(1, 100) for b in "ABCD"]
 QUALITY = 72
 # The share with a pool, and of labels that are wrong.
@@ -97,7 +97,7 @@ def cuts(count: int, seed: int, side: int) -> Iterator[Cut]:
         pixels, pool = make_scene(choose_style(flight, rng), side, rng)
         for y in range(ACROSS):
             for x in range(ACROSS):
-                cell = (row + y) * CELLS + column + x + 1
+                cell = (row + y) * CELLS_ACROSS + column + x + 1
                 part = np.s_[y * side : (y + 1) * side, x * side : (x + 1) * side]
                 yield Cut(f"{sheet}_{block}_{cell}.tif", pixels[part], pool[part])
 
@@ -125,9 +125,9 @@ def places(count: int, seed: int) -> Iterator[tuple[str, int, int, int]]:
 
 def _parts(rng: Rng) -> list[tuple[int, int, int]]:
     """Block, row and column of a sheet's scenes; the last one is to be taken first."""
-    room, found = CELLS // SCENES, []
+    room, found = CELLS_ACROSS // SCENES, []
     for part in rng.permutation(SCENES**2).tolist():
-        for block in rng.permutation(BLOCKS**2).tolist():
+        for block in rng.permutation(BLOCKS_ACROSS**2).tolist():
             row, column = rng.integers(0, room - ACROSS, 2).tolist()
             y, x = divmod(part, SCENES)
             found.append((block + 1, y * room + row, x * room + column))
