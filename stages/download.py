@@ -8,8 +8,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from capetown.bucket import Access, Keeping, Selection, mirror
-from capetown.bucket.access import WITHOUT_FILE
+from capetown.bucket import Keeping, Selection, mirror
+from capetown.bucket.access import access_from
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.pools.tiles.reducing import reduce_tile
@@ -34,15 +34,7 @@ def main() -> None:
     if "://" not in source and not Path(source).is_dir():
         fix = "run `dvc pull data.dvc`" if settings.source == "data" else "set download.source"
         raise CapetownError(f"{settings.source}: no such folder; {fix}.")
-    known = settings.credentials in WITHOUT_FILE
-    access = Access(
-        credentials=settings.credentials if known else local(settings.credentials),
-        profile=settings.profile,
-        region=settings.region,
-        endpoint_url=settings.endpoint_url,
-        connections=settings.connections,
-        timeout=settings.timeout,
-    )
+    access = access_from(settings, local(settings.credentials))
     selection = Selection(settings.include, settings.max_tiles)
     keeping = Keeping(settings.checksums, settings.tile_side, reduce_tile)
     fingerprint = hashlib.sha256(source.encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ def check(arguments: argparse.Namespace) -> None:
     """Find what can be known to be wrong before work starts, and print what was looked at."""
     from capetown.check import check_all
 
-    for line in check_all(arguments.params):
+    for line in check_all(arguments.params, Path("raw")):
         print(line)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from capetown.errors import CapetownError
+from capetown.params import Download
 
 # What `Access.credentials` may be instead of a file's path.
 WITHOUT_FILE = ("anonymous", "aws")
@@ -42,6 +43,23 @@ class Access:
     endpoint_url: str | None = None
     connections: int = 32
     timeout: float = 30.0
+
+
+def access_from(settings: Download, credentials: str) -> Access:
+    """What params say of it.
+
+    Args:
+        settings: the params.
+        credentials: the file of `Download.credentials` where it lies, if it is one.
+    """
+    return Access(
+        credentials=settings.credentials if settings.credentials in WITHOUT_FILE else credentials,
+        profile=settings.profile,
+        region=settings.region,
+        endpoint_url=settings.endpoint_url,
+        connections=settings.connections,
+        timeout=settings.timeout,
+    )
 
 
 def check_url(url: str, name: str) -> None:
