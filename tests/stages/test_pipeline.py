@@ -193,10 +193,10 @@ def test_new_files_in_a_folder_are_noticed(
 ) -> None:
     source = tmp_path / "source"
     shutil.copytree(bucket, source)
-    repository.set_params({"download": {"source": str(source)}})
+    repository.set_params({"download.source": str(source)})
     refused = repository.try_run("dvc", "repro", "download")
     assert f"watch: set it to '{source}'" in refused.stderr
-    repository.set_params({"download": {"watch": str(source)}})
+    repository.set_params({"download.watch": str(source)})
     repository.run("dvc", "repro", "download")
     assert repository.run("dvc", "status", "download") == "Data and pipelines are up to date.\n"
     tiles = source / "images" / "swimming-pool" / "yes"
