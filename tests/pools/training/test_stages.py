@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from capetown.pools.scoring import METRICS
 from capetown.pools.training import parallel
 from tests import ROOT
 from tests.pools.training.tiny import CPU, fold, outspoken_model
@@ -104,8 +105,7 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
 
     history = pd.read_csv(workspace / "metrics" / "history.csv")
     assert list(history.columns) == [
-        "epoch", "phase", "train_loss", "valid_loss", "balanced_accuracy", "average_precision",
-        "precision", "recall", "roc_auc", "learning_rate",
+        "epoch", "phase", "train_loss", "valid_loss", *METRICS, "learning_rate",
     ]  # fmt: skip
     plots = workspace / "metrics" / "train" / "plots" / "metrics"
     assert sorted(p.stem for p in plots.iterdir()) == sorted(history.columns[2:])
