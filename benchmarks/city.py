@@ -1,4 +1,4 @@
-"""What the whole pipeline takes on tiles of the City's size: seconds, memory and disk by stage.
+"""Seconds, memory and disk of the whole pipeline on tiles of the City's size, by stage.
 
     python -m benchmarks.city
 

@@ -1,4 +1,4 @@
-"""How fast the download stage mirrors tiles of the City's size, in how much memory and disk.
+"""Speed, memory and disk of the download stage on tiles of the City's size.
 
     python -m benchmarks.download
 

@@ -1,4 +1,4 @@
-"""Who asks a source, and whether its address is safe to use and to write down."""
+"""Identity towards a source, and addresses that are safe to use and to write down."""
 
 import ipaddress
 import json
@@ -24,7 +24,7 @@ NO_FILES = {
 
 @dataclass(frozen=True)
 class Access:
-    """How to be let into a bucket and how to reach it.
+    """Credentials for a bucket, and the way to it.
 
     Attributes:
         credentials: ``anonymous``; ``aws`` for the chain that AWS's own tools follow (environment,
@@ -46,7 +46,7 @@ class Access:
 
 
 def access_from(settings: Download, credentials: str) -> Access:
-    """What params say of it.
+    """Make an `Access` of the params.
 
     Args:
         settings: the params.
@@ -91,7 +91,7 @@ def check_url(url: str, name: str) -> None:
 
 
 def identity(access: Access) -> dict[str, Any]:
-    """What s3fs wants to know of who asks.
+    """Make s3fs's arguments that say who asks.
 
     Raises:
         CapetownError: if a file of credentials cannot be read, or a profile is named as well.
@@ -124,7 +124,7 @@ def _read_credentials(path: Path) -> dict[str, str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, whose own traffic nobody else sees."""
+    """True if a host is this machine, whose own traffic nobody else sees."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a source before anything is fetched from it."""
+"""Checks of a source before anything is fetched from it."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ def check_address(settings: Download, root: Path) -> Access:
 
 
 def compare_with_mirror(settings: Download, access: Access, folder: Path) -> str:
-    """What changed in a source since it was mirrored, in a line.
+    """Compare a source with its mirror, and say in a line what changed.
 
     Args:
         settings: the source, and which of its objects are chosen.

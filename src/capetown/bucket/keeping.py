@@ -1,4 +1,4 @@
-"""What is kept of an object that came whole, and what a folder holds of it already."""
+"""Objects that came whole: verified, reduced, and found again in a folder."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ BYTES_A_PIXEL = 0.4
 
 @dataclass(frozen=True)
 class Keeping:
-    """How what came is judged, and what is kept of it.
+    """Rules by which what came is judged and kept.
 
     Attributes:
         checksums: ``md5`` compares an object with its ETag where that is an MD5; ``size`` compares
@@ -48,7 +48,7 @@ class Keeping:
 
 
 def examine(item: Object, file: File) -> tuple[Entry, str, CapetownError | None]:
-    """What came, as it is before anything is made of it, its MD5, and why it is not of its kind.
+    """Entry of an object as it came, its MD5, and the error if it is not of its kind.
 
     Raises:
         DamagedError: if its size is not what the source said.
@@ -68,7 +68,7 @@ def examine(item: Object, file: File) -> tuple[Entry, str, CapetownError | None]
 
 
 def reduced(entry: Entry, data: bytes, keeping: Keeping) -> tuple[Entry, bytes]:
-    """What is to be kept of an object, and its line of the inventory."""
+    """Reduce an object as it is to be kept; the entry says what was made of it."""
     side = keeping.side_of(entry.key)
     if side is None:
         return entry, data
@@ -85,7 +85,7 @@ def reduced(entry: Entry, data: bytes, keeping: Keeping) -> tuple[Entry, bytes]:
 def at_hand(
     folder: Path, items: Iterable[Object], known: Mapping[str, Entry], keeping: Keeping
 ) -> tuple[dict[str, Entry], dict[str, Path]]:
-    """What a folder already holds of objects.
+    """Find what a folder already holds of objects.
 
     Args:
         folder: the mirror, or where objects arrive for it.

@@ -29,7 +29,7 @@ CREDENTIALS = re.compile(
 
 
 def is_tile(key: str) -> bool:
-    """Whether a key is a tile of one of the two classes."""
+    """True if a key is a tile of one of the two classes."""
     return (
         key.lower().endswith((".tif", ".tiff")) and str(PurePosixPath(key).parent) in CLASS_FOLDERS
     )
@@ -80,7 +80,7 @@ def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -
 
 
 def matches(key: str, include: Sequence[str]) -> bool:
-    """Whether `choose` would take a key, were there no limit on tiles."""
+    """True if `choose` would take a key, were there no limit on tiles."""
     hits = [p for p in include if _matcher(p)(key)]
     return bool(hits) and not any(p.startswith("!") for p in hits)
 
@@ -193,7 +193,7 @@ def _excluding(key: str) -> str:
 
 
 def _unsafe(key: str) -> str | None:
-    """Why a key is not safe to write, if it is not."""
+    """Reason for which a key is not safe to write, if there is one."""
     parts = key.split("/")
     if key.startswith("/"):
         return "is an absolute path"

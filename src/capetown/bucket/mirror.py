@@ -42,7 +42,7 @@ JOURNAL = f"{TEMPORARY}journal"
 
 @dataclass(frozen=True)
 class Selection:
-    """What to mirror of a source; see `capetown.bucket.keys.choose`."""
+    """The part of a source to mirror; see `capetown.bucket.keys.choose`."""
 
     include: Sequence[str] = ("**",)
     max_tiles: int | None = None

@@ -1,4 +1,4 @@
-"""What a run has to fetch and to write, said before it does."""
+"""Plan of a run: what it has to fetch and to write, said before it does."""
 
 import logging
 import shutil
@@ -16,7 +16,7 @@ log = logging.getLogger("capetown")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run has to do.
+    """Objects of a run.
 
     Attributes:
         items: the chosen objects.

@@ -1,4 +1,4 @@
-"""Where objects come from: a folder, an S3 bucket or a web server, each as fsspec shows it."""
+"""Sources of objects: a folder, an S3 bucket or a web server, each as fsspec shows it."""
 
 import asyncio
 import os
@@ -54,11 +54,11 @@ class Source:
         raise NotImplementedError
 
     async def has_md5(self, item: Object) -> bool:
-        """Whether an ETag that looks like an object's MD5 is one."""
+        """True if an ETag that looks like an object's MD5 is one."""
         return True
 
     async def is_current(self, item: Object) -> bool:
-        """Whether an object's ETag is still the one it was described with."""
+        """True if an object's ETag is still the one it was described with."""
         return _bare((await self.fs._info(self.address(item.key))).get("ETag")) == item.etag
 
     async def read(self, item: Object) -> bytes:
@@ -78,7 +78,7 @@ class Source:
         return data
 
     def address(self, key: str) -> str:
-        """What the file system calls an object."""
+        """Name of an object in the file system."""
         return f"{self.root}/{key}"
 
 
@@ -157,7 +157,7 @@ class Web(Source):
         raise CapetownError(f"{key}: the server does not say how large it is")
 
     async def has_md5(self, item: Object) -> bool:
-        """Whether the server is an S3: other servers' ETags may be anything."""
+        """True if the server is an S3: other servers' ETags may be anything."""
         session = await self.fs.set_session()
         async with session.head(self.address(item.key)) as answer:
             kms = answer.headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")

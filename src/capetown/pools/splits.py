@@ -69,7 +69,7 @@ def split_tiles(
 
 
 def group_of(tile: Tile, strategy: Strategy) -> str:
-    """What a tile is alike with: its sheet if sheets stay together, else its block.
+    """Name the group of a tile: its sheet if sheets stay together, else its block.
 
     Intervals resample these groups. A tile of another form of name is a group of its own.
     """
@@ -80,7 +80,7 @@ def group_of(tile: Tile, strategy: Strategy) -> str:
 
 
 def parted_neighbours(tiles: Sequence[Tile], folds: Sequence[str]) -> tuple[int, int]:
-    """How many pairs of tiles touch, also at a corner, and how many of them lie in two folds.
+    """Count pairs of tiles that touch, also at a corner, and those of them in two folds.
 
     Places are read off the names: blocks and cells are counted row by row from a sheet's corner.
     """
@@ -213,7 +213,7 @@ def summary(
 def remarks(
     tiles: Sequence[Tile], folds: Sequence[str], *, strategy: Strategy, valid: float, test: float
 ) -> list[str]:
-    """What to know of folds, a line each: how near they came to what was wanted, and what leaks.
+    """Lines that say how near folds came to what was wanted, and what leaks.
 
     Args:
         tiles: the tiles.

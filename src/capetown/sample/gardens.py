@@ -1,4 +1,4 @@
-"""What stands in gardens: swimming pools, and the things that are mistaken for one."""
+"""Things in gardens: swimming pools, and the things that are mistaken for one."""
 
 from collections.abc import Callable
 

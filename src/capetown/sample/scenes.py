@@ -1,4 +1,4 @@
-"""What a scene shows: streets of houses, works and yards, a park, open land, as its `Style` has it.
+"""Scenes: streets of houses, works and yards, a park, open land, as its `Style` has it.
 
 `draw` makes a scene, from which tiles are cut. Lengths are metres, angles radians, colours sRGB
 from 0 to 255.

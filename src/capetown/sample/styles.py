@@ -1,4 +1,4 @@
-"""What the tiles of one scene share: the flight and the season of their sheet, and the suburb.
+"""Style of a scene: the flight and the season of their sheet, and the suburb.
 
 Lengths are metres, angles radians, colours sRGB from 0 to 255.
 """
@@ -47,7 +47,7 @@ POOLS: dict[Suburb, float] = {
 
 @dataclass(frozen=True)
 class Style:
-    """What the tiles of one scene share."""
+    """Light, camera, colours and plots that the tiles of one scene share."""
 
     suburb: Suburb
     azimuth: float

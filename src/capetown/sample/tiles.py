@@ -103,7 +103,7 @@ def cuts(count: int, seed: int, side: int) -> Iterator[Cut]:
 
 
 def places(count: int, seed: int) -> Iterator[tuple[str, int, int, int]]:
-    """Where one scene after the other lies: sheet, block, and row and column of its first cell.
+    """Places of one scene after the other: sheet, block, row and column of its first cell.
 
     Sheets have unlike shares of the scenes, as in the City's bucket, where one of seven has two
     fifths; a sheet's blocks get a scene each before one gets a second.
