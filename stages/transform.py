@@ -14,8 +14,10 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from capetown.errors import CapetownError
-from capetown.hexes.hexagons import count, read_hexagons, write_geoparquet
-from capetown.hexes.joining import JOINED, compare, join, read_reference
+from capetown.hexes.counts import count, write_geoparquet
+from capetown.hexes.hexagons import read_hexagons
+from capetown.hexes.joining import JOINED, join
+from capetown.hexes.reference import compare, read_reference
 from capetown.hexes.summary import Metrics, broken, lines, summarise
 from capetown.params import Transform, load_params
 from stages import run, step

@@ -5,7 +5,8 @@ from typing import Any
 import polars as pl
 
 from capetown.hexes.hexagons import RESOLUTION, Hexagons
-from capetown.hexes.joining import FAILED, MISSING, STATUSES, TIMES, Comparison, Join
+from capetown.hexes.joining import FAILED, MISSING, STATUSES, TIMES, Join
+from capetown.hexes.reference import Comparison
 from capetown.hexes.schema import REQUESTS
 from capetown.hexes.table import KEY, NAMES, STATUS
 
