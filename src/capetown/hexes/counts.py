@@ -31,8 +31,8 @@ def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
 
     Args:
         hexagons: the City's.
-        joined: the requests in them: `index`, `directorate`, `official_suburb` as text or
-            categories, and `taken`, a duration.
+        joined: the requests in them: `index`, `directorate`, `suburb` as text or categories, and
+            `taken`, a duration.
     """
     queries = [
         joined.group_by("index").agg(
@@ -40,7 +40,7 @@ def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
             median_days_to_completion=pl.col("taken").clip(lower_bound=pl.duration()).median()
             / pl.duration(days=1),
         ),
-        joined.drop_nulls("official_suburb").group_by("index", suburb="official_suburb").len(),
+        joined.drop_nulls("suburb").group_by("index", "suburb").len(),
         joined.group_by("index", "directorate").len(),
     ]
     totals, named_suburbs, pairs = pl.collect_all(queries, engine="streaming")

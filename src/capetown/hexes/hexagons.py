@@ -11,16 +11,16 @@ import polars as pl
 import polars_h3
 from numpy.typing import NDArray
 
+from capetown.city import CELL, RESOLUTION, TOLERANCE
 from capetown.errors import CapetownError
 from capetown.hexes.cells import EARTH, Cells, Floats, prepare, vectors
-from capetown.hexes.schema import HEXAGONS
+from capetown.hexes.schema import HEXAGON_SCHEMA
 
-RESOLUTION = 8
-# Metres that a vertex of the City's polygon may lie from H3's: 5 decimals round by 0.8 at most.
-TOLERANCE = 1.0
 # WGS84 in any of the usual spellings, with or without height: CRS84 is longitude first, as GeoJSON
 # has it, and what calls itself EPSG:4326 in GeoJSON nearly always means the same.
-WGS84 = re.compile(r"(.*[^a-z0-9])?(crs:?84h?|wgs[ _]?84|(epsg\S*[:/#])?(4326|4979))", re.IGNORECASE)
+WGS84 = re.compile(
+    r"(.*[^a-z0-9])?(crs:?84h?|wgs[ _]?84|(epsg\S*[:/#])?(4326|4979))", re.IGNORECASE
+)
 # Points whose distances are taken at a time: bounds the memory that it takes.
 BLOCK = 2048
 
@@ -49,7 +49,7 @@ def read_hexagons(path: Path) -> Hexagons:
 
     Args:
         path: a GeoJSON FeatureCollection of polygons in WGS84, longitude first, each with a
-            property `index`.
+            property with its cell.
 
     Raises:
         CapetownError: the file cannot be read, is in another CRS or has no hexagon, or an index is
@@ -58,7 +58,7 @@ def read_hexagons(path: Path) -> Hexagons:
     properties, rings = [], []
     for number, feature in enumerate(_features(path), 1):
         try:
-            properties.append([feature["properties"].get(column.name) for column in HEXAGONS])
+            properties.append([feature["properties"].get(name) for name in HEXAGON_SCHEMA])
             rings.append(_ring(feature["geometry"]))
         except CapetownError as error:
             raise CapetownError(f"{path}: feature {number}: {error}") from error
@@ -67,10 +67,12 @@ def read_hexagons(path: Path) -> Hexagons:
                 f"{path}: feature {number}: not a polygon with properties; fetch the file again"
             ) from error
     columns = [
-        pl.Series(column.name, values, column.dtype, strict=False)
-        for column, values in zip(HEXAGONS, zip(*properties, strict=True), strict=True)
+        pl.Series(name, values, dtype, strict=False)
+        for (name, dtype), values in zip(
+            HEXAGON_SCHEMA.items(), zip(*properties, strict=True), strict=True
+        )
     ]
-    index = columns[0]
+    index = next(values for values in columns if values.name == CELL).alias("index")
     _check_cells(path, index)
     deviation = _check_boundaries(path, index, rings)
     empty = {values.name: values.null_count() for values in columns}
@@ -159,7 +161,7 @@ def _check_cells(path: Path, cells: pl.Series) -> None:
     for number, (cell, valid, resolution) in enumerate(table.iter_rows(), 1):
         if cell is None:
             raise CapetownError(
-                f"{path}: feature {number}: no text in its property `index`; it names the cell"
+                f"{path}: feature {number}: no text in its property {CELL!r}, the cell"
             )
         if not valid:
             raise CapetownError(

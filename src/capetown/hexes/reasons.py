@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from capetown.hexes.cells import locate
+from capetown.city import PLACE
+from capetown.hexes.cells import Floats, locate
 from capetown.hexes.hexagons import Hexagons, metres_to_nearest
 from capetown.hexes.table import METRES, REASON, UNREADABLE, read_numbers
 
-Floats = NDArray[np.float64]
 Strings = NDArray[np.object_]
 # Places by which a decimal point may have moved: a number of degrees has no more digits.
 PLACES = 17
@@ -33,7 +33,7 @@ def explained(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
     reason[failed] = _reasons(rejects.filter(failed), hexagons)
     outside = (status == "outside_city").to_numpy()
     metres = np.full(len(rejects), np.nan)
-    points = [read_numbers(rejects[name]).to_numpy()[outside] for name in ("latitude", "longitude")]
+    points = [read_numbers(rejects[name]).to_numpy()[outside] for name in PLACE]
     metres[outside] = metres_to_nearest(hexagons, *points).round(1)
     return rejects.with_columns(
         pl.Series(REASON, reason, pl.String), pl.Series(METRES, metres, nan_to_null=True)
@@ -41,7 +41,7 @@ def explained(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
 
 
 def _reasons(failed: pl.DataFrame, hexagons: Hexagons) -> Strings:
-    texts = [failed[name] for name in ("latitude", "longitude")]
+    texts = [failed[name] for name in PLACE]
     north, east = (read_numbers(text).to_numpy() for text in texts)
     points = (read_numbers(text.str.replace(",", ".", literal=True)).to_numpy() for text in texts)
     reason = np.full(len(failed), None, dtype=object)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
+from capetown.city import INDEX
+from capetown.city import NUMBER as KEY
 from capetown.hexes.schema import CATEGORY
-from capetown.hexes.table import INDEX, KEY, Table, check_keys
+from capetown.hexes.table import Table, check_keys
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class Reference:
     """The City's own join.
 
     Attributes:
-        rows: `notification_number` and its index as `expected`.
+        rows: number and its index as `expected`.
         notes: what is unusual in the table and was read all the same.
     """
 
@@ -23,13 +25,13 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReferenceComparison:
     """A join against the City's own.
 
     Attributes:
         compared: requests in either table.
         matched: those in both with the same index.
-        mismatches: the others: `notification_number`, `index` and `expected`, and whether they are
+        mismatches: the others: their number, `index` and `expected`, and whether they are
             `in_requests` and `in_reference`.
         notes: what is unusual in the City's table and was read all the same.
     """
@@ -57,7 +59,7 @@ def read_reference(path: Path) -> Reference:
     return Reference(rows.rename({INDEX: "expected"}), table.notes())
 
 
-def compare(rows: pl.DataFrame, reference: Reference) -> Comparison:
+def compare_with_reference(rows: pl.DataFrame, reference: Reference) -> ReferenceComparison:
     """Compare a join with the City's own.
 
     Args:
@@ -79,4 +81,4 @@ def compare(rows: pl.DataFrame, reference: Reference) -> Comparison:
         & pl.col("in_reference")
     )
     mismatches = both.filter(~matched).sort(KEY)
-    return Comparison(len(both), len(both) - len(mismatches), mismatches, reference.notes)
+    return ReferenceComparison(len(both), len(both) - len(mismatches), mismatches, reference.notes)

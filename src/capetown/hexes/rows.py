@@ -133,7 +133,9 @@ def check_widths(path: Path, rows: Rows, columns: int, separator: str) -> None:
         CapetownError: a row has more or fewer.
     """
     lines = io.StringIO(rows.text.decode(errors="backslashreplace"), newline="")
-    for number, values in enumerate(csv.reader(lines, delimiter=separator, strict=True), rows.first):
+    for number, values in enumerate(
+        csv.reader(lines, delimiter=separator, strict=True), rows.first
+    ):
         if len(values) != columns:
             fix = "quote values that hold a separator" if len(values) > columns else "complete it"
             raise CapetownError(

@@ -2,7 +2,7 @@
 
 Everything is read as text or as categories, which are texts that come again and again, so that
 leading zeros survive and a damaged value is still there to be shown; `read_numbers` and
-`times.read_times` give the typed values that `schema.REQUESTS` declares.
+`times.read_times` give the typed values that `schema.REQUEST_SCHEMA` declares.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,14 +10,17 @@ from pathlib import Path
 
 import polars as pl
 
+from capetown.city import INDEX
+from capetown.city import NUMBER as KEY
 from capetown.errors import CapetownError
+from capetown.files import one_line
 from capetown.hexes.layout import read_layout, text_blocks
 from capetown.hexes.rows import Rows, Seen, check_widths, locate, whole_rows
-from capetown.hexes.schema import CATEGORY, REQUESTS
+from capetown.hexes.schema import CATEGORY, REQUEST_SCHEMA
 
-NAMES = tuple(column.name for column in REQUESTS)
-CATEGORIES = {column.name for column in REQUESTS if column.dtype == CATEGORY}
-KEY, INDEX, STATUS = "notification_number", "h3_level8_index", "join_status"
+NAMES = tuple(REQUEST_SCHEMA)
+CATEGORIES = {name for name, dtype in REQUEST_SCHEMA.items() if dtype == CATEGORY}
+STATUS = "join_status"
 # What the join adds, to all requests and to those that failed.
 ADDED = (INDEX, STATUS)
 EXPLAINED = (REASON, METRES, UNREADABLE) = ("reason", "metres_to_nearest_hexagon", "unreadable")
@@ -103,8 +106,7 @@ class Table:
             check_widths(self.path, rows, len(types), separator)
             last = rows.first + rows.count - 1
             raise CapetownError(
-                f"{self.path}: rows {rows.first} to {last} cannot be read "
-                f"({' '.join(str(error).split())[:200]})"
+                f"{self.path}: rows {rows.first} to {last} cannot be read ({one_line(error)})"
             ) from error
         if len(frame) != rows.count:
             last = rows.first + rows.count - 1
@@ -144,7 +146,9 @@ def is_missing(text: pl.Series, values: pl.Series) -> pl.Series:
         values: what was read of it.
     """
     missing = text.is_null()
-    doubtful = values.is_null() if values.dtype != pl.Float64 else ~values.is_finite().fill_null(False)
+    doubtful = (
+        values.is_null() if values.dtype != pl.Float64 else ~values.is_finite().fill_null(False)
+    )
     odd = (doubtful & ~missing).arg_true()
     if len(odd):
         said = text.gather(odd).str.strip_chars().str.to_lowercase()

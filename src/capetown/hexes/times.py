@@ -8,7 +8,7 @@ where clocks were put back; none where they skipped it.
 
 import polars as pl
 
-from capetown.hexes.schema import TIME_ZONE
+from capetown.city import TIME_ZONE
 
 # What a timestamp may end with: the quarters of an hour from 14:45 west of UTC to 14:45 east.
 QUARTERS = range(-59, 60)
@@ -53,9 +53,7 @@ def _any_form(text: pl.Expr) -> pl.Expr:
     zoned = part("utc").is_not_null() | part("sign").is_not_null()
     own = local.dt.replace_time_zone(TIME_ZONE, ambiguous="earliest", non_existent="null")
     time = (
-        pl.when(zoned)
-        .then(_in_city(local - pl.duration(minutes=east.fill_null(0))))
-        .otherwise(own)
+        pl.when(zoned).then(_in_city(local - pl.duration(minutes=east.fill_null(0)))).otherwise(own)
     )
     return pl.struct(time.alias("time"), (~zoned & time.is_not_null()).alias("unzoned"))
 
