@@ -20,7 +20,7 @@ from capetown.hexes.counts import count, write_geoparquet
 from capetown.hexes.hexagons import read_hexagons
 from capetown.hexes.joining import JOINED, join
 from capetown.hexes.reference import compare_with_reference, read_reference
-from capetown.hexes.summary import Metrics, exceeded_thresholds, log_lines, summarise
+from capetown.hexes.summary import Metrics, exceeded_thresholds, log_lines, summarise, verdict
 from capetown.params import Transform, load_params
 from stages import run, step
 
@@ -32,6 +32,7 @@ MISMATCHES = LOGS / f"{PREFIX}mismatches.parquet"
 LOOK = {
     "error_threshold": REJECTS,
     "missing_threshold": RAW / REQUESTS_TABLE,
+    "unreadable_threshold": REJECTS,
     "reference_threshold": MISMATCHES,
 }
 log = logging.getLogger("capetown")
@@ -54,7 +55,7 @@ def main() -> None:
         raise CapetownError(f"{OUT}/ cannot be written ({error}) and is left as it was") from error
     METRICS.parent.mkdir(exist_ok=True)
     METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    log.info("verdict: every threshold holds; the join can be trusted")
+    log.info("verdict: %s", verdict(metrics))
 
 
 def make(folder: Path, settings: Transform) -> Metrics:
@@ -83,6 +84,7 @@ def make(folder: Path, settings: Transform) -> Metrics:
         metrics,
         error=settings.error_threshold,
         missing=settings.missing_threshold,
+        unreadable=settings.unreadable_threshold,
         reference=settings.reference_threshold,
     )
     if faults:

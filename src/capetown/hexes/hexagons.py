@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import polars_h3
-from numpy.typing import NDArray
 
 from capetown.city import CELL, RESOLUTION, TOLERANCE
 from capetown.errors import CapetownError
@@ -161,7 +160,7 @@ def _check_cells(path: Path, cells: pl.Series) -> None:
     for number, (cell, valid, resolution) in enumerate(table.iter_rows(), 1):
         if cell is None:
             raise CapetownError(
-                f"{path}: feature {number}: no text in its property {CELL!r}, the cell"
+                f"{path}: feature {number}: no text in its property {CELL!r}, which names the cell"
             )
         if not valid:
             raise CapetownError(

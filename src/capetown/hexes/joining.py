@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -73,8 +74,9 @@ class Join:
 
     Attributes:
         rows: a row a request, in the input's order: its number, `index`, `status`, `directorate`,
-            `suburb`, `taken` (a duration from creation to completion), `half` (one coordinate of two), and, of both timestamps, `unparsed: COLUMN` (there, but
-            no time) and `unzoned: COLUMN` (taken as local time).
+            `suburb`, `taken` (a duration from creation to completion), `half` (one coordinate of
+            two), and, of both timestamps, `unparsed: COLUMN` (there, but no time) and
+            `unzoned: COLUMN` (taken as local time).
         rejects: those that failed or have an unreadable time: all columns as text, the two that
             the join adds, `reason`, `metres_to_nearest_hexagon`, and `unreadable`, names of times.
         empty: how many values are missing, by column.
@@ -117,7 +119,7 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
 
     def pieces(*_: object) -> Iterator[pl.DataFrame]:
         # Blocks of one size, so that the same text gives the same bytes on the same processor.
-        opened = igzip_threaded.open(csv, "wb", 1, threads=1) if csv else nullcontext()
+        opened = _compressed(csv) if csv else nullcontext()
         with opened as text:
             for frame in _ahead(table.frames(CATEGORIES)):
                 piece = _join(frame, hexagons.cells)
@@ -146,6 +148,11 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
     return Join(rows, explained(rejects, hexagons), empty.sum().row(0, named=True), table.notes())
 
 
+def _compressed(path: Path) -> Any:
+    """A gzipped file to write to."""
+    return igzip_threaded.open(path, "wb", 1, threads=1)  # type: ignore[no-untyped-call]
+
+
 def _ahead(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """The same frames, each read while the one before is worked on."""
     with ThreadPoolExecutor(1) as reader:
@@ -164,9 +171,9 @@ def _join(frame: pl.DataFrame, cells: Cells) -> _Piece:
     for name, values in typed.items():
         missing[name] = is_missing(frame[name], values)
         typed[name] = values.set(missing[name], None)
-    index, kind, status = _index(
-        *(typed[name].to_numpy() for name in PLACE), missing[LATITUDE] | missing[LONGITUDE], cells
-    )
+    north, east = (typed[name].to_numpy() for name in PLACE)
+    nowhere = missing[LATITUDE] | missing[LONGITUDE]
+    index, kind, status = _index(north, east, nowhere, cells)
     unread = {name: typed[name].is_null() & ~missing[name] for name in TIMES}
     rows = frame.select(KEY, directorate=DIRECTORATE, suburb=SUBURB).with_columns(
         kind.alias("index"),

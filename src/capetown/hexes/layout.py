@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from isal import igzip, isal_zlib
 
@@ -148,7 +149,7 @@ def _blocks(path: Path, encoding: str, size: int) -> Iterator[bytes]:
     """The text as UTF-8 without a byte order mark."""
     decoder = codecs.getincrementaldecoder("utf-16")() if encoding == "utf-16" else None
     first = True
-    with igzip.open(path) as file:
+    with _opened(path) as file:
         while block := file.read(size):
             if decoder:
                 block = decoder.decode(block).encode("utf-8", "surrogatepass")
@@ -158,6 +159,11 @@ def _blocks(path: Path, encoding: str, size: int) -> Iterator[bytes]:
             yield block
     if decoder:
         decoder.decode(b"", final=True)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    file: IO[bytes] = igzip.open(path)  # type: ignore[no-untyped-call]
+    return file
 
 
 def _check_wrapping(path: Path) -> None:
@@ -174,7 +180,7 @@ def _check_wrapping(path: Path) -> None:
 
 
 def _encoding(path: Path) -> str:
-    with igzip.open(path) as file:
+    with _opened(path) as file:
         start = file.read(8)
     if start.startswith(GZIP):
         raise CapetownError(f"{path}: compressed with gzip twice; decompress it once")

@@ -36,7 +36,7 @@ def explained(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
     points = [read_numbers(rejects[name]).to_numpy()[outside] for name in PLACE]
     metres[outside] = metres_to_nearest(hexagons, *points).round(1)
     return rejects.with_columns(
-        pl.Series(REASON, reason, pl.String), pl.Series(METRES, metres, nan_to_null=True)
+        pl.Series(REASON, reason.tolist(), pl.String), pl.Series(METRES, metres, nan_to_null=True)
     ).select(pl.exclude(UNREADABLE), UNREADABLE)
 
 

@@ -53,7 +53,7 @@ def read_reference(path: Path) -> Reference:
             unique, or a row is not strict CSV.
     """
     table = Table(path, [KEY, INDEX])
-    types = {KEY: pl.String, INDEX: CATEGORY}
+    types = {KEY: pl.String(), INDEX: CATEGORY}
     rows = pl.concat([pl.DataFrame(schema=types), *table.frames({INDEX}, [KEY, INDEX])])
     check_keys(path, rows[KEY])
     return Reference(rows.rename({INDEX: "expected"}), table.notes())

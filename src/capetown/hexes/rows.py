@@ -137,7 +137,11 @@ def check_widths(path: Path, rows: Rows, columns: int, separator: str) -> None:
         csv.reader(lines, delimiter=separator, strict=True), rows.first
     ):
         if len(values) != columns:
-            fix = "quote values that hold a separator" if len(values) > columns else "complete it"
+            fix = (
+                "quote values that hold a separator"
+                if len(values) > columns
+                else "complete the row"
+            )
             raise CapetownError(
                 f"{path}: row {number}, from {values[0]!r} to {values[-1]!r}: {len(values)} values "
                 f"for {columns} columns; {fix}"
@@ -216,7 +220,8 @@ def _quoted(buffer: bytes, marks: Positions) -> bytes:
 def _blank(text: Bytes, ends: Positions) -> NDArray[np.bool_]:
     """True for lines that hold nothing, by the line ends outside quotes."""
     length = np.diff(ends, prepend=-1) - 1
-    return (length == 0) | ((length == 1) & (text[ends - 1] == CR))
+    blank: NDArray[np.bool_] = (length == 0) | ((length == 1) & (text[ends - 1] == CR))
+    return blank
 
 
 def _without(text: bytes, ends: Positions, blank: NDArray[np.bool_]) -> bytes:
@@ -233,5 +238,9 @@ def _value(text: bytes, at: int, separator: bytes) -> bytes:
 
 
 def _shown(value: bytes) -> str:
-    text = value.strip(b"\r\n").decode(errors="backslashreplace")
+    value = value.strip(b"\r\n")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return repr(value[:SHOWN])
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")

@@ -5,7 +5,7 @@ leading zeros survive and a damaged value is still there to be shown; `read_numb
 `times.read_times` give the typed values that `schema.REQUEST_SCHEMA` declares.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -63,7 +63,7 @@ class Table:
             CapetownError: a row is not strict CSV in UTF-8, as `rows` says, with its number.
         """
         self.count, self._seen, self._repeated, self._empty = 0, Seen(), 0, 0
-        types = {name: CATEGORY if name in categories else pl.String for name in self.header}
+        types = {name: CATEGORY if name in categories else pl.String() for name in self.header}
         wanted = [self.header.index(name) for name in columns] or None
         blocks = text_blocks(self.path, self.layout)
         separator = self.layout.separator
@@ -87,7 +87,7 @@ class Table:
         return self.count - self._repeated - self._empty
 
     def _parse(
-        self, rows: Rows, types: dict[str, pl.DataType], wanted: list[int] | None
+        self, rows: Rows, types: Mapping[str, pl.DataType], wanted: list[int] | None
     ) -> pl.DataFrame:
         separator = self.layout.separator
         try:
