@@ -42,10 +42,13 @@ def run(stage: Callable[[], None]) -> None:
     """
     gc.freeze()  # the collector need not walk the imported modules
     name = Path(sys.argv[0]).stem
-    Path("logs").mkdir(exist_ok=True)
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if os.environ.get("RANK", "0") == "0":
-        handlers.append(logging.FileHandler(f"logs/{name}.log", mode="w"))
+        try:
+            Path("logs").mkdir(exist_ok=True)
+            handlers.append(logging.FileHandler(f"logs/{name}.log", mode="w"))
+        except OSError as error:
+            sys.exit(f"error: logs/{name}.log cannot be written ({error.strerror})")
     else:  # torchrun's other processes would only repeat the first one
         handlers[0].setLevel(logging.ERROR)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)

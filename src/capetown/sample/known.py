@@ -59,4 +59,11 @@ DAMAGED = (
     Known("-3768230.16", "-45917.62", None, "GRASSY PARK"),
     Known("-33,90312", "18,58847", None, "PAROW"),
 )
-KNOWN = (*ANSWERS, *OUTSIDE, *DAMAGED)
+# The share of requests, without coordinates or with them, that may fail to join: in the City's table
+# three of a million do, and the pipeline stops at a thousandth of those with coordinates.
+FAILING = 0.0007
+
+
+def known(count: int) -> tuple[Known, ...]:
+    """The known requests of a bucket of `count`: all answers, and as many failures as it bears."""
+    return (*ANSWERS, *(*OUTSIDE, *DAMAGED)[: int(FAILING * count)])

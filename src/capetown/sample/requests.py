@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from capetown.sample.hexagons import city_cells
-from capetown.sample.known import KNOWN, Known
+from capetown.sample.known import Known, known
 from capetown.sample.places import Places, draw_places, suburbs
 
 # Rows written at a time, and rows of the truncated file.
