@@ -15,6 +15,7 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from capetown.errors import CapetownError
+from capetown.hexes.joining import STATUSES
 from capetown.sample import make_bucket
 from stages import transform
 from tests import ROOT
@@ -71,7 +72,7 @@ def hexes() -> dict[str, bytes]:
 
 def test_the_sample_bucket_joins_without_a_mismatch() -> None:
     make_bucket(Path("raw"), requests=5_000, tiles=0, seed=1)
-    set_params(csv=True, error_threshold=0.01)
+    set_params(csv=True)
     transform.main()
     found = metrics()
     assert found["requests"] == 5_000
@@ -84,11 +85,8 @@ def test_the_sample_bucket_joins_without_a_mismatch() -> None:
     assert_frame_equal(ours, theirs)
     table = pl.read_parquet("hexes/requests.parquet")
     statuses = dict(table["join_status"].cast(pl.String).value_counts().iter_rows())
-    assert statuses == {
-        "joined": found["joined"],
-        "missing_coordinates": found["missing_coordinates"],
-        "invalid_coordinates": found["invalid_coordinates"],
-        "outside_city": found["outside_city"],
+    assert {name: statuses.get(name, 0) for name in STATUSES} == {
+        name: found[name] for name in STATUSES
     }
     located = table.filter(
         pl.col("latitude").is_between(-90, 90) & pl.col("longitude").abs().le(180)
@@ -312,3 +310,20 @@ def test_the_outputs_are_replaced_whole() -> None:
     transform.main()
     assert not Path("hexes/sr_hex.csv.gz").exists()
     assert len(CELLS) == pl.read_parquet("hexes/counts.parquet").height
+
+
+@pytest.mark.parametrize("spoilt", ["logs", "logs/transform.log"])
+def test_a_log_that_cannot_be_written_is_one_line(spoilt: str) -> None:
+    prepare([INSIDE])
+    if spoilt == "logs":
+        Path("logs").rmdir()
+        Path("logs").touch()
+    else:
+        Path(spoilt).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.transform"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: logs/transform.log cannot be written (")
+    assert done.stderr.count("\n") == 1

@@ -2,8 +2,8 @@
 
 polars-h3, a port of H3, finds them. It rounds otherwise than H3, so that points within some
 nanometres of a cell's edge come into the cell beyond it. The edges of a cell are great circles, so
-a point's distance to each is a product of vectors: H3 itself decides wherever an edge is nearer
-than `MARGIN`, a hundred times that, and wherever the City has no such cell.
+a point's distance to each is a product of vectors, right to a hundredth of a millimetre. H3 itself
+decides wherever an edge is nearer than `MARGIN`, and wherever the City has no such cell.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ Numbers = NDArray[np.uint64]
 Positions = NDArray[np.intp]
 # Radius of H3's own sphere, in metres. Distances on it are within 0.6 % of those on WGS84.
 EARTH = 6_371_007.180918475
-# Metres from a cell's edge within which H3 itself is asked.
-MARGIN = 1e-6
+# Metres from a cell's edge within which H3 itself is asked: of a year's points, two or three.
+MARGIN = 1e-3
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,7 @@ def _unfit(start: bytes, headers: dict[str, list[str]], needed: Sequence[str]) -
     for name in UNUSUAL:
         if set(needed) <= set(_split(lines[0], name)):
             return f"columns separated by {name!r}; separate them by commas"
-    found = f"found: {', '.join(header)}"[:300]
+    found = f"found: {' '.join(', '.join(header).split())}"[:300]
     missing = next((name for name in needed if name not in header), None)
     if missing is None or not set(needed) & set(header):
         fix = "is its first line the header, in CSV?"
