@@ -7,7 +7,6 @@ import pytest
 
 from capetown.hexes.cells import EARTH, MARGIN, Floats, locate, prepare, texts, vectors
 
-
 # Metres beside an edge.
 BESIDE = (0, 1e-9, -1e-9, 1e-8, -1e-8, 1e-7, -1e-7, 1e-5, -1e-5, 0.5 * MARGIN, -2 * MARGIN)
 
@@ -27,19 +26,7 @@ def around_edges(cells: list[str], seed: int) -> Floats:
     beside = np.cross(start, end)
     beside /= np.linalg.norm(beside, axis=-1, keepdims=True)
     found = []
-    for metres in (
-        0,
-        1e-9,
-        -1e-9,
-        1e-8,
-        -1e-8,
-        1e-7,
-        -1e-7,
-        1e-5,
-        -1e-5,
-        0.5 * MARGIN,
-        -2 * MARGIN,
-    ):
+    for metres in BESIDE:
         part = rng.choice([0, rng.random(), 1], size=(len(cells), 6, 1))
         found.append(start * (1 - part) + end * part + beside * metres / EARTH)
     return np.concatenate(found)

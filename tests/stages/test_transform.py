@@ -44,9 +44,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def prepare(places: list[tuple[str, str]], **params: Any) -> None:
     """Tables of a request at each place, the City's answer to them, and params."""
+    prepare_rows([request(f"{n:012}", place) for n, place in enumerate(places, 1)], **params)
+
+
+def prepare_rows(rows: list[dict[str, str]], **params: Any) -> None:
+    """The same of requests as they are."""
     raw = Path("raw")
     raw.mkdir(exist_ok=True)
-    rows = [request(f"{n:012}", place) for n, place in enumerate(places, 1)]
+    places = [(row["latitude"], row["longitude"]) for row in rows]
     answers = [row | {"h3_level8_index": CELL.get(place, "0")} for row, place in
                zip(rows, places, strict=True)]  # fmt: skip
     write_gzip(raw / "sr.csv.gz", text(rows))
@@ -185,6 +190,93 @@ def test_a_threshold_stops_the_stage_and_the_last_good_output_stays(
     transform.main()
     assert not list(Path("logs").glob("*.parquet"))
     assert not list(Path("logs").glob("transform-*/"))
+
+
+@pytest.mark.parametrize("column", ["creation_timestamp", "completion_timestamp"])
+def test_times_in_another_form_do_not_vanish(column: str) -> None:
+    """An export that writes them otherwise stops the stage, and their text is there to see."""
+    rows = [request(f"{n:012}") for n in range(1_000)]
+    rows[7][column] = rows[8][column] = "07/10/2020 06:55"
+    prepare_rows(rows)
+    with pytest.raises(CapetownError) as error:
+        transform.main()
+    assert str(error.value) == (
+        "0.2000% of the times in a column cannot be read (transform.unreadable_threshold is "
+        "0.1000%), look at logs/transform-rejects.parquet. hexes/ is left as it was."
+    )
+    rejects = pl.read_parquet("logs/transform-rejects.parquet")
+    shown = rejects.select("notification_number", column, "join_status", "reason", "unreadable")
+    assert shown.rows() == [
+        ("000000000007", "07/10/2020 06:55", "joined", None, column),
+        ("000000000008", "07/10/2020 06:55", "joined", None, column),
+    ]
+
+
+def test_one_time_in_a_thousand_may_be_unreadable_and_is_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = [request(f"{n:012}") for n in range(2_000)]
+    rows[7] |= {"creation_timestamp": "yesterday", "completion_timestamp": "today"}
+    rows[8]["completion_timestamp"] = "NULL"
+    rows[9]["creation_timestamp"] = "2020-10-07T06:55:18"
+    prepare_rows(rows)
+    with caplog.at_level("INFO", "capetown"):
+        transform.main()
+    found = metrics()
+    assert found["unreadable_rate"] == 0.00050025
+    assert found["failure_rate"] == 0
+    assert found["quality"]["reasons"] == {}
+    both = {"creation_timestamp": 1, "completion_timestamp": 1}
+    assert found["quality"]["unparsed"] == both
+    assert found["quality"]["without_zone"] == both | {"completion_timestamp": 0}
+    assert found["quality"]["empty"]["completion_timestamp"] == 1
+    [reject] = pl.read_parquet("hexes/rejects.parquet").rows(named=True)
+    assert reject["unreadable"] == "creation_timestamp, completion_timestamp"
+    assert reject["creation_timestamp"] == "yesterday"
+    for line in (
+        "  creation_timestamp unreadable: 1, e.g. 'yesterday' of 000000000007",
+        "  completion_timestamp unreadable: 1, e.g. 'today' of 000000000007",
+        "  creation_timestamp without a zone, taken as Africa/Johannesburg: 1, e.g. 000000000009",
+    ):
+        assert line in caplog.messages
+
+
+def test_times_that_should_be_there_and_are_not_stop_the_stage() -> None:
+    rows = [request(f"{n:012}") for n in range(10)]
+    rows[3]["creation_timestamp"] = ""
+    prepare_rows(rows)
+    with pytest.raises(CapetownError, match=r"^10\.0000% of the times in a column cannot be read"):
+        transform.main()
+
+
+def test_a_line_of_totals_is_no_request() -> None:
+    prepare_rows([request("01"), request("Total", ("", ""))])
+    with pytest.raises(CapetownError, match="row 2: notification_number 'Total' is no number; is"):
+        transform.main()
+
+
+def test_the_log_says_what_was_read_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    prepare([INSIDE] * 2)
+    rows = text([request("000000000001"), request("000000000002")]).replace(",", ";")
+    write_gzip(Path("raw/sr.csv.gz"), (rows + "\n\n").encode("utf-16"))
+    with caplog.at_level("INFO", "capetown"):
+        transform.main()
+    assert [line for line in caplog.messages if line.startswith("raw/")] == [
+        "raw/sr.csv.gz: in UTF-16, read as such",
+        "raw/sr.csv.gz: columns separated by ';', read as such",
+        "raw/sr.csv.gz: 2 blank lines, skipped",
+    ]
+    assert metrics()["reference"]["matched"] == 2
+
+
+def test_a_stray_mark_in_the_same_rows_of_both_tables_is_refused() -> None:
+    rows = [request(f"{n:012}") for n in range(20)]
+    for n in (3, 17):
+        rows[n]["directorate"] = '"WATER'
+    prepare_rows(rows)
+    with pytest.raises(CapetownError, match="row 4: a quotation mark opens '\"WATER,"):
+        transform.main()
+    assert not Path("hexes").exists()
 
 
 def test_one_failure_in_a_thousand_is_still_within_the_threshold() -> None:
