@@ -16,6 +16,8 @@ from stages import run, step
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")
 INVENTORY = Path("raw/inventory.csv")
+# hexes/rejects.parquet also has requests that joined and have a value that cannot be read.
+FAILED = "join_status in ('invalid_coordinates', 'outside_city')"
 CURVES = ("roc", "precision_recall", "calibration")
 
 
@@ -35,7 +37,7 @@ def main() -> None:
             evaluate=read_json(METRICS / "evaluate.json"),
             card=read_json(Path("models/model.json")),
             hexagons=gpd.read_parquet("hexes/counts.parquet"),
-            rejects=pd.read_parquet("hexes/rejects.parquet"),
+            rejects=pd.read_parquet("hexes/rejects.parquet").query(FAILED),
             history=pd.read_csv(METRICS / "history.csv"),
             predictions=pd.read_csv(METRICS / "predictions.csv"),
             sheets=pd.read_csv(METRICS / "sheets.csv", dtype={"sheet": str}, keep_default_na=False),

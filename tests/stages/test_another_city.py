@@ -37,19 +37,20 @@ REQUEST_COLUMNS = (
     Column(SUBURB, "category", True, "borough"),
     Column(LATITUDE, "number", True, "north"),
     Column(LONGITUDE, "number", True, "east, so negative"),
+    Column("fee", "number", True, "in dollars"),
 )
 HEXAGON_COLUMNS = (Column(CELL, "text", False, "cell"),)
 """
 HERE = (40.7128, -74.006)
-HEADER = "call,opened,closed,agency,borough,y,x"
+HEADER = "call,opened,closed,agency,borough,y,x,fee"
 ROWS = [
-    "A-1,2020-07-01 08:00:00,2020-07-02T12:00:00Z,PARKS,QUEENS,40.7128,-74.006",
-    "A-2,2020-01-01 08:00:00,,PARKS,QUEENS,40.7128,74.006",
-    "A-3,2020-01-01 08:00:00,,FIRE,,-74.006,40.7128",
-    "A-4,2020-01-01 08:00:00,,FIRE,,407128,-74006",
-    'A-5,2020-01-01 08:00:00,,FIRE,,"40,7128","-74,006"',
-    "A-6,2020-01-01 08:00:00,,FIRE,,-33.9,18.5",
-    "A-7,2020-01-01 08:00:00,,FIRE,,,",
+    "A-1,2020-07-01 08:00:00,2020-07-02T12:00:00Z,PARKS,QUEENS,40.7128,-74.006,12.50",
+    "A-2,2020-01-01 08:00:00,,PARKS,QUEENS,40.7128,74.006,free",
+    "A-3,2020-01-01 08:00:00,,FIRE,,-74.006,40.7128,",
+    "A-4,2020-01-01 08:00:00,,FIRE,,407128,-74006,",
+    'A-5,2020-01-01 08:00:00,,FIRE,,"40,7128","-74,006",',
+    "A-6,2020-01-01 08:00:00,,FIRE,,-33.9,18.5,",
+    "A-7,2020-01-01 08:00:00,,FIRE,,,,",
 ]
 
 
@@ -67,7 +68,8 @@ def copy_with_another_city(folder: Path) -> None:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "src/capetown/city.py").write_text(city())
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["transform"] |= {"error_threshold": 1, "reference": "answers.csv.gz"}
+    thresholds = {"error_threshold": 1, "unreadable_threshold": 0.5}
+    params["transform"] |= thresholds | {"reference": "answers.csv.gz"}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     raw = folder / "raw"
     raw.mkdir()
@@ -115,6 +117,10 @@ def test_the_requests_of_another_city_join_its_hexagons(tmp_path: Path) -> None:
     assert rejects["reason"].to_list() == [
         "sign lost", "swapped", "decimal point lost", "decimal comma", None,
     ]  # fmt: skip
+    assert table["fee"].to_list() == [12.5, *[None] * 6]
+    assert rejects["unreadable"].to_list() == ["fee", *[None] * 4]
+    assert "  fee unreadable: 1, e.g. 'free' of A-2" in done.stderr
+    assert "  opened without a zone, taken as America/New_York: 7, e.g. A-1" in done.stderr
     counts = pl.read_parquet(tmp_path / "hexes/counts.parquet")
     assert len(counts) == 19
     busy = counts.filter(pl.col("requests") > 0).drop("geometry").to_dicts()

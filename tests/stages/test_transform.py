@@ -201,7 +201,7 @@ def test_times_in_another_form_do_not_vanish(column: str) -> None:
     with pytest.raises(CapetownError) as error:
         transform.main()
     assert str(error.value) == (
-        "0.2000% of the times in a column cannot be read (transform.unreadable_threshold is "
+        f"0.2000% of {column} cannot be read (transform.unreadable_threshold is "
         "0.1000%), look at logs/transform-rejects.parquet. hexes/ is left as it was."
     )
     rejects = pl.read_parquet("logs/transform-rejects.parquet")
@@ -245,7 +245,7 @@ def test_times_that_should_be_there_and_are_not_stop_the_stage() -> None:
     rows = [request(f"{n:012}") for n in range(10)]
     rows[3]["creation_timestamp"] = ""
     prepare_rows(rows)
-    with pytest.raises(CapetownError, match=r"^10\.0000% of the times in a column cannot be read"):
+    with pytest.raises(CapetownError, match=r"^10\.0000% of creation_timestamp cannot be read"):
         transform.main()
 
 
@@ -314,7 +314,8 @@ def test_the_log_lets_a_reader_judge_the_join() -> None:
         "reference: 2,000 compared, 2,000 matched, 0 mismatched",
         "verdict: every threshold holds; the join can be trusted: rows (2,000 read, as counted by "
         "their line ends, and written), numbers (each there and unique), places (0.0500% of those "
-        "given failed), times (0.0000% unreadable), 2,000 of 2,000 as in the reference",
+        "given failed), values (0.0000% of creation_timestamp or completion_timestamp unreadable), "
+        "2,000 of 2,000 as in the reference",
     ):
         assert line in done.stderr
     assert Path("logs/transform.log").read_text() == done.stderr

@@ -17,9 +17,7 @@ from capetown.hexes.schema import HEXAGON_SCHEMA
 
 # WGS84 in any of the usual spellings, with or without height: CRS84 is longitude first, as GeoJSON
 # has it, and what calls itself EPSG:4326 in GeoJSON nearly always means the same.
-WGS84 = re.compile(
-    r"(.*[^a-z0-9])?(crs:?84h?|wgs[ _]?84|(epsg\S*[:/#])?(4326|4979))", re.IGNORECASE
-)
+WGS84 = re.compile(r"(.*[^a-z0-9])?(crs:?84h?|wgs[ _]?84|4326|4979)", re.IGNORECASE)
 # Points whose distances are taken at a time: bounds the memory that it takes.
 BLOCK = 2048
 
@@ -201,7 +199,7 @@ def _check_boundaries(path: Path, cells: pl.Series, rings: list[Floats]) -> floa
 
 def _unlike(ring: Floats, boundary: list[list[float]], deviation: float) -> str:
     """How a ring differs from the boundary, latitudes first, that it should be."""
-    if (np.abs(ring) > (180, 90)).any() and (np.abs(ring) > 180).any():
+    if (np.abs(ring) > 180).any():
         return f"{ring[0].tolist()} are no degrees; reproject the file to WGS84 (CRS84)"
     if (ring[0] != ring[-1]).any():
         return "its ring is not closed"

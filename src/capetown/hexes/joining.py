@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,13 @@ from capetown.city import (
     LONGITUDE,
     PLACE,
     SUBURB,
-    TIMES,
 )
 from capetown.city import NUMBER as KEY
 from capetown.errors import CapetownError
 from capetown.hexes.cells import Cells, Floats, locate, texts
 from capetown.hexes.hexagons import Hexagons
 from capetown.hexes.reasons import explained
-from capetown.hexes.schema import CATEGORY, REQUEST_SCHEMA
+from capetown.hexes.schema import CATEGORY, JUDGED, NUMBERED, REQUEST_SCHEMA, TIMED
 from capetown.hexes.table import (
     ADDED,
     CATEGORIES,
@@ -75,10 +76,11 @@ class Join:
     Attributes:
         rows: a row a request, in the input's order: its number, `index`, `status`, `directorate`,
             `suburb`, `taken` (a duration from creation to completion), `half` (one coordinate of
-            two), and, of both timestamps, `unparsed: COLUMN` (there, but no time) and
-            `unzoned: COLUMN` (taken as local time).
-        rejects: those that failed or have an unreadable time: all columns as text, the two that
-            the join adds, `reason`, `metres_to_nearest_hexagon`, and `unreadable`, names of times.
+            two), `unparsed: COLUMN` (there, but no time or number) for each of `schema.JUDGED`,
+            and `unzoned: COLUMN` (taken as local time) for each of `schema.TIMED`.
+        rejects: those that failed or have a value that cannot be read: all columns as text, the
+            two that the join adds, `reason`, `metres_to_nearest_hexagon`, and `unreadable`, names
+            of columns.
         empty: how many values are missing, by column.
         notes: what is unusual in the table and was read all the same.
     """
@@ -164,9 +166,9 @@ def _ahead(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 
 def _join(frame: pl.DataFrame, cells: Cells) -> _Piece:
     typed, unzoned, missing = {}, {}, {}
-    for name in TIMES:
+    for name in TIMED:
         typed[name], unzoned[name] = read_times(frame[name])
-    for name in PLACE:
+    for name in NUMBERED:
         typed[name] = read_numbers(frame[name])
     for name, values in typed.items():
         missing[name] = is_missing(frame[name], values)
@@ -174,7 +176,7 @@ def _join(frame: pl.DataFrame, cells: Cells) -> _Piece:
     north, east = (typed[name].to_numpy() for name in PLACE)
     nowhere = missing[LATITUDE] | missing[LONGITUDE]
     index, kind, status = _index(north, east, nowhere, cells)
-    unread = {name: typed[name].is_null() & ~missing[name] for name in TIMES}
+    unread = {name: typed[name].is_null() & ~missing[name] for name in JUDGED}
     rows = frame.select(KEY, directorate=DIRECTORATE, suburb=SUBURB).with_columns(
         kind.alias("index"),
         status.alias("status"),
@@ -183,7 +185,7 @@ def _join(frame: pl.DataFrame, cells: Cells) -> _Piece:
         *(values.alias(f"unparsed: {name}") for name, values in unread.items()),
         *(values.alias(f"unzoned: {name}") for name, values in unzoned.items()),
     )
-    rejected = (status.is_in(FAILED) | unread[CREATED] | unread[COMPLETED]).arg_true()
+    rejected = reduce(or_, unread.values(), status.is_in(FAILED)).arg_true()
     names = [pl.when(values[rejected]).then(pl.lit(name)) for name, values in unread.items()]
     rejects = frame[rejected].with_columns(
         pl.col(frame.columns).cast(pl.String),

@@ -20,7 +20,7 @@ from isal import igzip, isal_zlib
 from capetown.errors import CapetownError
 
 # Bytes of text that are read at a time.
-BLOCK = 1 << 22
+BLOCK = 1 << 23
 # Bytes in which the header must end, and lines in which it is looked for.
 START, LINES = 1 << 20, 20
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab"}

@@ -5,10 +5,11 @@ from typing import Any
 import polars as pl
 
 from capetown.city import NUMBER as KEY
-from capetown.city import PLACE, REQUEST_COLUMNS, RESOLUTION, TIME_ZONE, TIMES
+from capetown.city import PLACE, REQUEST_COLUMNS, RESOLUTION, TIME_ZONE
 from capetown.hexes.hexagons import Hexagons
 from capetown.hexes.joining import FAILED, MISSING, STATUSES, Join
 from capetown.hexes.reference import ReferenceComparison
+from capetown.hexes.schema import JUDGED, TIMED
 from capetown.hexes.table import METRES, NAMES, REASON, STATUS, UNREADABLE
 
 # How many examples of what deviates a log shows.
@@ -25,9 +26,9 @@ def summarise(
 
     Returns:
         `requests`, one total a status, `failure_rate` (of the requests with coordinates, invalid
-        ones included), `missing_rate` (of all requests), `unreadable_rate` (of a column of times,
-        the worse one; an empty time counts where none should be), `reference` (None without one),
-        and `quality`: what deviates from the declared schema.
+        ones included), `missing_rate` (of all requests), `unreadable_rate` (of a column of times
+        or numbers, the worst one; an empty value counts where none should be), `reference` (None
+        without one), and `quality`: what deviates from the declared schema.
     """
     total = len(join.rows)
     found = dict(join.rows["status"].value_counts().iter_rows())
@@ -40,14 +41,15 @@ def summarise(
         **statuses,
         "failure_rate": _rate(failed, total - missing),
         "missing_rate": _rate(missing, total),
-        "unreadable_rate": max(_unreadable_rate(join, name) for name in TIMES),
+        "unreadable_rate": max(_unreadable_rate(join, name) for name in JUDGED),
         "reference": _reference(comparison),
         "quality": {
             "reasons": dict(reasons.iter_rows()),
             "one_coordinate_of_two": int(join.rows["half"].sum()),
             "completed_before_creation": len(_skewed(join.rows)),
-            "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in TIMES},
-            "without_zone": {name: int(join.rows[f"unzoned: {name}"].sum()) for name in TIMES},
+            "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in JUDGED},
+            "unreadable_rates": {name: _unreadable_rate(join, name) for name in JUDGED},
+            "without_zone": {name: int(join.rows[f"unzoned: {name}"].sum()) for name in TIMED},
             "empty": {name: join.empty[name] for name in NAMES},
             "hexagons": len(hexagons.index),
             "hexagons_empty": hexagons.empty,
@@ -89,13 +91,15 @@ def exceeded_thresholds(
 ) -> dict[str, str]:
     """The thresholds that are exceeded, in words by name; none if the join is to be trusted."""
     rate = (metrics["reference"] or {"mismatch_rate": 0.0})["mismatch_rate"]
+    rates = metrics["quality"]["unreadable_rates"]
+    worst = max(rates, key=lambda name: float(rates[name]))
     asked = {
         "error_threshold": (
             metrics["failure_rate"], error, "of the requests with coordinates failed to join"),
         "missing_threshold": (
             metrics["missing_rate"], missing, "of the requests have no coordinates"),
         "unreadable_threshold": (
-            metrics["unreadable_rate"], unreadable, "of the times in a column cannot be read"),
+            metrics["unreadable_rate"], unreadable, f"of {worst} cannot be read"),
         "reference_threshold": (rate, reference, "of the requests disagree with the reference"),
     }  # fmt: skip
     return {
@@ -116,12 +120,12 @@ def verdict(metrics: Metrics) -> str:
         f"rows ({metrics['requests']:,} read, as counted by their line ends, and written), "
         "numbers (each there and unique), "
         f"places ({metrics['failure_rate']:.4%} of those given failed), "
-        f"times ({metrics['unreadable_rate']:.4%} unreadable), {compared}"
+        f"values ({metrics['unreadable_rate']:.4%} of {' or '.join(JUDGED)} unreadable), {compared}"
     )
 
 
 def _unreadable_rate(join: Join, name: str) -> float:
-    """The share of a column's times that cannot be read, or should be there and are not."""
+    """The share of a column's values that cannot be read, or should be there and are not."""
     unread, empty, total = (
         int(join.rows[f"unparsed: {name}"].sum()),
         join.empty[name],
@@ -183,7 +187,7 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
     ]
     checks += [
         (f"{name} without a zone, taken as {TIME_ZONE}", rows.filter(f"unzoned: {name}"))
-        for name in TIMES
+        for name in TIMED
         if quality["without_zone"][name]
     ]
     return [
@@ -197,7 +201,7 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
         *(f"  {what}: {len(found):,}{_numbers(found)}" for what, found in checks),
         *(
             f"  {name} unreadable: {quality['unparsed'][name]:,}{_texts(join.rejects, name)}"
-            for name in TIMES
+            for name in JUDGED
         ),
     ]
 
