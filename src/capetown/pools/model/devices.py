@@ -1,8 +1,9 @@
 """Where torch computes, and what makes its results repeat."""
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 import torch
@@ -10,7 +11,26 @@ from torch import Tensor, nn
 
 from capetown.errors import CapetownError
 
+# glibc's numbers of what mallopt sets.
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what torch frees, for the next step.
+
+    By default blocks of over 32 MiB, and what is free at the heap's end, go back to the kernel,
+    which has to clear them again at every step: half of the time on large images.
+    """
+    with suppress(OSError, AttributeError):  # another C library than glibc
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(MMAP_MAX, 0)
+        libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(TOP_PAD, 64 * 2**20)
+
+
+# Here, since whatever computes with torch imports this module: stages, commands and benchmarks.
+_keep_freed_memory()
 
 
 def choose_device(name: DeviceName) -> torch.device:
@@ -37,6 +57,8 @@ def make_repeatable(threads: int) -> None:
     # cuBLAS repeats only with a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # Filling new memory would only help to find reads of it before it is written, at a price.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
