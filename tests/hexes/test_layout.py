@@ -45,7 +45,7 @@ def rows(path: Path) -> tuple[list[list[str]], list[str]]:
 @pytest.mark.parametrize(
     ("content", "notes"),
     [
-        (b"\xef\xbb\xbf" + PLAIN.encode(), []),
+        (b"\xef\xbb\xbf" + PLAIN.encode(), ["begins with a byte order mark, skipped"]),
         (PLAIN.encode("utf-16"), ["in UTF-16, read as such"]),
         (b"\xfe\xff" + PLAIN.encode("utf-16-be"), ["in UTF-16, read as such"]),
         (PLAIN.replace(",", ";").encode(), ["columns separated by ';', read as such"]),

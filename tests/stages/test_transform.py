@@ -118,6 +118,14 @@ def test_the_sample_bucket_joins_without_a_mismatch() -> None:
     assert (days["median_days_to_completion"] - days["days"]).abs().max() < 1e-6  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("requests", [100, 3_000])
+def test_a_small_sample_passes_the_pipelines_own_thresholds(requests: int) -> None:
+    make_bucket(Path("raw"), requests=requests, tiles=0, seed=42)
+    set_params()
+    transform.main()
+    assert metrics()["reference"]["matched"] == requests
+
+
 def test_metrics_of_a_table_counted_by_hand() -> None:
     prepare([INSIDE] * 5 + [("", "")] * 3 + [OUTSIDE, ("x", "18.5")], error_threshold=0.3,
             missing_threshold=0.3, reference_threshold=0.1)  # fmt: skip

@@ -26,6 +26,10 @@ START, LINES = 1 << 20, 20
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab"}
 # Separators that are recognised but not read.
 UNUSUAL = "|: "
+NOTES = {
+    "utf-8-sig": "begins with a byte order mark, skipped",
+    "utf-16": "in UTF-16, read as such",
+}
 GZIP = b"\x1f\x8b"
 FORMATS = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
@@ -51,7 +55,7 @@ class Layout:
     Attributes:
         header: the columns' names.
         separator: the character between values.
-        encoding: `utf-8-sig` or `utf-16`.
+        encoding: `utf-8`, or with a byte order mark `utf-8-sig` or `utf-16`.
         size: of the header in bytes of UTF-8, its line end included.
         notes: what is unusual and was read all the same, for the log.
     """
@@ -107,9 +111,7 @@ def read_layout(path: Path, needed: Sequence[str], added: Sequence[str] = ()) ->
                 f"{path}: column {name!r} is there already and would be overwritten; rename it, "
                 "or is this the City's joined table?"
             )
-    notes = []
-    if encoding == "utf-16":
-        notes.append("in UTF-16, read as such")
+    notes = [NOTES[encoding]] if encoding in NOTES else []
     if fitting[0] != ",":
         notes.append(f"columns separated by {SEPARATORS[fitting[0]]}, read as such")
     return Layout(header, fitting[0], encoding, size, notes)
@@ -153,7 +155,7 @@ def _blocks(path: Path, encoding: str, size: int) -> Iterator[bytes]:
         while block := file.read(size):
             if decoder:
                 block = decoder.decode(block).encode("utf-8", "surrogatepass")
-            elif first:
+            elif first and encoding == "utf-8-sig":
                 block = block.removeprefix(codecs.BOM_UTF8)
             first = False
             yield block
@@ -195,7 +197,7 @@ def _encoding(path: Path) -> str:
             f"{path}: in UTF-16 without a byte order mark, it seems (it starts with {start!r}); "
             "save the file as UTF-8"
         )
-    return "utf-8-sig"
+    return "utf-8-sig" if start.startswith(codecs.BOM_UTF8) else "utf-8"
 
 
 def _format(start: bytes) -> str | None:
@@ -226,7 +228,7 @@ def _header_size(path: Path, start: bytes) -> int:
     first = start[: end.end() if end else None].rstrip(b"\r\n")
     if b"\r" in re.sub(rb'"[^"]*"', b"", first):
         raise CapetownError(f"{path}: its lines end in CR alone; convert them to LF")
-    if not end or (end.end() == START and start[-1:] != b"\n"):
+    if not end or (end.end() == len(start) >= START and start[-1:] != b"\n"):
         raise CapetownError(
             f"{path}: the header does not end within a megabyte; is a quotation mark left open?"
         )
