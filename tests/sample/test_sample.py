@@ -351,7 +351,7 @@ def test_no_more_requests_fail_than_the_pipeline_lets_pass(count: int) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"requests": 99}, "99 requests, 0 tiles, seed 1: ask for 100 requests or more"),
+        ({"requests": 99}, "99 requests, 0 tiles, seed 1: ask for 100 to"),
         ({"tiles": -1}, "100 requests, -1 tiles, seed 1"),
         ({"seed": -1}, "100 requests, 0 tiles, seed -1"),
     ],

@@ -109,14 +109,13 @@ def exceeded_thresholds(
     }
 
 
-def verdict(metrics: Metrics) -> str:
-    """What was judged, for a person, when no threshold is exceeded."""
+def judged(metrics: Metrics) -> str:
+    """All that a verdict is based on, for a person."""
     reference = metrics["reference"]
     compared = "no reference to compare with"
     if reference:
         compared = "{matched:,} of {compared:,} as in the reference".format(**reference)
     return (
-        "every threshold holds; the join can be trusted: "
         f"rows ({metrics['requests']:,} read, as counted by their line ends, and written), "
         "numbers (each there and unique), "
         f"places ({metrics['failure_rate']:.4%} of those given failed), "

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from capetown.errors import CapetownError
@@ -47,7 +47,7 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
     """Write both files into a folder, made where it is missing; the JSON last."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save(tensors))
     (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n")
 
 
