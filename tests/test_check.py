@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from capetown.bucket import Access, Selection, mirror
 from capetown.cli import main
-from tests import ROOT
+from tests import ROOT, s3
 
 YES = "images/swimming-pool/yes"
 
@@ -42,7 +43,7 @@ def test_everything_as_it_should_be(workspace: Path, capsys: pytest.CaptureFixtu
     main(["check"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["params", "data", "weights", "device"]
-    assert lines[1] == "data     data is whole: 31 objects are chosen"
+    assert lines[1] == "data     data is whole: 29 objects are chosen"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_weights(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"source": "s3://bucket", "endpoint_url": "http://example.org"}, "is not encrypted"),
         ({"source": "s3://bucket", "credentials": "mine.json"}, "mine.json: No such file"),
         ({"source": "s3://bucket", "credentials": "mine.json", "profile": "me"}, "set only one"),
-        ({"source": "nowhere"}, "nowhere: no such folder; set download.source"),
+        ({"source": "nowhere", "watch": "nowhere"}, "nowhere: no such folder; set download.source"),
         ({"include": ["nothing"]}, "'nothing' matches no key"),
         ({"include": ["!images/**"]}, "nothing is left of the source"),
     ],
@@ -122,3 +123,32 @@ def test_a_tile_may_end_in_capitals(workspace: Path) -> None:
         tile.rename(tile.with_suffix(".TIF"))
     (folder / "manifest").write_text("\n".join(p.name for p in folder.glob("*.TIF")) + "\n")
     main(["check"])
+
+
+def test_what_changed_in_a_bucket(
+    workspace: Path, seaweed: s3.Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "s3://public/changing"
+    seaweed.upload(workspace / "data", "public/changing")
+    set_params(workspace, {"source": url, "endpoint_url": seaweed.url})
+
+    def data() -> str:
+        main(["check"])
+        return capsys.readouterr().out.splitlines()[1]
+
+    assert f"{url}: 29 objects are new, 0 have changed" in data()
+    access = Access(endpoint_url=seaweed.url)
+    include = yaml.safe_load((workspace / "params.yaml").read_text())["download"]["include"]
+    mirror(url, workspace / "raw", workspace / "incoming", Selection(include), access, 2)
+    assert data().endswith(f"{url} has not changed since it was mirrored: 29 objects")
+    first, second, *_ = sorted((workspace / "data" / YES).glob("*.tif"))
+    seaweed.fs.rm(f"public/changing/{YES}/{first.name}")
+    seaweed.fs.pipe(f"public/changing/{YES}/{second.name}", b"changed")
+    seaweed.fs.pipe(f"public/changing/{YES}/W35A_7_58.tif", b"new")
+    assert "1 objects are new, 1 have changed (0.0 MB) and 1 are gone" in data()
+
+
+def test_a_bucket_that_cannot_be_reached(workspace: Path) -> None:
+    [port] = s3.free_ports(1)
+    set_params(workspace, {"source": "s3://b", "endpoint_url": f"http://127.0.0.1:{port}"})
+    assert "s3://b: cannot be listed" in said()

@@ -57,7 +57,7 @@ def test_the_five_backbones_of_the_design_are_there() -> None:
         ("train.std", [0.5, 0.5, 0], "train.std.2: Input should be greater than 0"),
         ("transform.error_threshold", 1.5, "transform.error_threshold: Input should be less than"),
         ("transform.error_treshold", 0.1, "transform.error_treshold: unknown key"),
-        ("split.strategy", "grid", "split.strategy: Input should be 'sheet' or 'random'"),
+        ("split.strategy", "grid", "split.strategy: Input should be 'block', 'sheet' or 'random'"),
         ("backbones.lite.batch_size", 0, "backbones.lite.batch_size: Input should be greater"),
     ],
 )

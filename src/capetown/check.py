@@ -3,18 +3,19 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from capetown.bucket.checking import check_address, check_folder
+from capetown.bucket.checking import check_address, check_folder, compare_with_mirror
 from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
 from capetown.params import load_params
 from capetown.pools.model.backbones import check_weights
 from capetown.pools.model.devices import choose_device
 
 
-def check_all(params_path: Path) -> Iterator[str]:
+def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
     """Check everything, and yield a line for each thing that is as it should be.
 
     Args:
         params_path: the params file; a local source is relative to its folder.
+        mirror: what `download` made of a bucket, to say what has changed there; may be missing.
 
     Raises:
         CapetownError: at the first thing that is not, with what to do about it.
@@ -24,8 +25,8 @@ def check_all(params_path: Path) -> Iterator[str]:
 
     source = params.download.source
     if "://" in source:
-        check_address(params.download, params_path.parent)
-        yield f"data     {source} is looked at when `download` runs"
+        access = check_address(params.download, params_path.parent)
+        yield f"data     {compare_with_mirror(params.download, access, mirror)}"
     else:
         reference = [params.transform.reference] if params.transform.reference else []
         tables = [REQUESTS_TABLE, HEXAGONS_FILE, *reference]

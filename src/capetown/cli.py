@@ -15,7 +15,7 @@ def check(arguments: argparse.Namespace) -> None:
     """Find what can be known to be wrong before work starts, and print what was looked at."""
     from capetown.check import check_all
 
-    for line in check_all(arguments.params):
+    for line in check_all(arguments.params, Path("raw")):
         print(line)
 
 
@@ -28,6 +28,7 @@ def sample(arguments: argparse.Namespace) -> None:
         requests=arguments.requests,
         tiles=arguments.tiles,
         seed=arguments.seed,
+        tile_side=arguments.tile_side,
     )
 
 
@@ -153,6 +154,9 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("out", type=Path, help="folder to make; must not exist or be empty")
     added.add_argument("--requests", type=int, default=20_000, help="service requests")
     added.add_argument("--tiles", type=int, default=320, help="aerial tiles")
+    added.add_argument(
+        "--tile-side", type=int, default=256, metavar="PX", help="of a tile; the City's have 1250"
+    )
     added.add_argument("--seed", type=int, default=42, help="seed of everything random")
 
     added = command("predict", predict)

@@ -44,8 +44,11 @@ class Download(Section):
     """Where the data comes from."""
 
     source: Annotated[str, Field(min_length=1)]
+    watch: Annotated[str, Field(min_length=1)]
     include: Annotated[list[str], Field(min_length=1)]
     max_tiles: Annotated[int, Field(ge=1)] | None
+    tile_side: Annotated[int, Field(ge=32)] | None
+    checksums: Literal["md5", "size"]
     credentials: Annotated[str, Field(min_length=1)]
     profile: str | None
     region: str | None
@@ -53,6 +56,14 @@ class Download(Section):
     connections: Annotated[int, Field(ge=1, le=256)]
     tries: Annotated[int, Field(ge=1)]
     timeout: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _folder_is_watched(self) -> Self:
+        if "://" not in self.source and self.watch != self.source:
+            raise ValueError(
+                f"watch: set it to {self.source!r}, the source, or new files in it go unnoticed"
+            )
+        return self
 
 
 class Transform(Section):
@@ -68,7 +79,7 @@ class Transform(Section):
 class Split(Section):
     """How the tiles are divided into folds."""
 
-    strategy: Literal["sheet", "random"]
+    strategy: Literal["block", "sheet", "random"]
     valid: Annotated[float, Field(gt=0, lt=0.5)]
     test: Annotated[float, Field(gt=0, lt=0.5)]
 

@@ -246,6 +246,7 @@ CARD = ModelCard(
 FOLD = Fold(
     paths=["a", "b", "c", "d", "e"],
     sheets=np.array(["A", "A", "B", "B", "B"]),
+    groups=np.array(["A_1", "A_2", "B_1", "B_1", "B_1"]),
     labels=np.array([1, 0, 1, 0, 1]),
     pixels=np.zeros((5, 32, 32, 3), dtype=np.uint8),
     digest="",
@@ -263,6 +264,7 @@ def test_a_fold_is_judged_at_the_models_threshold_and_at_half() -> None:
     assert figures["at_half"]["precision"] == 0.75
     assert figures["baseline"]["precision"] == 0.6
     assert (figures["n"], figures["positives"], figures["sheets"]) == (5, 3, 2)
+    assert figures["groups"] == 3
     assert figures["threshold"] == 0.6
     assert figures["calibration"]["brier_after"] == pytest.approx(
         (0.01 + 0.64 + 0.25 + 0.01 + 0.09) / 5

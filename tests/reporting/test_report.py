@@ -83,10 +83,13 @@ def facts(folder: Path) -> Facts:
         },
         split={
             "tiles": 200, "rejected": 1, "duplicates": 2, "label_noise": 1,
-            "folds": {f: {"yes": 60, "no": 40, "sheets": 9} for f in ("train", "valid", "test")},
+            "folds": {
+                f: {"yes": 60, "no": 40, "sheets": 9, "groups": 9}
+                for f in ("train", "valid", "test")
+            },
         },
         evaluate={
-            **scores, "threshold": 0.5, "n": 40, "positives": 25, "sheets": 9,
+            **scores, "threshold": 0.5, "n": 40, "positives": 25, "sheets": 9, "groups": 9,
             "intervals": {name: [value - 0.05, value + 0.02] for name, value in scores.items()},
             "at_half": scores, "baseline": dict.fromkeys(scores, 0.5),
             "calibration": {"temperature": 1.2, "ece_before": 0.1, "ece_after": 0.05},
@@ -445,7 +448,7 @@ def test_random_weights_had_nothing_to_spoil_and_no_warmup_nothing_to_climb(smal
 
 @pytest.mark.parametrize(("sheets", "enough"), [(4, False), (5, True)])
 def test_few_sheets_allow_no_interval(small: Facts, sheets: int, enough: bool) -> None:
-    text = markdown(replace(small, evaluate={**small.evaluate, "sheets": sheets}))
+    text = markdown(replace(small, evaluate={**small.evaluate, "groups": sheets}))
     assert ("is clearly better than guessing" in text) == enough
     assert ("85.0 to 92.0 %" in text) == enough
     for words in (

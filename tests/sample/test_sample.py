@@ -337,7 +337,7 @@ def test_the_smallest_bucket_has_every_known_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"requests": 99}, "99 requests, 0 tiles, seed 1: ask for 100 requests or more"),
+        ({"requests": 99}, "99 requests, 0 tiles, seed 1: ask for 100 to"),
         ({"tiles": -1}, "100 requests, -1 tiles, seed 1"),
         ({"seed": -1}, "100 requests, 0 tiles, seed -1"),
     ],

@@ -46,7 +46,7 @@ def outs(stage: dict[str, Any]) -> set[str]:
 
 def resolved(key: str) -> str:
     """A key of the params as DVC fills it in."""
-    return key.replace("${model}", PARAMS["model"])
+    return re.sub(r"\$\{([\w.]+)\}", lambda found: str(value_of(found[1])), key)
 
 
 def value_of(key: str) -> Any:
@@ -251,7 +251,7 @@ def test_the_lock_has_todays_command_and_params(name: str) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_the_lock_has_todays_deps(name: str) -> None:
     locked = {dep["path"]: dep["md5"] for dep in LOCK[name]["deps"]}
-    assert set(locked) == paths(STAGES[name]["deps"])
+    assert set(locked) == set(map(resolved, paths(STAGES[name]["deps"])))
     produced = {p for stage in STAGES.values() for p in outs(stage)}
     data = {o["path"]: o["md5"] for o in yaml.safe_load((ROOT / "data.dvc").read_text())["outs"]}
     for path, found in locked.items():

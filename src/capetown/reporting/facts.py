@@ -100,19 +100,25 @@ class Facts:
         return round(int(self.transform["joined"]) / max(1, hexagons))
 
     @property
-    def sheets_stay_together(self) -> bool:
-        """Whether no map sheet is in two folds."""
-        return bool(self.settings["split"]["strategy"] == "sheet")
+    def neighbours_stay_together(self) -> bool:
+        """True if no block or no map sheet is in two folds."""
+        return bool(self.settings["split"]["strategy"] != "random")
 
     @property
-    def sheet_count(self) -> int:
-        """Map sheets of all folds; only right if `sheets_stay_together`."""
-        return sum(int(fold["sheets"]) for fold in self.split["folds"].values())
+    def groups(self) -> str:
+        """What stays together, and what intervals resample."""
+        by_sheet = self.settings["split"]["strategy"] == "sheet"
+        return "map sheets" if by_sheet else "blocks of map sheets"
+
+    @property
+    def group_count(self) -> int:
+        """Groups of all folds; only right if `neighbours_stay_together`."""
+        return sum(int(fold["groups"]) for fold in self.split["folds"].values())
 
     @property
     def has_intervals(self) -> bool:
-        """Whether the test's sheets are enough for intervals to mean something."""
-        return bool(self.evaluate["sheets"] >= FEWEST_SHEETS)
+        """Whether the test's groups are enough for intervals to mean something."""
+        return bool(self.evaluate["groups"] >= FEWEST_SHEETS)
 
     @property
     def is_better_than_guessing(self) -> bool:

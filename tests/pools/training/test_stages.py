@@ -41,6 +41,7 @@ def workspace(tmp_path: Path) -> Path:
     (tmp_path / "splits").mkdir()
     (tmp_path / "metrics").mkdir()
     table = pd.DataFrame(rows, columns=["path", "label", "sheet", "fold"])
+    table = table.assign(group=table["sheet"], digest=table["path"])
     table.to_csv(tmp_path / "splits" / "tiles.csv", index=False)
     return tmp_path
 
