@@ -324,7 +324,10 @@ def test_without_tiles_it_tells_of_the_requests_and_how_to_make_the_rest(small: 
     text, images = markdown_and_images(replace(small, **NO_POOLS))
     assert set(images) == {"map.png"}
     assert "\n\n**The tiles are not in this run**, so it says nothing about pools." in text
-    assert "With `images/**` among `download.include` in params.yaml, `dvc repro` makes" in text
+    assert (
+        "With `images/swimming-pool/**` among `download.include` in params.yaml, `dvc repro` makes"
+        in text
+    )
     headings = re.findall(r"^## (.*)", text, re.MULTILINE)
     assert headings == [
         "In five sentences", "Requests on hexagons", "What to do next", "How it was made",
