@@ -343,6 +343,19 @@ def test_a_failure_is_one_line_and_a_status() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_without_tables_there_is_nothing_to_join_and_it_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    prepare([INSIDE] * 10)
+    for file in Path("raw").iterdir():
+        file.unlink()
+    with caplog.at_level("WARNING", "capetown"):
+        transform.main()
+    assert "no tables in raw/: there are no requests to join" in caplog.messages
+    assert Path("metrics/transform.json").read_text() == "{}\n"
+    assert list(hexes()) == [".gitkeep"]
+
+
 def test_what_cannot_be_put_in_place_leaves_the_last_good_output(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
