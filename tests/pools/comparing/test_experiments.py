@@ -26,12 +26,14 @@ from tests.browser import Opened
 PATHS = [f"images/{label}/S{sheet}_{n}_0.tif" for sheet in range(10) for n, label in
          enumerate(["yes", "yes", "no", "no"])]  # fmt: skip
 LABELS = ["yes" if "/yes/" in path else "no" for path in PATHS]
+# Tiles of a sheet stay together.
+SHEETS: dict[str, object] = {"split.strategy": "sheet"}
 TRUTH = np.array([label == "yes" for label in LABELS])
 
 
 def experiment(name: str, probabilities: np.ndarray, threshold: float = 0.5) -> Experiment:
     table = pd.DataFrame({"path": PATHS, "label": LABELS, "probability": probabilities})
-    return Experiment(name, table, threshold, {"model": name, "seed": 1})
+    return Experiment(name, table, threshold, SHEETS | {"model": name, "seed": 1})
 
 
 def noisy(seed: int, noise: float) -> np.ndarray:
@@ -109,7 +111,9 @@ def test_only_tiles_that_all_judged_alike_are_compared() -> None:
     one, two = experiment("a", GOOD), experiment("b", GOOD)
     relabelled = two.predictions.copy()
     relabelled.loc[0, "label"] = "no"
-    found = compare([one, Experiment("b", relabelled.drop(index=7), 0.5, {})], resamples=20, seed=1)
+    found = compare(
+        [one, Experiment("b", relabelled.drop(index=7), 0.5, SHEETS)], resamples=20, seed=1
+    )
     assert len(found.tiles) == 38
     assert found.left_out == 2
 
@@ -118,7 +122,7 @@ def test_experiments_without_a_common_tile_cannot_be_compared() -> None:
     other = experiment("b", GOOD)
     moved = other.predictions.assign(path=[f"other/{path}" for path in PATHS])
     with pytest.raises(CapetownError, match="a, b: no test tile that all of them judged"):
-        compare([experiment("a", GOOD), Experiment("b", moved, 0.5, {})], resamples=20, seed=1)
+        compare([experiment("a", GOOD), Experiment("b", moved, 0.5, SHEETS)], resamples=20, seed=1)
     with pytest.raises(CapetownError, match="name each experiment once"):
         compare([other, other], resamples=20, seed=1)
 
@@ -127,13 +131,24 @@ def test_experiments_without_a_common_tile_cannot_be_compared() -> None:
 def test_of_few_sheets_nothing_can_be_told(sheets: int, interval: bool) -> None:
     """Of seven, two exchanges of 128 show the largest difference: five times that is over 5 %."""
     found = compare(on_sheets(sheets), resamples=200, seed=1)
-    assert found.sheets == sheets
+    assert found.groups == sheets
     assert set(found.differences["verdict"]) == {"cannot tell"}
     assert found.differences["low"].notna().all() == interval
     text = as_text(found, resamples=200)
-    assert f"Here it cannot be told: tiles of one sheet are alike, and {sheets} sheets are" in text
+    assert (
+        f"Here it cannot be told: neighbouring tiles are alike, and {sheets} map sheets are" in text
+    )
     page = as_page(found, resamples=200, tiles=Path("nowhere"))
     assert "NaN" not in page.split('<script type="application/json"')[1].split("</script>")[0]
+
+
+def test_blocks_are_groups_of_their_own_unless_an_experiment_keeps_sheets_together() -> None:
+    blocks = [Experiment(e.name, e.predictions, e.threshold, {}) for e in on_sheets(2)]
+    found = compare(blocks, resamples=200, seed=1)
+    assert (found.groups, found.by_sheet) == (8, False)
+    assert "8 test tiles of 8 blocks of map sheets" in as_text(found, resamples=200)
+    mixed = compare([blocks[0], on_sheets(2)[1]], resamples=200, seed=1)
+    assert (mixed.groups, mixed.by_sheet) == (2, True)
 
 
 def test_of_eight_sheets_it_can() -> None:
@@ -145,7 +160,7 @@ def on_sheets(sheets: int) -> list[Experiment]:
     """A model that is always wrong and one that is always right, on some of the sheets."""
     some = [sheets > int(path.split("/S")[1].split("_")[0]) for path in PATHS]
     return [
-        Experiment(e.name, e.predictions[some], e.threshold, {})
+        Experiment(e.name, e.predictions[some], e.threshold, SHEETS)
         for e in (experiment("bad", 1 - GOOD), experiment("good", GOOD))
     ]
 
@@ -182,7 +197,7 @@ def test_one_experiment_or_one_class_cannot_be_compared() -> None:
     with pytest.raises(CapetownError, match="a: name two or more experiments"):
         compare([experiment("a", GOOD)], resamples=20, seed=1)
     pools = [
-        Experiment(name, experiment(name, GOOD).predictions.query("label == 'yes'"), 0.5, {})
+        Experiment(name, experiment(name, GOOD).predictions.query("label == 'yes'"), 0.5, SHEETS)
         for name in ("a", "b")
     ]
     with pytest.raises(CapetownError, match="a, b: all test tiles that they share are `yes`"):
@@ -201,7 +216,7 @@ def hostile() -> Comparison:
     first = experiment("main_1", GOOD)
     first.predictions.loc[5, "path"] = HOSTILE
     other = first.predictions.assign(probability=np.where(np.arange(len(GOOD)) == 5, 0.2, GOOD))
-    return compare([first, Experiment(SCRIPT, other, 0.5, {})], resamples=100, seed=1)
+    return compare([first, Experiment(SCRIPT, other, 0.5, SHEETS)], resamples=100, seed=1)
 
 
 def test_the_text_says_it_with_names_as_they_are(hostile: Comparison) -> None:
@@ -252,7 +267,7 @@ def test_no_file_from_elsewhere_is_shown(path: str, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.tif")
     first = experiment("a", GOOD)
     first.predictions.loc[0, "path"] = path.format(tmp_path)
-    other = Experiment("b", first.predictions.assign(probability=1 - GOOD), 0.5, {})
+    other = Experiment("b", first.predictions.assign(probability=1 - GOOD), 0.5, SHEETS)
     found = compare([first, other], resamples=100, seed=1)
     assert "image/jpeg" not in as_page(found, resamples=100, tiles=tmp_path / "raw")
 

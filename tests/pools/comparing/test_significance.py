@@ -75,7 +75,7 @@ def drawn(name: str, rng: np.random.Generator, truth: np.ndarray, skill: float) 
             "probability": 1 / (1 + np.exp(-logits)),
         }
     )
-    return Experiment(name, table, 0.6, {})
+    return Experiment(name, table, 0.6, {"split.strategy": "sheet"})
 
 
 def share_with_a_difference(skills: tuple[float, float], draws: int) -> float:

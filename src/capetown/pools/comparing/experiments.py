@@ -1,9 +1,9 @@
 """Experiments side by side on the same tiles, and whether their differences are more than noise.
 
-Two models that judge the same tiles are compared tile by tile: every resample of the map sheets
-gives both their metrics, and the interval is that of the difference. It is far narrower than the
-two models' own intervals would suggest, since a hard sheet is hard for both. The verdict takes all
-differences together; see `significance`.
+Two models that judge the same tiles are compared tile by tile: every resample of groups of tiles
+that are alike gives both their metrics, and the interval is that of the difference. It is far
+narrower than the two models' own intervals would suggest, since a hard group is hard for both. The
+verdict takes all differences together; see `significance`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,8 @@ from capetown.pools.scoring import (
     resampled_weights,
     weighted_scores,
 )
-from capetown.pools.tiles.reading import sheet_of
+from capetown.pools.splits import group_of
+from capetown.pools.tiles.reading import Tile, sheet_of
 
 # Another threshold gives more of the one for less of the other.
 TRADED = ("precision", "recall")
@@ -51,14 +52,15 @@ class Comparison:
     """Experiments on the tiles that all of them judged.
 
     Attributes:
-        tiles: path, label, sheet, and a column ``probability: NAME`` and one ``right: NAME`` for
+        tiles: path, label, group, and a column ``probability: NAME`` and one ``right: NAME`` for
             each experiment.
         left_out: tiles that not all judged, or with different labels.
         metrics: a row an experiment, a column a metric, and ``threshold``.
         differences: of each experiment but the first from the first: experiment, metric,
             difference, low and high (its 95 % interval; none on fewer than `FEWEST_SHEETS`
-            sheets), and verdict.
+            groups), and verdict.
         params: a row for each that is not the same in all, a column an experiment.
+        by_sheet: True if the groups are whole map sheets, False if they are blocks of them.
         at_chance: experiments whose ROC AUC may be one half, by its 95 % interval.
     """
 
@@ -67,12 +69,13 @@ class Comparison:
     metrics: pd.DataFrame
     differences: pd.DataFrame
     params: pd.DataFrame
+    by_sheet: bool
     at_chance: Sequence[str]
 
     @property
-    def sheets(self) -> int:
-        """Map sheets that the tiles lie on."""
-        return int(self.tiles["sheet"].nunique())
+    def groups(self) -> int:
+        """Groups of tiles that are alike."""
+        return int(self.tiles["group"].nunique())
 
 
 def compare(
@@ -82,12 +85,12 @@ def compare(
 
     A verdict is ``better`` or ``worse`` when Holm's correction over all differences leaves at most
     one in twenty comparisons of equal models with any such verdict; otherwise ``within noise``, or
-    ``cannot tell`` where there are too few sheets for any other. ``from the threshold`` is a
+    ``cannot tell`` where there are too few groups for any other. ``from the threshold`` is a
     difference in precision or recall that goes when both models call as many tiles.
 
     Args:
         experiments: two or more, with different names.
-        resamples: of the map sheets, for the intervals.
+        resamples: of the groups, for the intervals.
         seed: another seed gives other resamples.
         exchanges: of answers, for the verdicts.
 
@@ -100,7 +103,8 @@ def compare(
         raise CapetownError(f"{', '.join(names)}: name two or more experiments to compare.")
     if len(set(names)) < len(names):
         raise CapetownError(f"{', '.join(names)}: name each experiment once.")
-    tiles = _common(experiments)
+    by_sheet = any(e.params.get("split.strategy") == "sheet" for e in experiments)
+    tiles = _common(experiments, by_sheet=by_sheet)
     every = pd.concat([e.predictions["path"] for e in experiments]).nunique()
     if tiles.empty:
         raise CapetownError(
@@ -114,8 +118,8 @@ def compare(
             "`seed`."
         )
     labels = tiles["label"].map(CLASSES.index).to_numpy(np.int64)
-    sheets = tiles["sheet"].to_numpy(np.str_)
-    resampled = resampled_weights(sheets, resamples=resamples, seed=seed)
+    groups = tiles["group"].to_numpy(np.str_)
+    resampled = resampled_weights(groups, resamples=resamples, seed=seed)
     weights = np.vstack([np.ones((1, len(tiles))), resampled])
     said, called, scores = {}, {}, {}
     for experiment in experiments:
@@ -124,7 +128,7 @@ def compare(
         called[name] = said[name] >= experiment.threshold
         tiles[f"right: {name}"] = called[name] == (labels == 1)
         scores[name] = weighted_scores(labels, said[name], experiment.threshold, weights)
-    enough = tiles["sheet"].nunique() >= FEWEST_SHEETS
+    enough = tiles["group"].nunique() >= FEWEST_SHEETS
     base, *others = names
     rows = []
     for name in others:
@@ -132,7 +136,7 @@ def compare(
 
         def by_lot(calls: npt.NDArray[np.bool_], name: str = name) -> dict[str, float]:
             return chances(
-                labels, (said[base], said[name]), (called[base], calls), sheets,
+                labels, (said[base], said[name]), (called[base], calls), groups,
                 exchanges=exchanges, seed=seed,
             )  # fmt: skip
 
@@ -153,10 +157,11 @@ def compare(
             | {"threshold": [experiment.threshold for experiment in experiments]},
             index=pd.Index(names, name="experiment"),
         ),
-        differences=table.assign(verdict=_verdicts(table, tiles["sheet"].nunique())).drop(
+        differences=table.assign(verdict=_verdicts(table, tiles["group"].nunique())).drop(
             columns=["chance", "traded"]
         ),
         params=_different(experiments),
+        by_sheet=by_sheet,
         at_chance=[
             name
             for name in names
@@ -194,8 +199,8 @@ def _as_many(probabilities: Floats, wanted: int) -> npt.NDArray[np.bool_]:
     return np.asarray(probabilities >= np.sort(probabilities)[-wanted])
 
 
-def _verdicts(table: pd.DataFrame, sheets: int) -> list[str]:
-    if not can_tell(sheets, len(table)):
+def _verdicts(table: pd.DataFrame, groups: int) -> list[str]:
+    if not can_tell(groups, len(table)):
         return ["cannot tell"] * len(table)
     real = holm(table["chance"].tolist()) <= ALARMS
     direction = np.where(table["difference"] > 0, "better", "worse")
@@ -210,12 +215,16 @@ def _different(experiments: Sequence[Experiment]) -> pd.DataFrame:
     return table[told].sort_index()
 
 
-def _common(experiments: Sequence[Experiment]) -> pd.DataFrame:
-    """The tiles that all experiments judged and that have one label in all."""
+def _common(experiments: Sequence[Experiment], *, by_sheet: bool) -> pd.DataFrame:
+    """The tiles that all experiments judged and that have one label in all, with their groups."""
+
+    def group(path: str) -> str:
+        return group_of(Tile(path, "", sheet_of(path)), "sheet" if by_sheet else "block")
+
     first, *others = (
         e.predictions.rename(columns={"probability": f"probability: {e.name}"}) for e in experiments
     )
     for other in others:
         first = first.merge(other, on=["path", "label"])
     table = first.sort_values("path", ignore_index=True)
-    return table.assign(sheet=table["path"].map(sheet_of))
+    return table.assign(group=table["path"].map(group))

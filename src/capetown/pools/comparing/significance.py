@@ -1,11 +1,12 @@
 """How likely a difference between two models on the same tiles is by chance alone.
 
-If two models are equally good, nothing changes when they exchange their answers on any map sheet.
-So the answers are exchanged on sheets drawn by lot, many times: a difference counts as real when
-hardly any of the exchanges gives as large a one. Of few sheets there are few exchanges, and nothing
-can be told. The test is that of Venkatraman and Begg 1996, "A distribution-free procedure for
-comparing receiver operating characteristic curves from a paired experiment", on whole sheets:
-models are exchanged by their ranks, since one may be surer than the other and no better.
+If two models are equally good, nothing changes when they exchange their answers on any group of
+tiles that are alike. So the answers are exchanged on groups drawn by lot, many times: a difference
+counts as real when hardly any of the exchanges gives as large a one. Of few groups there are few
+exchanges, and nothing can be told. The test is that of Venkatraman and Begg 1996, "A distribution-
+free procedure for comparing receiver operating characteristic curves from a paired experiment", on
+whole groups: models are exchanged by their ranks, since one may be surer than the other and no
+better.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ def chances(
     labels: Labels,
     probabilities: tuple[Floats, Floats],
     called: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
-    sheets: npt.NDArray[np.str_],
+    groups: npt.NDArray[np.str_],
     *,
     exchanges: int,
     seed: int,
@@ -39,19 +40,19 @@ def chances(
         labels: shape (tiles,).
         probabilities: of each model, shape (tiles,).
         called: its calls of ``yes``, likewise.
-        sheets: the map sheet of each tile.
+        groups: the group of each tile.
         exchanges: how many at most.
         seed: another seed draws others.
     """
     twice = np.tile(labels, 2)
     ranks = np.concatenate([rankdata(values) / len(values) for values in probabilities])
     calls = np.concatenate(called).astype(np.float64)
-    names, sheet = np.unique(sheets, return_inverse=True)
+    names, group = np.unique(groups, return_inverse=True)
     drawn = _exchanges(len(names), exchanges, seed)
     as_large = dict.fromkeys(METRICS, 0)
     least: dict[str, float] = {}
     for start in range(0, len(drawn), BATCH):
-        moved = drawn[start : start + BATCH][:, sheet].astype(np.float64)
+        moved = drawn[start : start + BATCH][:, group].astype(np.float64)
         one, other = np.hstack([1 - moved, moved]), np.hstack([moved, 1 - moved])
         both = np.vstack([one, other])
         by_rank = weighted_scores(twice, ranks, 0.5, both)
@@ -65,15 +66,15 @@ def chances(
     return {name: count / len(drawn) for name, count in as_large.items()}
 
 
-def _exchanges(sheets: int, count: int, seed: int) -> npt.NDArray[np.bool_]:
-    """Sheets on which answers are exchanged, none of them first, shape (exchanges, sheets).
+def _exchanges(groups: int, count: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Groups on which answers are exchanged, none of them first, shape (exchanges, groups).
 
     All that there are, or where they are more than `count` as many drawn by lot.
     """
-    if 2**sheets <= count:
-        return np.asarray((np.arange(2**sheets)[:, None] >> np.arange(sheets)) % 2 == 1)
-    drawn = np.random.default_rng(seed).random((count, sheets)) < 0.5
-    return np.vstack([np.zeros((1, sheets), bool), drawn])
+    if 2**groups <= count:
+        return np.asarray((np.arange(2**groups)[:, None] >> np.arange(groups)) % 2 == 1)
+    drawn = np.random.default_rng(seed).random((count, groups)) < 0.5
+    return np.vstack([np.zeros((1, groups), bool), drawn])
 
 
 def holm(chances: Sequence[float]) -> Floats:
@@ -85,9 +86,9 @@ def holm(chances: Sequence[float]) -> Floats:
     return corrected
 
 
-def can_tell(sheets: int, tests: int) -> bool:
+def can_tell(groups: int, tests: int) -> bool:
     """True if the largest difference there can be would be called real.
 
-    Of 2 ** sheets exchanges two show it: the answers as they are, and all of them exchanged.
+    Of 2 ** groups exchanges two show it: the answers as they are, and all of them exchanged.
     """
-    return bool(2.0 ** (1 - sheets) * tests <= ALARMS)
+    return bool(2.0 ** (1 - groups) * tests <= ALARMS)
