@@ -15,6 +15,8 @@ from stages import put_in_place, run, step
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")
 INVENTORY = Path("raw/inventory.csv")
+# hexes/rejects.parquet also has requests that joined and have a value that cannot be read.
+FAILED = "join_status in ('invalid_coordinates', 'outside_city')"
 CURVES = ("roc", "precision_recall", "calibration")
 
 
@@ -45,7 +47,9 @@ def main() -> None:
             evaluate=evaluate,
             card=read_json(Path("models/model.json")) if evaluate else {},
             hexagons=gpd.read_parquet("hexes/counts.parquet") if transform else None,
-            rejects=pd.read_parquet("hexes/rejects.parquet") if transform else pd.DataFrame(),
+            rejects=pd.read_parquet("hexes/rejects.parquet").query(FAILED)
+            if transform
+            else pd.DataFrame(),
             history=read_csv(METRICS / "history.csv"),
             predictions=read_csv(METRICS / "predictions.csv"),
             sheets=read_csv(METRICS / "sheets.csv", sheet=str),

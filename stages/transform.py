@@ -13,9 +13,11 @@ import polars as pl
 
 from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
 from capetown.errors import CapetownError
-from capetown.hexes.hexagons import count, read_hexagons, write_geoparquet
-from capetown.hexes.joining import JOINED, compare_with_reference, join, read_reference
-from capetown.hexes.summary import Metrics, exceeded_thresholds, log_lines, summarise
+from capetown.hexes.counts import count, write_geoparquet
+from capetown.hexes.hexagons import read_hexagons
+from capetown.hexes.joining import JOINED, join
+from capetown.hexes.reference import compare_with_reference, read_reference
+from capetown.hexes.summary import Metrics, exceeded_thresholds, judged, log_lines, summarise
 from capetown.params import Transform, load_params
 from stages import kept_logs, put_in_place, run, step, write_empty
 
@@ -27,6 +29,7 @@ MISMATCHES = kept_logs() / "transform-mismatches.parquet"
 LOOK = {
     "error_threshold": REJECTS,
     "missing_threshold": RAW / REQUESTS_TABLE,
+    "unreadable_threshold": REJECTS,
     "reference_threshold": MISMATCHES,
 }
 VERDICT = "every threshold holds; the join can be trusted"
@@ -51,7 +54,7 @@ def main() -> None:
                 (made / path).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CapetownError(f"{OUT}/ cannot be written ({error}) and is left as it was") from error
-    log.info("verdict: %s", VERDICT)
+    log.info("verdict: %s: %s", VERDICT, judged(metrics))
 
 
 def make(folder: Path, settings: Transform) -> Metrics:
@@ -80,6 +83,7 @@ def make(folder: Path, settings: Transform) -> Metrics:
         metrics,
         error=settings.error_threshold,
         missing=settings.missing_threshold,
+        unreadable=settings.unreadable_threshold,
         reference=settings.reference_threshold,
     )
     if faults:

@@ -1,6 +1,10 @@
 """`capetown check` finds, as one line, what can be known to be wrong before work starts."""
 
+import gzip
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +46,12 @@ def said() -> str:
 def test_everything_as_it_should_be(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["params", "data", "weights", "device"]
+    names = [line.split()[0] for line in lines]
+    assert names == ["params", "data", "table", "table", "weights", "device"]
+    assert lines[2:4] == [
+        "table    data/sr.csv.gz: 16 columns",
+        "table    data/sr_hex.csv.gz: 16 columns",
+    ]
     assert lines[1] == "data     data is whole: 29 objects are chosen"
 
 
@@ -103,6 +112,25 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda data: min((data / YES).glob("*.tif")).unlink(), "should be there and are not"),
     (lambda data: shutil.rmtree(data / YES), f"data/{YES}: no tiles (*.tif) in it; run `dvc"),
 ]
+
+
+def test_a_header_is_looked_at(workspace: Path) -> None:
+    path = workspace / "data" / "sr.csv.gz"
+    text = gzip.decompress(path.read_bytes()).replace(b"longitude", b"lon", 1)
+    path.write_bytes(gzip.compress(text))
+    assert "data/sr.csv.gz: column 'longitude' is missing from the header; found: , not" in said()
+
+
+def test_who_reads_it_may_have_seen_enough(workspace: Path) -> None:
+    """As in `capetown check | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "capetown", "check"], stdout=writing, stderr=subprocess.PIPE,
+        text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES)

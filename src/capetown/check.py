@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from capetown.bucket.checking import check_address, check_folder, compare_with_mirror
-from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
+from capetown.city import HEXAGONS_FILE, INDEX, NUMBER, REQUESTS_TABLE
+from capetown.hexes.layout import read_layout
+from capetown.hexes.table import NAMES
 from capetown.params import load_params
 from capetown.pools.model.backbones import check_weights
 from capetown.pools.model.devices import choose_device
@@ -32,6 +34,11 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
         tables = [REQUESTS_TABLE, HEXAGONS_FILE, *reference]
         chosen = check_folder(params_path.parent / source, params.download, tables)
         yield f"data     {source} is whole: {len(chosen)} objects are chosen"
+        for table in (key for key in chosen if key in (REQUESTS_TABLE, *reference)):
+            columns = NAMES if table == REQUESTS_TABLE else (NUMBER, INDEX)
+            layout = read_layout(params_path.parent / source / table, columns)
+            said = "; ".join([f"{len(layout.header)} columns", *layout.notes])
+            yield f"table    {source}/{table}: {said}"
 
     check_weights(params.backbone, pretrained=params.pretrained)
     start = "at hand or within reach" if params.pretrained else "random"

@@ -1,6 +1,8 @@
 """The ``capetown`` command: what is not a stage of the pipeline."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -199,12 +201,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; a `CapetownError` becomes one line and exit status 1, Ctrl-C status 130."""
+    """Run a command; a `CapetownError` becomes one line and exit status 1, Ctrl-C status 130.
+
+    A pipe whose reader has gone ends it without a word, with status 141, as programs do.
+    """
     arguments = parser().parse_args(argv)
     try:
         arguments.handler(arguments)
+        sys.stdout.flush()
     except CapetownError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:
+        # Who reads has seen enough, like `head`; Python would say so again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -71,6 +71,7 @@ class Transform(Section):
 
     error_threshold: Share
     missing_threshold: Share
+    unreadable_threshold: Share
     reference: str | None
     reference_threshold: Share
     csv: bool
