@@ -37,6 +37,8 @@ def make_repeatable(threads: int) -> None:
     # cuBLAS repeats only with a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # Filling new memory would only help to find reads of it before it is written, at a price.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
 
 
