@@ -25,13 +25,14 @@ import torch
 import yaml
 from torch import Tensor
 
+from capetown.city import CLASSES
 from capetown.params import Params, load_params
 from capetown.pools.model.backbones import build_model, input_config
 from capetown.pools.model.devices import choose_device, make_repeatable, place
 from capetown.pools.model.inference import normalise
 from capetown.pools.tiles.folds import Fold
 from capetown.pools.tiles.packing import contents_digest, pack_tiles
-from capetown.pools.tiles.reading import CLASSES, find_tiles, read_tile, resize
+from capetown.pools.tiles.reading import find_tiles, read_tile, resize
 from capetown.pools.training.augment import draws
 from capetown.pools.training.loop import Training
 from capetown.pools.training.schedules import Phase, batches

@@ -58,7 +58,6 @@ def main() -> None:
                 "train": params.train.model_dump(),
                 "evaluate": params.evaluate.model_dump(),
             },
-            other_models=[name for name in params.backbones if name != params.model],
         )
     with step("Markdown and its pictures"):
         markdown, images = markdown_and_images(facts)

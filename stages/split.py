@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.pools.splits import duplicates, split_tiles, summary
@@ -20,7 +21,7 @@ log = logging.getLogger("capetown")
 def main() -> None:
     """Write splits/ and metrics/split.json."""
     params = load_params(Path("params.yaml"))
-    found = find_tiles(RAW / "images" / "swimming-pool", RAW)
+    found = find_tiles(RAW / TILES_FOLDER, RAW)
     with step("read every tile"):
         readable, reasons = digest_tiles(found, RAW)
     tiles, digests = list(readable), list(readable.values())

@@ -4,7 +4,6 @@ Under torchrun several processes train together, and the first one writes.
 """
 
 from contextlib import nullcontext
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +29,7 @@ TILES = Path("splits/tiles.csv")
 def log_epoch(live: Live | None, row: Epoch) -> None:
     """Add an epoch to dvclive's plots, if this is the process that writes."""
     if live is not None:
-        for name, value in asdict(row).items():
+        for name, value in row.row().items():
             if name not in ("epoch", "phase"):
                 live.log_metric(name, value)
         live.next_step()
@@ -68,10 +67,10 @@ def main() -> None:
             checkpoints=checkpoints, on_epoch=partial(log_epoch, live),
         )  # fmt: skip
         if live is not None:
-            live.summary["best"] = asdict(best_epoch(history))
+            live.summary["best"] = best_epoch(history).row()
     parallel.leave_others()
     if first:
-        pd.DataFrame(history).to_csv("metrics/history.csv", index=False)
+        pd.DataFrame([row.row() for row in history]).to_csv("metrics/history.csv", index=False)
         card = make_card(model, train, valid, backbone.architecture, settings.threshold_maximises)
         save_model(Path("models"), model, card)
         forget_checkpoint(checkpoints)

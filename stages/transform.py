@@ -13,10 +13,12 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
+from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
 from capetown.errors import CapetownError
+from capetown.files import replace_folder
 from capetown.hexes.hexagons import count, read_hexagons, write_geoparquet
-from capetown.hexes.joining import JOINED, compare, join, read_reference
-from capetown.hexes.summary import Metrics, broken, lines, summarise
+from capetown.hexes.joining import JOINED, compare_with_reference, join, read_reference
+from capetown.hexes.summary import Metrics, exceeded_thresholds, log_lines, summarise
 from capetown.params import Transform, load_params
 from stages import run, step
 
@@ -27,7 +29,7 @@ MISMATCHES = LOGS / f"{PREFIX}mismatches.parquet"
 # Where a person looks when a threshold is exceeded.
 LOOK = {
     "error_threshold": REJECTS,
-    "missing_threshold": RAW / "sr.csv.gz",
+    "missing_threshold": RAW / REQUESTS_TABLE,
     "reference_threshold": MISMATCHES,
 }
 log = logging.getLogger("capetown")
@@ -45,7 +47,7 @@ def main() -> None:
             made = Path(folder) / OUT.name
             made.mkdir()
             metrics = make(made, params.transform)
-            put(made, OUT, Path(folder) / "last")
+            replace_folder(made, OUT, Path(folder) / "last")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CapetownError(f"{OUT}/ cannot be written ({error}) and is left as it was") from error
     METRICS.parent.mkdir(exist_ok=True)
@@ -63,19 +65,19 @@ def make(folder: Path, settings: Transform) -> Metrics:
         expected = (
             beside.submit(read_reference, RAW / settings.reference) if settings.reference else None
         )
-        hexagons = read_hexagons(RAW / "city-hex-polygons-8.geojson")
+        hexagons = read_hexagons(RAW / HEXAGONS_FILE)
         csv = folder / "sr_hex.csv.gz" if settings.csv else None
-        joined = join(RAW / "sr.csv.gz", hexagons, folder / "requests.parquet", csv)
+        joined = join(RAW / REQUESTS_TABLE, hexagons, folder / "requests.parquet", csv)
         joined.rejects.write_parquet(folder / "rejects.parquet")
     with step("compare with the reference"):
-        theirs = compare(joined.rows, expected.result()) if expected else None
+        theirs = compare_with_reference(joined.rows, expected.result()) if expected else None
     with step("count by hexagon"):
         counts = count(hexagons, joined.rows.lazy().filter(pl.col("status") == JOINED))
         write_geoparquet(hexagons, counts, folder / "counts.parquet")
     metrics = summarise(joined, theirs, hexagons, counts)
-    for line in lines(metrics, joined, theirs):
+    for line in log_lines(metrics, joined, theirs):
         log.info("%s", line)
-    faults = broken(
+    faults = exceeded_thresholds(
         metrics,
         error=settings.error_threshold,
         missing=settings.missing_threshold,
@@ -88,18 +90,6 @@ def make(folder: Path, settings: Transform) -> Metrics:
         said = [f"{fault}, look at {LOOK[name]}" for name, fault in faults.items()]
         raise CapetownError(f"{'; '.join(said)}. {OUT}/ is left as it was.")
     return metrics
-
-
-def put(made: Path, out: Path, last: Path) -> None:
-    """Put a folder in place of another, which goes to `last`, or comes back if that fails."""
-    if out.exists():
-        out.rename(last)
-    try:
-        made.rename(out)
-    except OSError:
-        if last.exists():
-            last.rename(out)
-        raise
 
 
 if __name__ == "__main__":

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from capetown.bucket.checking import check_address, check_folder
+from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
 from capetown.params import load_params
 from capetown.pools.model.backbones import check_weights
 from capetown.pools.model.devices import choose_device
-
-HEXAGONS = "city-hex-polygons-8.geojson"
-REQUESTS = "sr.csv.gz"
 
 
 def check_all(params_path: Path) -> Iterator[str]:
@@ -30,7 +28,7 @@ def check_all(params_path: Path) -> Iterator[str]:
         yield f"data     {source} is looked at when `download` runs"
     else:
         reference = [params.transform.reference] if params.transform.reference else []
-        tables = [REQUESTS, HEXAGONS, *reference]
+        tables = [REQUESTS_TABLE, HEXAGONS_FILE, *reference]
         chosen = check_folder(params_path.parent / source, params.download, tables)
         yield f"data     {source} is whole: {len(chosen)} objects are chosen"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from capetown.errors import CapetownError
+from capetown.files import written_whole
 
 Handler = Callable[[argparse.Namespace], None]
 
@@ -40,18 +41,17 @@ def predict(arguments: argparse.Namespace) -> None:
 
     model, card = load_model(arguments.model, choose_device(arguments.device))
     tiles = find_new_tiles(arguments.paths)
-    part = arguments.out.with_name(f".{arguments.out.name}.part")
     try:
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with (
+            written_whole(arguments.out) as part,
+            part.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(Prediction._fields)
             rows = list(predict_tiles(model, card, tiles))
             writer.writerows(rows)
-        part.replace(arguments.out)
     except OSError as error:
         raise CapetownError(f"{arguments.out}: cannot be written ({error.strerror}).") from error
-    finally:
-        part.unlink(missing_ok=True)
     unread = sum(row.error is not None for row in rows)
     pools = sum(row.decision == "yes" for row in rows)
     print(f"{arguments.out}: {len(rows)} tiles, {pools} with a pool, {unread} that cannot be read")
@@ -105,7 +105,8 @@ def backbones(arguments: argparse.Namespace) -> None:
 def write_page(path: Path, page: str) -> None:
     """Write a page and say where."""
     try:
-        path.write_text(page, encoding="utf-8")
+        with written_whole(path) as part:
+            part.write_text(page, encoding="utf-8")
     except OSError as error:
         raise CapetownError(f"{path}: cannot be written ({error.strerror}).") from error
     print(f"Page: {path}")

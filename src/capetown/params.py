@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from capetown.errors import CapetownError
+from capetown.files import one_line
 
 
 class _Loader(yaml.SafeLoader):
@@ -159,7 +160,7 @@ def load_params(path: Path) -> Params:
     except UnicodeDecodeError as error:
         raise CapetownError(f"{path}: not UTF-8; save it as UTF-8.") from error
     except yaml.YAMLError as error:
-        raise CapetownError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise CapetownError(f"{path}: not valid YAML: {one_line(error, 500)}") from error
     except ValidationError as error:
         raise CapetownError(f"{path}: {'; '.join(map(_describe, error.errors()))}.") from error
 

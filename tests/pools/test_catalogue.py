@@ -193,7 +193,7 @@ def test_a_table_is_fetched_once_and_verified(
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/{{}}/{{}}"
-        monkeypatch.setattr(catalogue, "TABLES", url)
+        monkeypatch.setattr(catalogue, "RESULTS", url)
         served.write_text(ACCURACY + "damaged\n")
         with pytest.raises(CapetownError, match=r"cannot be fetched .*hash"):
             fetch(catalogue.ACCURACY)

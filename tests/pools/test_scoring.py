@@ -71,7 +71,7 @@ def test_the_five_metrics_are_scikit_learns_for_every_weighting(
     expected = trusted(labels[kept], probabilities[kept], threshold, weights[kept])
     both = np.stack([weights, 2 * weights])
     found = weighted_scores(labels, probabilities, threshold, both)
-    assert tuple(found) == METRICS
+    assert tuple(found) == tuple(METRICS)
     for name in METRICS:
         assert found[name] == pytest.approx([expected[name]] * 2), name
 

@@ -146,7 +146,6 @@ def facts(folder: Path) -> Facts:
                                   "saturation": 0.2, "scale": 0.0}},
             "evaluate": {"bootstrap": 1000},
         },
-        other_models=["convnext_tiny", "caformer"],
     )  # fmt: skip
 
 
@@ -427,10 +426,8 @@ def test_few_sheets_allow_no_interval(small: Facts, sheets: int, enough: bool) -
         assert (words not in text) == enough
 
 
-def test_no_other_model_and_no_mistakes_are_not_made_up(small: Facts) -> None:
-    assert "such as `dvc exp run -S model=caformer`" in markdown(small)
-    text = markdown(replace(small, other_models=[], mistakes=small.mistakes.head(0)))
-    assert "model=" not in text
+def test_mistakes_are_not_made_up(small: Facts) -> None:
+    text = markdown(replace(small, mistakes=small.mistakes.head(0)))
     assert "Look at the mistakes above" not in text
     # None is shown, as `evaluate.mistakes` may ask for; five pools are missed all the same.
     assert "made no mistake" not in text

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from capetown.bucket.access import WITHOUT_FILE, Access, check_url, identity
-from capetown.bucket.keys import CLASSES, INVENTORY, check_keys, choose, is_tile, matches
+from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, check_keys, choose, is_tile, matches
 from capetown.bucket.mirror import Selection, compare_manifests
 from capetown.bucket.verification import check_content
 from capetown.errors import CapetownError
@@ -48,7 +48,7 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
     for table in tables:
         if matches(table, settings.include) and table not in chosen:
             raise CapetownError(f"{folder / table}: no such file; {fix}.")
-    for place in CLASSES:
+    for place in CLASS_FOLDERS:
         asked = matches(f"{place}/A_1_1.tif", settings.include)
         if asked and not any(is_tile(key) and key.startswith(f"{place}/") for key in chosen):
             raise CapetownError(f"{folder / place}: no tiles (*.tif) in it; {fix}.")

@@ -130,7 +130,9 @@ class Fetcher:
         return entry
 
 
-def keep(folder: Path, items: Iterable[Object], known: dict[str, Entry]) -> dict[str, Entry]:
+def already_whole(
+    folder: Path, items: Iterable[Object], known: dict[str, Entry]
+) -> dict[str, Entry]:
     """Which objects a folder already holds whole, by key.
 
     Args:

@@ -6,18 +6,12 @@ from pathlib import PurePosixPath
 
 from fsspec.utils import glob_translate
 
+from capetown.city import CLASSES, MANIFEST, TILES_FOLDER
 from capetown.errors import CapetownError
 
-TABLES = (
-    "city-hex-polygons-8-10.geojson",
-    "city-hex-polygons-8.geojson",
-    "sr.csv.gz",
-    "sr_hex.csv.gz",
-    "sr_hex_truncated.csv",
-)
-CLASSES = ("images/swimming-pool/no", "images/swimming-pool/yes")
-# One in each class's folder: the file names of its tiles, one a line.
-MANIFESTS = tuple(f"{folder}/manifest" for folder in CLASSES)
+# The folders of the classes.
+CLASS_FOLDERS = tuple(f"{TILES_FOLDER}/{name}" for name in CLASSES)
+MANIFESTS = tuple(f"{folder}/{MANIFEST}" for folder in CLASS_FOLDERS)
 
 # Names that a mirror uses for itself, so that no object can have them.
 INVENTORY = "inventory.csv"
@@ -26,7 +20,9 @@ TEMPORARY = ".partial-"
 
 def is_tile(key: str) -> bool:
     """Whether a key is a tile of one of the two classes."""
-    return key.lower().endswith((".tif", ".tiff")) and str(PurePosixPath(key).parent) in CLASSES
+    return (
+        key.lower().endswith((".tif", ".tiff")) and str(PurePosixPath(key).parent) in CLASS_FOLDERS
+    )
 
 
 def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -> list[str]:
@@ -121,7 +117,7 @@ def check_manifests(
     """
     missing: list[str] = []
     extra: list[str] = []
-    for folder, manifest in zip(CLASSES, MANIFESTS, strict=True):
+    for folder, manifest in zip(CLASS_FOLDERS, MANIFESTS, strict=True):
         tiles = {key for key in chosen if is_tile(key) and key.startswith(f"{folder}/")}
         if manifest not in manifests:
             missing += [manifest] if tiles and matches(manifest, include) else []
@@ -144,7 +140,7 @@ def _first_tiles(keys: list[str], max_tiles: int | None) -> list[str]:
         return keys
     kept = {
         key
-        for folder in CLASSES
+        for folder in CLASS_FOLDERS
         for key in [k for k in keys if is_tile(k) and k.startswith(f"{folder}/")][:max_tiles]
     }
     return [key for key in keys if not is_tile(key) or key in kept]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capetown.bucket.access import Access
-from capetown.bucket.fetching import Fetcher, for_each, keep, make_folders
+from capetown.bucket.fetching import Fetcher, already_whole, for_each, make_folders
 from capetown.bucket.keys import (
     INVENTORY,
     MANIFESTS,
@@ -84,11 +84,11 @@ async def _mirror(
     async with open_source(url, access) as source:
         items = await _describe(source, url, selection, access.connections, tries)
         known = read_inventory(folder / INVENTORY) | read_inventory(incoming / JOURNAL)
-        kept = await asyncio.to_thread(keep, folder, items, known)
+        kept = await asyncio.to_thread(already_whole, folder, items, known)
         rest = [item for item in items if item.key not in kept]
         strays = _strays(folder, {item.key for item in items})
         places = {item.key: folder if item.key in kept else incoming for item in items}
-        arrived = await asyncio.to_thread(keep, incoming, rest, known)
+        arrived = await asyncio.to_thread(already_whole, incoming, rest, known)
         missing = [item for item in rest if item.key not in arrived]
         entries = [*kept.values(), *arrived.values()]
         if rest or strays or not (folder / INVENTORY).exists():

@@ -14,9 +14,10 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.local import LocalFileSystem
 
 from capetown.bucket.access import Access, check_url, identity, is_loopback
-from capetown.bucket.keys import CLASSES, INVENTORY, MANIFESTS, TABLES, read_manifest
+from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, MANIFESTS, read_manifest
 from capetown.bucket.retrying import DamagedError, reason
 from capetown.bucket.verification import digest
+from capetown.city import TABLES
 from capetown.errors import CapetownError
 
 CONNECT_TIMEOUT = 10
@@ -134,7 +135,7 @@ class Web(Source):
         named = [p for p in include if not set("*?[!") & set(p)]
         found = {*TABLES, *MANIFESTS, *named}
         if any("/" in p or "**" in p for p in include if p not in named):
-            for folder, manifest in zip(CLASSES, MANIFESTS, strict=True):
+            for folder, manifest in zip(CLASS_FOLDERS, MANIFESTS, strict=True):
                 text = await self.fs._cat_file(self.address(manifest))
                 names = read_manifest(text.decode(errors="replace"))
                 found |= {f"{folder}/{name}" for name in names}

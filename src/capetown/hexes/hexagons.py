@@ -1,4 +1,4 @@
-"""The City's hexagons: H3 cells of resolution 8, read from GeoJSON and checked; counts on them.
+"""The City's hexagons: H3 cells of one resolution, read from GeoJSON and checked; counts on them.
 
 `counts` gives one row a hexagon, in the order of the City's file:
 
@@ -23,12 +23,10 @@ import polars as pl
 import polars_h3
 from numpy.typing import NDArray
 
+from capetown.city import RESOLUTION, TOLERANCE
 from capetown.errors import CapetownError
-from capetown.hexes.schema import HEXAGONS
+from capetown.hexes.schema import HEXAGON_SCHEMA
 
-RESOLUTION = 8
-# Metres that a vertex of the City's polygon may lie from H3's.
-TOLERANCE = 1.0
 # Radius of H3's own sphere, in metres. Distances on it are within 0.6 % of those on WGS84.
 EARTH = 6_371_007.180918475
 WGS84 = (
@@ -70,12 +68,13 @@ def read_hexagons(path: Path) -> Hexagons:
 
     Raises:
         CapetownError: the file cannot be read, is in another CRS or has no hexagon, or an index is
-            not a cell of resolution 8, comes twice, or has another boundary than H3 gives it.
+            not a cell of the City's resolution, comes twice, or has another boundary than H3
+            gives it.
     """
     properties, rings = [], []
     for number, feature in enumerate(_features(path), 1):
         try:
-            properties.append([feature["properties"].get(column.name) for column in HEXAGONS])
+            properties.append([feature["properties"].get(name) for name in HEXAGON_SCHEMA])
             rings.append(_ring(feature["geometry"]))
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise CapetownError(
@@ -83,8 +82,10 @@ def read_hexagons(path: Path) -> Hexagons:
                 "fetch the file again"
             ) from error
     columns = [
-        pl.Series(column.name, values, column.dtype, strict=False)
-        for column, values in zip(HEXAGONS, zip(*properties, strict=True), strict=True)
+        pl.Series(name, values, dtype, strict=False)
+        for (name, dtype), values in zip(
+            HEXAGON_SCHEMA.items(), zip(*properties, strict=True), strict=True
+        )
     ]
     cells = columns[0]
     _check_cells(path, cells)

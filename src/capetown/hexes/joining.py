@@ -27,14 +27,14 @@ import polars as pl
 import polars_h3
 from isal import igzip_threaded, isal_zlib
 
-from capetown.hexes.hexagons import RESOLUTION, Hexagons, metres_to_nearest
+from capetown.city import COMPLETED, CREATED, INDEX, RESOLUTION, TIMES
+from capetown.city import NUMBER as KEY
+from capetown.hexes.hexagons import Hexagons, metres_to_nearest
 from capetown.hexes.schema import CATEGORY
 from capetown.hexes.table import (
     ADDED,
     BLOCK,
     EXPLAINED,
-    INDEX,
-    KEY,
     METRES,
     NAMES,
     REASON,
@@ -56,7 +56,6 @@ JOINED, MISSING, INVALID, OUTSIDE = STATUSES = (
 FAILED = (INVALID, OUTSIDE)
 # Rows in a row group: fixed, so that the same requests give the same bytes.
 ROW_GROUP = 200_000
-TIMES = CREATED, COMPLETED = ("creation_timestamp", "completion_timestamp")
 # Where the values of columns that are not text stand beside their text.
 TYPED = {name: f"parsed: {name}" for name in (*TIMES, "latitude", "longitude")}
 # Characters of a coordinate that is exact to a tenth of a millimetre, sign and point included.
@@ -71,7 +70,7 @@ READ_ERRORS: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True)
 class Join:
-    """What came of a join.
+    """A join, without its file of requests.
 
     Attributes:
         rows: a row a request, in the input's order: `notification_number`, `index`, `status`,
@@ -88,7 +87,7 @@ class Join:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReferenceComparison:
     """A join against the City's own.
 
     Attributes:
@@ -220,7 +219,7 @@ def read_reference(path: Path) -> pl.DataFrame:
     return table
 
 
-def compare(rows: pl.DataFrame, reference: pl.DataFrame) -> Comparison:
+def compare_with_reference(rows: pl.DataFrame, reference: pl.DataFrame) -> ReferenceComparison:
     """Compare a join with the City's own, request by request.
 
     Args:
@@ -242,7 +241,7 @@ def compare(rows: pl.DataFrame, reference: pl.DataFrame) -> Comparison:
         & pl.col("in_reference")
     )
     mismatches = both.filter(~matched).sort(KEY)
-    return Comparison(len(both), len(both) - len(mismatches), mismatches)
+    return ReferenceComparison(len(both), len(both) - len(mismatches), mismatches)
 
 
 def explained(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:

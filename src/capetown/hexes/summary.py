@@ -1,13 +1,14 @@
-"""What came of a join, as numbers to keep, as lines to read, and as a verdict."""
+"""A join as numbers to keep, as lines to read, and as a verdict."""
 
 from typing import Any
 
 import polars as pl
 
-from capetown.hexes.hexagons import RESOLUTION, Hexagons
-from capetown.hexes.joining import FAILED, MISSING, STATUSES, TIMES, Comparison, Join
-from capetown.hexes.schema import REQUESTS
-from capetown.hexes.table import KEY, NAMES, STATUS
+from capetown.city import NUMBER as KEY
+from capetown.city import REQUEST_COLUMNS, RESOLUTION, TIMES
+from capetown.hexes.hexagons import Hexagons
+from capetown.hexes.joining import FAILED, MISSING, STATUSES, Join, ReferenceComparison
+from capetown.hexes.table import NAMES, STATUS
 
 # How many examples of what deviates a log shows.
 EXAMPLES = 5
@@ -16,7 +17,7 @@ Metrics = dict[str, Any]
 
 
 def summarise(
-    join: Join, comparison: Comparison | None, hexagons: Hexagons, counts: pl.DataFrame
+    join: Join, comparison: ReferenceComparison | None, hexagons: Hexagons, counts: pl.DataFrame
 ) -> Metrics:
     """Everything that is worth comparing between two runs.
 
@@ -50,8 +51,8 @@ def summarise(
     }
 
 
-def lines(metrics: Metrics, join: Join, comparison: Comparison | None) -> list[str]:
-    """The same for a person to read, with examples of what deviates."""
+def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | None) -> list[str]:
+    """The summary for a person to read, with examples of what deviates."""
     quality = metrics["quality"]
     total = metrics["requests"]
     found = [
@@ -75,7 +76,9 @@ def lines(metrics: Metrics, join: Join, comparison: Comparison | None) -> list[s
     return found + _deviations(metrics, join)
 
 
-def broken(metrics: Metrics, *, error: float, missing: float, reference: float) -> dict[str, str]:
+def exceeded_thresholds(
+    metrics: Metrics, *, error: float, missing: float, reference: float
+) -> dict[str, str]:
     """The thresholds that are exceeded, in words by name; none if the join is to be trusted."""
     rate = (metrics["reference"] or {"mismatch_rate": 0.0})["mismatch_rate"]
     asked = {
@@ -96,7 +99,7 @@ def _rate(part: int, whole: int) -> float:
     return round(part / whole, 8) if whole else 0.0
 
 
-def _reference(comparison: Comparison | None) -> Metrics | None:
+def _reference(comparison: ReferenceComparison | None) -> Metrics | None:
     if comparison is None:
         return None
     mismatches = comparison.mismatches
@@ -138,7 +141,7 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
     """What the declared schema does not expect, each with its number and examples."""
     quality, rows = metrics["quality"], join.rows
     extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
-    required = [column.name for column in REQUESTS if not column.nullable]
+    required = [column.name for column in REQUEST_COLUMNS if not column.nullable]
     checks = [
         ("completed before its creation", _skewed(rows)),
         ("only one of two coordinates", rows.filter("half")),

@@ -2,7 +2,7 @@
 
 Everything is read as text or as categories, which are texts that come again and again, so that
 leading zeros survive and a damaged value is still there to be shown; `parsed` gives the typed
-values that `schema.REQUESTS` declares.
+values that `schema.REQUEST_SCHEMA` declares.
 """
 
 import csv
@@ -17,8 +17,11 @@ import numpy as np
 import polars as pl
 from isal import igzip
 
+from capetown.city import INDEX, TIME_ZONE
+from capetown.city import NUMBER as KEY
 from capetown.errors import CapetownError
-from capetown.hexes.schema import CATEGORY, REQUESTS, TIME_ZONE, TIMESTAMP
+from capetown.files import one_line
+from capetown.hexes.schema import CATEGORY, REQUEST_SCHEMA, TIMESTAMP
 
 # What a timestamp may end with: the quarters of an hour from 14:45 west of UTC to 14:45 east.
 QUARTERS = range(-59, 60)
@@ -26,9 +29,9 @@ ZONES = pl.Enum([f"{'-' if q < 0 else '+'}{abs(q) // 4:02}:{abs(q) % 4 * 15:02}"
 GZIP = b"\x1f\x8b"
 # A value may be as long as it likes.
 csv.field_size_limit(2**31 - 1)
-NAMES = tuple(column.name for column in REQUESTS)
-CATEGORIES = {column.name for column in REQUESTS if column.dtype == CATEGORY}
-KEY, INDEX, STATUS = "notification_number", "h3_level8_index", "join_status"
+NAMES = tuple(REQUEST_SCHEMA)
+CATEGORIES = {name for name, dtype in REQUEST_SCHEMA.items() if dtype == CATEGORY}
+STATUS = "join_status"
 # What the join adds, to all requests and to those that failed.
 ADDED = (INDEX, STATUS)
 EXPLAINED = (REASON, METRES) = ("reason", "metres_to_nearest_hexagon")
@@ -69,7 +72,7 @@ def scan(path: Path, needed: Sequence[str], added: Sequence[str] = ()) -> pl.Laz
 
 def parsed(name: str) -> pl.Expr:
     """A column's values in its declared type; null where the text is no such value."""
-    dtype = next(column.dtype for column in REQUESTS if column.name == name)
+    dtype = REQUEST_SCHEMA[name]
     if dtype == TIMESTAMP:
         return _timestamp(pl.col(name)).alias(name)
     if dtype == pl.Float64:
@@ -145,7 +148,7 @@ def explain(path: Path, error: Exception) -> CapetownError:
         error: what polars said, passed on if the second reading finds nothing wrong; then the
             fault may lie with what was written meanwhile.
     """
-    said = f"every row can be read, but polars failed: {' '.join(str(error).split())[:200]}"
+    said = f"every row can be read, but polars failed: {one_line(error)}"
     return CapetownError(
         f"{path}: {_first_fault(path, quotes=True) or f'{said}; is the disk full?'}"
     )

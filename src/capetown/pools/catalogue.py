@@ -15,8 +15,9 @@ import pooch
 import requests
 
 from capetown.errors import CapetownError
+from capetown.files import one_line
 
-TABLES = "https://raw.githubusercontent.com/huggingface/pytorch-image-models/{}/results/{}"
+RESULTS = "https://raw.githubusercontent.com/huggingface/pytorch-image-models/{}/results/{}"
 COMMIT = "90cae8c5ab83d2d7e23b1fb2bab1559bfdcbc7e9"
 ACCURACY = "results-imagenet.csv"
 # Images a second on an RTX 4090, in half precision: the newest of timm's tables of its kind.
@@ -33,7 +34,7 @@ def fetch(name: str) -> Path:
     Raises:
         CapetownError: if it is not cached and cannot be had, or is not what it should be.
     """
-    url = TABLES.format(COMMIT, name)
+    url = RESULTS.format(COMMIT, name)
     try:
         return Path(
             pooch.retrieve(
@@ -44,10 +45,9 @@ def fetch(name: str) -> Path:
             )
         )
     except (OSError, ValueError, requests.RequestException) as error:
-        said = " ".join(str(error).split())[:200]
         raise CapetownError(
-            f"{url}: cannot be fetched ({said}); try again with a network, or fetch the file "
-            "elsewhere and name it with --accuracy or --speed."
+            f"{url}: cannot be fetched ({one_line(error)}); try again with a network, or fetch the "
+            "file elsewhere and name it with --accuracy or --speed."
         ) from error
 
 
@@ -148,8 +148,7 @@ def _read(path: Path, *numbers: str) -> pl.DataFrame:
     try:
         table = pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise CapetownError(f"{path}: cannot be read ({said}).") from error
+        raise CapetownError(f"{path}: cannot be read ({one_line(error)}).") from error
     missing = [name for name in ("model", *numbers) if name not in table.columns]
     if missing:
         raise CapetownError(

@@ -13,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from capetown.errors import CapetownError
+from capetown.files import one_line
 from capetown.pools.model.inference import BATCH_SIZE, predict_logits
 from capetown.pools.model.modelfile import ModelCard
 from capetown.pools.scoring import calibrated
@@ -68,8 +69,7 @@ def find_new_tiles(paths: Sequence[str]) -> list[NewTile]:
         except FileNotFoundError as error:
             raise CapetownError(f"{path}: nothing there, or out of reach.") from error
         except Exception as error:  # every file system fails in its own way
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise CapetownError(f"{path}: cannot be listed ({reason}).") from error
+            raise CapetownError(f"{path}: cannot be listed ({one_line(error)}).") from error
         if not tiles:
             raise CapetownError(f"{path}: no tile (*.tif) there.")
         is_url = "://" in path
@@ -99,7 +99,7 @@ def predict_tiles(
         except UnreadableTileError as error:
             return str(error)
         except Exception as error:  # every file system fails in its own way
-            return f"cannot be fetched ({' '.join(str(error).split())[:200]})."
+            return f"cannot be fetched ({one_line(error)})."
 
     with (
         ThreadPoolExecutor(READERS) as pool,

@@ -4,8 +4,8 @@ Labels are 0 for ``no`` and 1 for ``yes``; a tile is called ``yes`` when its pro
 the threshold.
 """
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,116 @@ from scipy.special import expit
 # Sheets that a bootstrap by sheet needs. The percentile that bounds a 95 % interval takes forty
 # resamples to be one of them; four sheets have 35 different ones, five have 126.
 FEWEST_SHEETS = 5
-METRICS = ("balanced_accuracy", "average_precision", "precision", "recall", "roc_auc")
 Aim = Literal["balanced_accuracy", "f1"]
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 
-def score(labels: Labels, probabilities: Floats, threshold: float) -> dict[str, float]:
-    """The five metrics; NaN for one that needs both classes where only one is there.
+class Tally(NamedTuple):
+    """Weights of tiles that the metrics are made of, under many weightings at once.
 
-    As scikit-learn defines them; precision is 0 where nothing is called ``yes``.
+    Attributes:
+        hits: tiles with a pool that are called ``yes``, shape (weightings,).
+        alarms: tiles without one that are called ``yes``.
+        positives: tiles with a pool.
+        negatives: tiles without one.
+        found: tiles with a pool down to each distinct probability, from the highest, shape
+            (weightings, distinct).
+        false: tiles without one, likewise.
+    """
+
+    hits: Floats
+    alarms: Floats
+    positives: Floats
+    negatives: Floats
+    found: Floats
+    false: Floats
+
+
+def _balanced_accuracy(tally: Tally) -> Floats:
+    specificity = 1 - tally.alarms / tally.negatives
+    return (tally.hits / tally.positives + specificity) / 2
+
+
+def _average_precision(tally: Tally) -> Floats:
+    precision = np.nan_to_num(tally.found / (tally.found + tally.false))
+    steps = tally.found - _before(tally.found)
+    return np.asarray((steps * precision).sum(axis=1) / tally.positives)
+
+
+def _precision(tally: Tally) -> Floats:
+    called = tally.hits + tally.alarms
+    return np.where(called > 0, tally.hits / called, 0.0)
+
+
+def _recall(tally: Tally) -> Floats:
+    return tally.hits / tally.positives
+
+
+def _roc_auc(tally: Tally) -> Floats:
+    steps = tally.false - _before(tally.false)
+    twice = (steps * (tally.found + _before(tally.found))).sum(axis=1)
+    return np.asarray(twice / (2 * tally.positives * tally.negatives))
+
+
+def _before(cumulated: Floats) -> Floats:
+    return np.pad(cumulated[:, :-1], ((0, 0), (1, 0)))
+
+
+class Metric(NamedTuple):
+    """A metric of a classifier: all that text, tables and figures need to know of it.
+
+    Attributes:
+        name: as people write it.
+        meaning: for a reader who has not met it, with what guessing gives.
+        at_threshold: False if it is taken over all thresholds.
+        value: computes it, as scikit-learn defines it; shape (weightings,).
+    """
+
+    name: str
+    meaning: str
+    at_threshold: bool
+    value: Callable[[Tally], Floats]
+
+
+METRICS = {
+    "balanced_accuracy": Metric(
+        "balanced accuracy",
+        "The share of tiles with a pool that are found and the share of tiles without one that are "
+        "left alone, averaged. Guessing gives 50 %.",
+        True,
+        _balanced_accuracy,
+    ),
+    "average_precision": Metric(
+        "average precision",
+        "How well the tiles with a pool come first when all are sorted by the model's probability. "
+        "Guessing gives the share of tiles with a pool.",
+        False,
+        _average_precision,
+    ),
+    "precision": Metric(
+        "precision",
+        "Of the tiles that the model says have a pool, the share that do.",
+        True,
+        _precision,
+    ),
+    "recall": Metric(
+        "recall", "Of the tiles with a pool, the share that the model finds.", True, _recall
+    ),
+    "roc_auc": Metric(
+        "ROC AUC",
+        "Show the model a tile with a pool and one without: how often it gives the first the "
+        "higher probability. Guessing gives 50 %.",
+        False,
+        _roc_auc,
+    ),
+}
+
+
+def score(labels: Labels, probabilities: Floats, threshold: float) -> dict[str, float]:
+    """The metrics of `METRICS`; NaN for one that needs both classes where only one is there.
+
+    Precision is 0 where nothing is called ``yes``.
     """
     weights = np.ones((1, len(labels)))
     scores = weighted_scores(labels, probabilities, threshold, weights)
@@ -34,7 +134,7 @@ def score(labels: Labels, probabilities: Floats, threshold: float) -> dict[str, 
 def weighted_scores(
     labels: Labels, probabilities: Floats, threshold: float, weights: Floats
 ) -> dict[str, Floats]:
-    """The five metrics under many weightings of the tiles at once.
+    """The metrics under many weightings of the tiles at once.
 
     Args:
         labels: shape (tiles,).
@@ -50,29 +150,20 @@ def weighted_scores(
     # Weight of true and of false positives if all down to some tile are called `yes`; thresholds
     # lie only between tiles of different probability.
     ends = np.append(ranked[1:] != ranked[:-1], True)
-    true = np.cumsum(weights[:, order] * labels[order], axis=1)[:, ends]
+    found = np.cumsum(weights[:, order] * labels[order], axis=1)[:, ends]
     false = np.cumsum(weights[:, order] * (1 - labels[order]), axis=1)[:, ends]
-    positives, negatives = true[:, -1], false[:, -1]
-    true_before = np.pad(true[:, :-1], ((0, 0), (1, 0)))
-    false_before = np.pad(false[:, :-1], ((0, 0), (1, 0)))
-
     called = probabilities >= threshold
-    hits = weights @ (called & (labels == 1))
-    alarms = weights @ (called & (labels == 0))
+    tally = Tally(
+        hits=weights @ (called & (labels == 1)),
+        alarms=weights @ (called & (labels == 0)),
+        positives=found[:, -1],
+        negatives=false[:, -1],
+        found=found,
+        false=false,
+    )
+    both = (tally.positives > 0) & (tally.negatives > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        recall = hits / positives
-        specificity = 1 - alarms / negatives
-        precision_at = np.nan_to_num(true / (true + false))
-        values = {
-            "balanced_accuracy": (recall + specificity) / 2,
-            "average_precision": ((true - true_before) * precision_at).sum(axis=1) / positives,
-            "precision": np.where(hits + alarms > 0, hits / (hits + alarms), 0.0),
-            "recall": recall,
-            "roc_auc": ((false - false_before) * (true + true_before)).sum(axis=1)
-            / (2 * positives * negatives),
-        }
-    both = (positives > 0) & (negatives > 0)
-    return {name: np.where(both, values[name], np.nan) for name in METRICS}
+        return {key: np.where(both, metric.value(tally), np.nan) for key, metric in METRICS.items()}
 
 
 def bootstrap_intervals(
@@ -84,7 +175,7 @@ def bootstrap_intervals(
     resamples: int,
     seed: int,
 ) -> dict[str, list[float]]:
-    """95 % percentile intervals of the five metrics, resampling whole groups.
+    """95 % percentile intervals of the metrics, resampling whole groups.
 
     Tiles of one sheet are alike, so single tiles would make the intervals too narrow. Resamples
     that miss a class are left out.

@@ -10,8 +10,9 @@ from typing import Literal
 
 import numpy as np
 
+from capetown.city import CLASSES
 from capetown.errors import CapetownError
-from capetown.pools.tiles.reading import CLASSES, Tile
+from capetown.pools.tiles.reading import Tile
 
 FOLDS = ("train", "valid", "test")
 Strategy = Literal["sheet", "random"]

@@ -65,7 +65,7 @@ def _values(comparison: Comparison, resamples: int) -> dict[str, Any]:
 def _chart(comparison: Comparison) -> Chart:
     """Each difference with its interval; a line at 0."""
     table = comparison.differences.assign(
-        metric=comparison.differences["metric"].replace("roc_auc", "ROC AUC").str.replace("_", " "),
+        metric=comparison.differences["metric"].map(lambda key: METRICS[key].name),
         **{name: comparison.differences[name] * 100 for name in ("difference", "low", "high")},
     )
     base = alt.Chart(table).encode(

@@ -9,20 +9,9 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
-from capetown.pools.scoring import FEWEST_SHEETS
+from capetown.pools.scoring import FEWEST_SHEETS, METRICS
 
 DIRECTORATE = "directorate: "
-# The five metrics, in the words of a reader who has not met them.
-MEANINGS = {
-    "balanced_accuracy": "The share of tiles with a pool that are found and the share of tiles "
-    "without one that are left alone, averaged. Guessing gives 50 %.",
-    "average_precision": "How well the tiles with a pool come first when all are sorted by the "
-    "model's probability. Guessing gives the share of tiles with a pool.",
-    "precision": "Of the tiles that the model says have a pool, the share that do.",
-    "recall": "Of the tiles with a pool, the share that the model finds.",
-    "roc_auc": "Show the model a tile with a pool and one without: how often it gives the first "
-    "the higher probability. Guessing gives 50 %.",
-}
 STATUSES = {
     "joined": "lie in one of the City's hexagons",
     "missing_coordinates": "came without coordinates, so there was nothing to join",
@@ -52,7 +41,6 @@ class Facts:
         inventory: `raw/inventory.csv`.
         fingerprint: sha256 of that file: which data this is.
         settings: sections of the params, as they are to be shown.
-        other_models: the backbones in the params that were not chosen.
     """
 
     transform: Mapping[str, Any]
@@ -71,7 +59,6 @@ class Facts:
     inventory: pd.DataFrame
     fingerprint: str
     settings: Mapping[str, Mapping[str, Any]]
-    other_models: Sequence[str]
 
     @property
     def located(self) -> int:
@@ -144,6 +131,11 @@ class Facts:
         ]
         how = f"{_listed(changes)} at random each time" if changes else "shown as they are"
         return f"Tiles were {how}."
+
+    @property
+    def at_threshold(self) -> str:
+        """The metrics that depend on a threshold, as a list in a sentence."""
+        return _listed([metric.name for metric in METRICS.values() if metric.at_threshold])
 
     @property
     def busy(self) -> pd.DataFrame:

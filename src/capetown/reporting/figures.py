@@ -7,6 +7,7 @@ import altair as alt
 import pandas as pd
 import shapely
 
+from capetown.pools.scoring import METRICS
 from capetown.reporting.facts import DIRECTORATE, Facts
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart | alt.VConcatChart
@@ -88,14 +89,9 @@ def losses(facts: Facts) -> Chart:
 
 
 def validation(facts: Facts) -> Chart:
-    """What matters on the validation fold, epoch by epoch."""
-    names = {
-        "balanced_accuracy": "balanced accuracy",
-        "precision": "precision",
-        "recall": "recall",
-        "average_precision": "average precision",
-        "roc_auc": "ROC AUC",
-    }
+    """The metrics on the validation fold by epoch, those at a threshold first."""
+    ordered = sorted(METRICS.items(), key=lambda item: not item[1].at_threshold)
+    names = {key: metric.name for key, metric in ordered}
     return _by_epoch(facts, names, "Metric")
 
 

@@ -12,7 +12,8 @@ from font_roboto import Roboto
 from markupsafe import Markup
 from PIL import Image
 
-from capetown.reporting.facts import MEANINGS, STATUSES, Facts
+from capetown.pools.scoring import METRICS
+from capetown.reporting.facts import STATUSES, Facts
 from capetown.reporting.figures import FIGURES, Chart
 from capetown.reporting.pages import to_html, to_markdown
 from capetown.reporting.pictures import inlined, jpeg, linked
@@ -66,7 +67,7 @@ def _text(facts: Facts, figure: Figure, picture: Picture, *, is_page: bool) -> s
         split=facts.split,
         evaluate=facts.evaluate,
         card=facts.card,
-        meanings=MEANINGS,
+        metrics=METRICS,
         statuses=STATUSES,
         figure=figure,
         picture=picture,

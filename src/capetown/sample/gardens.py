@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from capetown.sample.canvas import Array, Canvas, Rng, blob, rectangle, turn
-from capetown.sample.looks import BLUES, WATER, Look, pick, vary
+from capetown.sample.styles import BLUES, WATER, Style, pick, vary
 
 
 def pool_outline(rng: Rng) -> Array:
@@ -35,7 +35,7 @@ def pool_outline(rng: Rng) -> Array:
     return rectangle((0, 0), length, width, 0)
 
 
-def pool(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
+def pool(canvas: Canvas, look: Style, centre: Array, angle: float) -> None:
     """A swimming pool: paving, rim, water that deepens along its length, steps; some are old,
     green, covered or half empty."""
     rng = canvas.rng
@@ -89,7 +89,7 @@ def pool(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
             )
 
 
-def tarpaulin(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
+def tarpaulin(canvas: Canvas, look: Style, centre: Array, angle: float) -> None:
     """A creased blue sheet over a heap, a boat or nothing."""
     rng = canvas.rng
     length, width = rng.uniform(2.5, 7), rng.uniform(2, 4)
@@ -102,7 +102,7 @@ def tarpaulin(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
     )
 
 
-def trampoline(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
+def trampoline(canvas: Canvas, look: Style, centre: Array, angle: float) -> None:
     """A dark round mat in a blue or green ring."""
     rng = canvas.rng
     radius = rng.uniform(1.3, 2.3)
@@ -111,7 +111,7 @@ def trampoline(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
     canvas.paint(ring * 0.82 + centre, vary(rng, (52, 54, 58), 8), height=0.85)
 
 
-def tank(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
+def tank(canvas: Canvas, look: Style, centre: Array, angle: float) -> None:
     """One or two round water tanks."""
     rng = canvas.rng
     colour = pick(rng, ((72, 104, 82), (60, 62, 62), (196, 186, 160), (92, 132, 150)))
@@ -121,7 +121,7 @@ def tank(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
         canvas.paint(ring * 0.3 + ring.mean(0) * 0.7, colour * 1.15, height=2.2)
 
 
-def panels(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
+def panels(canvas: Canvas, look: Style, centre: Array, angle: float) -> None:
     """A field of solar panels, dark blue with pale frames."""
     rng = canvas.rng
     rows, columns = rng.integers(1, 4), rng.integers(2, 7)
@@ -139,7 +139,7 @@ def window_of(canvas: Canvas, point: Array) -> tuple[int, int]:
     return int(y), int(x)
 
 
-def shed(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
+def shed(canvas: Canvas, look: Style, centre: Array, angle: float) -> None:
     """A garden shed, carport or shade sail with a blue, green or pale roof."""
     rng = canvas.rng
     colour = pick(rng, (*BLUES, (84, 130, 104), (110, 150, 150), (200, 200, 196)))
@@ -147,7 +147,7 @@ def shed(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
     canvas.roof(centre, size, angle, colour, "mono", 2.1, 0.12, 0.04)
 
 
-def pond(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
+def pond(canvas: Canvas, look: Style, centre: Array, angle: float) -> None:
     """A garden pond or a puddle, murky, with an edge of mud or reeds."""
     rng = canvas.rng
     edge = turn(blob(rng, rng.uniform(1.3, 3.4), rng.uniform(1, 1.7), 0.22), angle)
@@ -155,7 +155,7 @@ def pond(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
     canvas.paint(edge + centre, pick(rng, ((84, 92, 78), (98, 94, 82), (70, 92, 96))), height=-0.1)
 
 
-def court(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
+def court(canvas: Canvas, look: Style, centre: Array, angle: float) -> None:
     """A tennis or practice court, blue, green or red, with white lines."""
     rng = canvas.rng
     scale = rng.uniform(0.45, 0.9)
@@ -168,7 +168,7 @@ def court(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
     canvas.paint(rectangle(centre, 0.15, width + 1, angle), (215, 215, 210), height=0.9)
 
 
-def patio(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
+def patio(canvas: Canvas, look: Style, centre: Array, angle: float) -> None:
     """A paved terrace with an inlay that a pool could be: a lawn, pale slabs, a sandpit."""
     rng = canvas.rng
     length, width = rng.uniform(4, 9), rng.uniform(2.6, 4.5)
@@ -178,7 +178,7 @@ def patio(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
     canvas.paint(rectangle(centre, length, width, angle), inlay, (0.04, 0.06, 0.04), height=-0.05)
 
 
-DECOYS: tuple[tuple[Callable[[Canvas, Look, Array, float], None], float], ...] = (
+DECOYS: tuple[tuple[Callable[[Canvas, Style, Array, float], None], float], ...] = (
     (tarpaulin, 0.2),
     (trampoline, 0.14),
     (tank, 0.1),
@@ -190,7 +190,7 @@ DECOYS: tuple[tuple[Callable[[Canvas, Look, Array, float], None], float], ...] =
 )
 
 
-def decoy(canvas: Canvas, look: Look, centre: Array, angle: float) -> None:
+def decoy(canvas: Canvas, look: Style, centre: Array, angle: float) -> None:
     """One of the things mistaken for a pool."""
     shares = [share for _, share in DECOYS]
     chosen = DECOYS[canvas.rng.choice(len(DECOYS), p=shares)][0]

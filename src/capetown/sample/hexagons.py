@@ -11,7 +11,8 @@ import h3
 import numpy as np
 import shapely
 
-RESOLUTION = 8
+from capetown.city import RESOLUTION
+
 CELLS = 3832
 # Longitudes and latitudes of the box that all of the City's cells lie in.
 BOUNDS = (18.298, -34.365, 19.013, -33.464)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import h3
 
-from capetown.sample.hexagons import RESOLUTION
+from capetown.city import RESOLUTION
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from capetown.sample.hexagons import DEGREE, RESOLUTION, city_cells
+from capetown.city import RESOLUTION
+from capetown.sample.hexagons import DEGREE, city_cells
 
 # How many of the City's cells had any request in 2020.
 INHABITED = 2082

@@ -6,7 +6,7 @@ import numpy as np
 
 from capetown.sample.canvas import Array, Canvas, rectangle, turn
 from capetown.sample.gardens import decoy, panels, pool
-from capetown.sample.looks import CARS, Look, pick, vary
+from capetown.sample.styles import CARS, Style, pick, vary
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def park(canvas: Canvas, centre: Array, angle: float) -> None:
     canvas.paint(rectangle(middle, 1.5, 1.5, angle), colour, height=1.4)
 
 
-def plant(canvas: Canvas, look: Look, centre: Array, largest: float) -> None:
+def plant(canvas: Canvas, look: Style, centre: Array, largest: float) -> None:
     """One tree or bush, up to `largest` metres in radius."""
     rng = canvas.rng
     radius = float(max(rng.uniform(0, 1) ** 1.4, 0.22) * largest)
@@ -45,7 +45,7 @@ def plant(canvas: Canvas, look: Look, centre: Array, largest: float) -> None:
     canvas.crown(centre, radius, radius * rng.uniform(1.0, 2.0), np.clip(colour, 10, 240))
 
 
-def build_house(canvas: Canvas, look: Look, plot: Plot) -> float:
+def build_house(canvas: Canvas, look: Style, plot: Plot) -> float:
     """The house, its drive and its car; returns how far inwards the house reaches."""
     rng = canvas.rng
     colour = pick(rng, look.roofs, 8)
@@ -80,7 +80,7 @@ def build_house(canvas: Canvas, look: Look, plot: Plot) -> float:
     return float(setback + depth + 1)
 
 
-def enclose(canvas: Canvas, look: Look, plot: Plot) -> None:
+def enclose(canvas: Canvas, look: Style, plot: Plot) -> None:
     """Walls or hedges along the plot's sides and back."""
     rng = canvas.rng
     wall = vary(rng, look.paved, 16)
@@ -101,7 +101,7 @@ def enclose(canvas: Canvas, look: Look, plot: Plot) -> None:
             canvas.paint(box, wall, height=1.5)
 
 
-def furnish(canvas: Canvas, look: Look, plot: Plot, with_pool: bool) -> None:
+def furnish(canvas: Canvas, look: Style, plot: Plot, with_pool: bool) -> None:
     """One plot: ground, fence, house, and in the garden a pool, a decoy or neither, and trees."""
     rng = canvas.rng
     box = plot.box(0, plot.depth / 2, plot.width, plot.depth)

@@ -1,4 +1,4 @@
-"""What a tile shows: streets of houses, works and yards, or open land, as a sheet's `Look` has it.
+"""What a tile shows: streets of houses, works and yards, or open land, as a sheet's `Style` has it.
 
 `draw` makes one tile's scene. Lengths are metres, angles radians, colours sRGB from 0 to 255.
 """
@@ -7,13 +7,13 @@ import numpy as np
 
 from capetown.sample.canvas import Array, Canvas, Mask, rectangle, turn
 from capetown.sample.gardens import court, decoy
-from capetown.sample.looks import BLUES, Look, pick, vary
 from capetown.sample.plots import Plot, furnish, park, plant
+from capetown.sample.styles import BLUES, Style, pick, vary
 
 STREET = 11.0
 
 
-def draw(look: Look, with_pool: bool, rng: np.random.Generator) -> tuple[Array, Mask]:
+def draw(look: Style, with_pool: bool, rng: np.random.Generator) -> tuple[Array, Mask]:
     """One tile's scene: its lit picture `(384, 384, 3)`, 0 to 255, and the pixels of its pools."""
     canvas = Canvas(look.metres, rng)
     canvas.meadow(None, look.soil, look.grass, 2.4 * (look.green - 0.45))
@@ -42,13 +42,13 @@ def draw(look: Look, with_pool: bool, rng: np.random.Generator) -> tuple[Array, 
     return canvas.light(look.azimuth, look.elevation, look.ambient), canvas.pool
 
 
-def in_view(look: Look, plot: Plot) -> bool:
+def in_view(look: Style, plot: Plot) -> bool:
     """Whether the plot's garden lies on the tile."""
     x, y = plot.at(0, plot.depth * 0.75)
     return bool(0 < x < look.metres and 0 < y < look.metres)
 
 
-def lay_out(canvas: Canvas, look: Look) -> tuple[list[Plot], list[Array]]:
+def lay_out(canvas: Canvas, look: Style) -> tuple[list[Plot], list[Array]]:
     """Plots along bent, nearly parallel streets that cover the tile, and the streets' lines."""
     rng = canvas.rng
     angle = look.angle + rng.choice((0, np.pi / 2)) + rng.normal(0, 0.05)
@@ -82,7 +82,7 @@ def lay_out(canvas: Canvas, look: Look) -> tuple[list[Plot], list[Array]]:
     return near, streets
 
 
-def lay_road(canvas: Canvas, look: Look, line: Array, width: float) -> None:
+def lay_road(canvas: Canvas, look: Style, line: Array, width: float) -> None:
     """An asphalt road with pavements, a worn middle line, patches, and cars along the kerbs."""
     rng = canvas.rng
     ahead = np.gradient(line, axis=0)
@@ -114,7 +114,7 @@ def lay_road(canvas: Canvas, look: Look, line: Array, width: float) -> None:
         park(canvas, line[i] + aside[i] * lane, float(np.arctan2(ahead[i, 1], ahead[i, 0])))
 
 
-def works(canvas: Canvas, look: Look, plots: list[Plot]) -> None:
+def works(canvas: Canvas, look: Style, plots: list[Plot]) -> None:
     """Warehouses or blocks of flats with flat or shallow roofs, and yards of cars and boxes."""
     rng = canvas.rng
     for plot in plots:
@@ -142,7 +142,7 @@ def works(canvas: Canvas, look: Look, plots: list[Plot]) -> None:
             canvas.paint(spot, colour, height=2.6)
 
 
-def land(canvas: Canvas, look: Look) -> None:
+def land(canvas: Canvas, look: Style) -> None:
     """Open land: woods, scrub, a vineyard, dunes or a sports ground."""
     rng = canvas.rng
     span = look.metres

@@ -9,8 +9,8 @@ from PIL import Image, ImageFilter
 
 from capetown.errors import CapetownError
 from capetown.sample.canvas import Array, Mask, Rng, noise
-from capetown.sample.looks import Look, choose_look
 from capetown.sample.scenes import draw
+from capetown.sample.styles import Style, choose_style
 
 SIZE = 256
 QUALITY = 72
@@ -21,7 +21,7 @@ LEAST_POOL = 24
 
 
 @dataclass(frozen=True)
-class Tile:
+class TilePlan:
     """A tile to be drawn: its place in the seed's tree, its label and its file name."""
 
     sheet: int
@@ -53,7 +53,7 @@ def write_tiles(folder: Path, count: int, seed: int) -> None:
         (home / "manifest").write_text("".join(f"{name}\n" for name in names))
 
 
-def plan(count: int, seed: int) -> list[Tile]:
+def plan(count: int, seed: int) -> list[TilePlan]:
     """Names and labels of the tiles: sheets of 4 to 8, some richer in pools than others."""
     names = [f"{a}{n:02d}{b}" for a in "NPRSTUVWX" for n in range(1, 100) for b in "ABCD"]
     if not 1 <= count <= len(names) * TILES_A_SHEET[0]:
@@ -74,12 +74,14 @@ def plan(count: int, seed: int) -> list[Tile]:
             wealth.append(0.6 * rich + rng.normal())
         sheet += 1
     with_pool = set(np.argsort(wealth[:count])[count - round(count * 2 / 3) :].tolist())
-    return [Tile(s, n, i in with_pool, name) for i, (s, n, name) in enumerate(places[:count])]
+    return [TilePlan(s, n, i in with_pool, name) for i, (s, n, name) in enumerate(places[:count])]
 
 
-def make_tile(tile: Tile, seed: int) -> tuple[NDArray[np.uint8], Mask]:
+def make_tile(tile: TilePlan, seed: int) -> tuple[NDArray[np.uint8], Mask]:
     """The tile's picture, `(256, 256, 3)`, and which of its pixels show a pool, `(256, 256)`."""
-    look = choose_look(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(tile.sheet,))))
+    look = choose_style(
+        np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(tile.sheet,)))
+    )
     root = np.random.SeedSequence(seed, spawn_key=(tile.sheet, tile.number))
     while True:
         rng = np.random.default_rng(root.spawn(1)[0])
@@ -89,7 +91,7 @@ def make_tile(tile: Tile, seed: int) -> tuple[NDArray[np.uint8], Mask]:
             return photograph(scene, look, rng), seen
 
 
-def photograph(scene: Array, look: Look, rng: Rng) -> NDArray[np.uint8]:
+def photograph(scene: Array, look: Style, rng: Rng) -> NDArray[np.uint8]:
     """The scene as the sheet's camera took it: blur, haze, tint, sharpening and sensor noise."""
     grey = scene @ np.array([[0.3], [0.6], [0.1]], np.float32)
     colours = (grey + (scene - grey) * look.colourful) * look.tint

@@ -23,17 +23,17 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.params import Augment, Backbone, Train, load_params
 from capetown.pools.evaluation.examples import picture_name
-from capetown.pools.evaluation.saliency import overlay, pushes, saliency
+from capetown.pools.evaluation.saliency import contributions, overlay, saliency
 from capetown.pools.model.backbones import backbone_parameters, build_model, head
 from capetown.pools.model.devices import choose_device, half_precision, place
 from capetown.pools.model.inference import normalise, predict_logits, to_device
 from capetown.pools.model.modelfile import ModelCard
 from capetown.pools.scoring import METRICS
 from capetown.pools.tiles.folds import Fold
-from capetown.pools.tiles.reading import CLASSES
 from capetown.pools.training import loop as training
 from capetown.pools.training import parallel
 from capetown.pools.training.augment import augment, draws
@@ -230,7 +230,7 @@ def test_another_epoch_has_another_order() -> None:
 
 
 def row(epoch: int, precision: float, loss: float = 0.5) -> Epoch:
-    return Epoch(epoch, "full", 0.1, loss, 0.5, precision, 0.5, 0.5, 0.5, 0.001)
+    return Epoch(epoch, "full", 0.1, loss, {"average_precision": precision}, 0.001)
 
 
 def test_the_best_epoch_has_the_best_precision_and_then_the_least_loss() -> None:
@@ -366,7 +366,7 @@ def test_the_pushes_of_all_places_sum_to_the_logit() -> None:
     model = outspoken_model("test_efficientnet.r160_in1k")
     bias = list(head(model).parameters())[-1]
     batch = torch.rand(1, 3, 64, 64)
-    assert pushes(model, batch).sum().item() == pytest.approx(
+    assert contributions(model, batch).sum().item() == pytest.approx(
         (model(batch) - bias).item(), abs=1e-4
     )
 

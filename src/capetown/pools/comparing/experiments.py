@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.pools.scoring import (
     FEWEST_SHEETS,
@@ -19,7 +20,7 @@ from capetown.pools.scoring import (
     resampled_weights,
     weighted_scores,
 )
-from capetown.pools.tiles.reading import CLASSES, sheet_of
+from capetown.pools.tiles.reading import sheet_of
 
 
 @dataclass(frozen=True)

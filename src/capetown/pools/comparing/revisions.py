@@ -9,9 +9,10 @@ from dvc.api import read
 from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 
+from capetown.city import CLASSES
 from capetown.errors import CapetownError
+from capetown.files import one_line
 from capetown.pools.comparing.experiments import Experiment
-from capetown.pools.tiles.reading import CLASSES
 
 AGAIN = "run `dvc repro evaluate` there again"
 
@@ -38,10 +39,10 @@ def _read(path: str, revision: str) -> bytes:
     try:
         data: bytes = read(path, rev=None if revision == "workspace" else revision, mode="rb")
     except (DvcException, SCMError, OSError) as error:
-        said = " ".join(str(error).split())
         raise CapetownError(
-            f"{revision}: {path} cannot be read ({said}); `dvc exp show` lists the experiments, "
-            "`dvc queue status` those that wait or failed; each must have finished `evaluate`."
+            f"{revision}: {path} cannot be read ({one_line(error)}); `dvc exp show` lists the "
+            "experiments, `dvc queue status` those that wait or failed; each must have finished "
+            "`evaluate`."
         ) from error
     return data
 

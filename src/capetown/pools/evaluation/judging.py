@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from capetown.city import CLASSES
 from capetown.pools.model.modelfile import ModelCard
 from capetown.pools.scoring import (
     Floats,
@@ -17,7 +18,6 @@ from capetown.pools.scoring import (
     score,
 )
 from capetown.pools.tiles.folds import Fold
-from capetown.pools.tiles.reading import CLASSES
 
 
 def judge(

@@ -33,14 +33,14 @@ def saliency(model: nn.Module, card: ModelCard, pixels: Pixels, *, towards_yes: 
     device = next(model.parameters()).device
     with memory_errors("what speaks for the answer to one tile"):
         batch = normalise(to_device(pixels[None], device).float() / 255, card.mean, card.std)
-        wanted = pushes(model, batch) * (1 if towards_yes else -1)
+        wanted = contributions(model, batch) * (1 if towards_yes else -1)
     heat = functional.interpolate(
         wanted.clamp(min=0)[None, None], pixels.shape[:2], mode="bilinear", align_corners=False
     )[0, 0]
     return (heat / heat.max().clamp(min=1e-12)).cpu().numpy()
 
 
-def pushes(model: nn.Module, batch: Tensor) -> Tensor:
+def contributions(model: nn.Module, batch: Tensor) -> Tensor:
     """How each place pushes the logit.
 
     HiResCAM (Draelos and Carin 2020): the last features times their gradients, summed over

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from capetown.errors import CapetownError
+from capetown.files import one_line
 from capetown.params import Backbone
 from capetown.pools.model.timm_import import timm
 
@@ -111,7 +112,7 @@ def _create_pretrained(architecture: str, image_size: int) -> nn.Module:
             remedy = "delete this file and run again with a network, or choose model=lite"
         raise CapetownError(
             f"{file.resolve()}: the weights of {architecture} are damaged "
-            f"({' '.join(str(error).split())[:80]}); {remedy}."
+            f"({one_line(error, 80)}); {remedy}."
         ) from error
     names = pretrained_config(architecture).classifier
     classifiers = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
@@ -191,7 +192,7 @@ def _weights_file(architecture: str) -> Path:
     except Exception as error:
         raise CapetownError(
             f"the weights of {architecture} ({repository} on the Hugging Face hub) could not be "
-            f"downloaded ({' '.join(str(error).split())[:200]}): {_ways_out()}"
+            f"downloaded ({one_line(error)}): {_ways_out()}"
         ) from error
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from capetown.errors import CapetownError
+from capetown.files import one_line
 from capetown.pools.model.backbones import create
 from capetown.pools.model.devices import place
 
@@ -64,9 +65,8 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelCard
             f"{folder}: no model in it ({CARD} and {WEIGHTS}); `dvc repro train` makes one."
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-        reason = " ".join(str(error).split())
         raise CapetownError(
-            f"{folder / CARD}: damaged: {reason}; train or copy it again."
+            f"{folder / CARD}: damaged: {one_line(error)}; train or copy it again."
         ) from error
     except SafetensorError as error:
         raise CapetownError(

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.pools.tiles.packing import contents_digest, pack_tiles
-from capetown.pools.tiles.reading import CLASSES, Pixels
+from capetown.pools.tiles.reading import Pixels
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ no tiles: the City puts a ``manifest`` beside them.
 
 import logging
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +20,9 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from capetown.city import CLASSES, TILE_NAME
 from capetown.errors import CapetownError
 
-CLASSES = ("no", "yes")
 SUFFIXES = (".tif", ".tiff")
 # A tile is a few hundred pixels a side. What is larger is a mosaic or a mistake, and squeezing it
 # into a model's input would leave no pool to see.
@@ -56,8 +55,8 @@ def sheet_of(name: str) -> str:
     A name of another form stands for a sheet of its own.
     """
     stem = Path(name).stem
-    matched = re.fullmatch(r"(.+)_\d+_\d+", stem)
-    return matched[1] if matched else stem
+    matched = TILE_NAME.fullmatch(stem)
+    return matched["sheet"] if matched else stem
 
 
 def is_tile_name(name: str) -> bool:

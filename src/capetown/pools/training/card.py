@@ -5,12 +5,12 @@ from importlib.metadata import version
 
 from torch import nn
 
+from capetown.city import CLASSES
 from capetown.pools.model.backbones import input_config
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import ModelCard
 from capetown.pools.scoring import Aim, calibrated, choose_threshold, fit_temperature
 from capetown.pools.tiles.folds import Fold
-from capetown.pools.tiles.reading import CLASSES
 
 
 def package_versions() -> dict[str, str]:

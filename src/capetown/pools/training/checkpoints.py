@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from capetown.files import written_whole
 from capetown.pools.training.card import package_versions
 
 NAME = "last.pt"
@@ -49,12 +50,10 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         state: tensors, numbers, texts, and dicts and lists of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{NAME}.part"
-    with part.open("wb") as file:
+    with written_whole(folder / NAME) as part, part.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(folder / NAME)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:

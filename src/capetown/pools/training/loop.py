@@ -247,9 +247,14 @@ def _judge(training: Training, valid: Fold, epoch: int, loss: float, rate: float
     valid_loss = log_loss(valid.labels, logits)
     _check_loss(valid_loss, epoch)
     scores = score(valid.labels, calibrated(logits, 1.0), 0.5)
-    values = {"train_loss": loss, "valid_loss": valid_loss, **scores, "learning_rate": rate}
-    rounded = {name: round(value, 6) for name, value in values.items()}
-    return Epoch(epoch=epoch, phase=training.phase.name, **rounded)
+    return Epoch(
+        epoch=epoch,
+        phase=training.phase.name,
+        train_loss=round(loss, 6),
+        valid_loss=round(valid_loss, 6),
+        scores={name: round(value, 6) for name, value in scores.items()},
+        learning_rate=round(rate, 6),
+    )
 
 
 def _check_loss(loss: float, epoch: int) -> None:
@@ -278,7 +283,7 @@ def _log_epoch(row: Epoch, speed: float) -> None:
         row.phase,
         row.train_loss,
         row.valid_loss,
-        row.average_precision,
-        row.balanced_accuracy,
+        row.scores["average_precision"],
+        row.scores["balanced_accuracy"],
         speed,
     )

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +15,20 @@ PhaseName = Literal["head", "full"]
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to: log losses, metrics of `valid` at one half, last learning rate."""
+    """An epoch's result: log losses, metrics of `valid` at one half, last learning rate."""
 
     epoch: int
     phase: PhaseName
     train_loss: float
     valid_loss: float
-    balanced_accuracy: float
-    average_precision: float
-    precision: float
-    recall: float
-    roc_auc: float
+    scores: dict[str, float]
     learning_rate: float
+
+    def row(self) -> dict[str, Any]:
+        """The epoch as a row of a table, a column a metric."""
+        values = asdict(self)
+        rate, scores = values.pop("learning_rate"), values.pop("scores")
+        return {**values, **scores, "learning_rate": rate}
 
 
 class Phase(NamedTuple):
@@ -76,7 +78,7 @@ def batches(tiles: int, size: int, seed: int, epoch: int) -> list[npt.NDArray[np
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
     """The epoch of the highest average precision on `valid`, of equal ones the lowest loss."""
-    return max(history, key=lambda row: (row.average_precision, -row.valid_loss))
+    return max(history, key=lambda row: (row.scores["average_precision"], -row.valid_loss))
 
 
 def has_stalled(history: Sequence[Epoch], phase: Phase, patience: int) -> bool:

@@ -42,7 +42,7 @@ SUBURBS: tuple[Suburb, ...] = ("estate", "suburb", "dense", "works", "open")
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """What the tiles of one sheet share."""
 
     suburb: Suburb
@@ -73,7 +73,7 @@ def vary(rng: Rng, colour: ArrayLike, amount: float = 10) -> Array:
     return np.clip(np.asarray(colour) + shift, 8, 245).astype(np.float32)
 
 
-def choose_look(rng: Rng) -> Look:
+def choose_style(rng: Rng) -> Style:
     """Draw a sheet's look; the sun stands in the north, so shadows fall down the picture."""
     suburb = SUBURBS[rng.choice(5, p=(0.24, 0.36, 0.16, 0.1, 0.14))]
     width, depth = {
@@ -93,7 +93,7 @@ def choose_look(rng: Rng) -> Look:
         ]
     )
     shade = rng.uniform(0.34, 0.52)
-    return Look(
+    return Style(
         suburb=suburb,
         metres=float(rng.uniform(46, 64)),
         azimuth=float(rng.uniform(-1.1, 1.1)),

@@ -1,0 +1,93 @@
+"""What is Cape Town: names, columns, places. Another city changes this file and no other.
+
+Plain values and no imports of the package, so that every room may read it.
+"""
+
+import re
+from typing import Literal, NamedTuple
+
+# --- Objects of the bucket, by key --------------------------------------------------------------
+
+REQUESTS_TABLE = "sr.csv.gz"
+HEXAGONS_FILE = "city-hex-polygons-8.geojson"
+# Every table and file of hexagons that the bucket is known to hold: a web server that lists nothing
+# is asked for these.
+TABLES = (
+    "city-hex-polygons-8-10.geojson",
+    HEXAGONS_FILE,
+    REQUESTS_TABLE,
+    "sr_hex.csv.gz",
+    "sr_hex_truncated.csv",
+)
+
+# --- Tiles --------------------------------------------------------------------------------------
+
+# Holds a folder for each class, and in each a manifest: the file names of its tiles, one a line.
+TILES_FOLDER = "images/swimming-pool"
+# The classes; their folders have the same names. The last is what the classifier looks for.
+CLASSES = ("no", "yes")
+MANIFEST = "manifest"
+# A tile's file name without its ending: `W35A_7_58` is cell 58 of block 7 of sheet W35A.
+TILE_NAME = re.compile(r"(?P<sheet>.+)_(?P<block>\d+)_(?P<cell>\d+)")
+
+# --- Requests and hexagons ----------------------------------------------------------------------
+
+# Of H3, of the hexagons' file.
+RESOLUTION = 8
+# Metres that a vertex of a hexagon's polygon may lie from H3's own.
+TOLERANCE = 1.0
+# Timestamps that name no zone are taken as this one's; all are kept in it.
+TIME_ZONE = "Africa/Johannesburg"
+
+
+class Column(NamedTuple):
+    """A column that a table must have.
+
+    Attributes:
+        name: in the file's header.
+        kind: `text`; `category`, text of which there are few different ones; `time`, ISO 8601; or
+            `number`.
+        nullable: False if every row should have a value.
+        meaning: for people.
+    """
+
+    name: str
+    kind: Literal["text", "category", "time", "number"]
+    nullable: bool
+    meaning: str
+
+
+# What the columns are called that the join itself reads.
+NUMBER = "notification_number"
+CREATED, COMPLETED = TIMES = ("creation_timestamp", "completion_timestamp")
+LATITUDE, LONGITUDE = PLACE = ("latitude", "longitude")
+DIRECTORATE = "directorate"
+SUBURB = "official_suburb"
+
+REQUEST_COLUMNS = (
+    Column(NUMBER, "text", False, "unique number of the request, zero-padded"),
+    Column("reference_number", "text", True, "the number that the resident was given"),
+    Column(CREATED, "time", False, "when the request was logged, with its zone"),
+    Column(COMPLETED, "time", True, "when it was closed, with its zone"),
+    Column(DIRECTORATE, "category", True, "the City's directorate in charge"),
+    Column("department", "category", True, "department of the directorate"),
+    Column("branch", "category", True, "branch of the department"),
+    Column("section", "category", True, "section of the branch"),
+    Column("code_group", "category", True, "group of kinds of request"),
+    Column("code", "category", True, "kind of request"),
+    Column("cause_code_group", "category", True, "group of causes, as found on site"),
+    Column("cause_code", "category", True, "cause, as found on site"),
+    Column(SUBURB, "category", True, "suburb by the City's own division"),
+    Column(LATITUDE, "number", True, "degrees north in WGS84, so negative"),
+    Column(LONGITUDE, "number", True, "degrees east in WGS84"),
+)
+# What the City's own join adds to them.
+INDEX = "h3_level8_index"
+
+# The properties of a hexagon's feature. Its geometry must be the cell's own boundary.
+CELL = "index"
+HEXAGON_COLUMNS = (
+    Column(CELL, "text", False, "unique H3 cell"),
+    Column("centroid_lat", "number", True, "degrees north of the cell's centre; not used"),
+    Column("centroid_lon", "number", True, "degrees east of the cell's centre; not used"),
+)
