@@ -22,6 +22,7 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), "-+0123456789"
 )
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -124,7 +125,7 @@ class Params(Section):
     # NumPy's and scikit-learn's limit.
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Annotated[int, Field(ge=1)]
-    device: Literal["auto", "cpu", "cuda", "mps"]
+    device: DeviceName
     backbones: dict[str, Backbone]
     download: Download
     transform: Transform

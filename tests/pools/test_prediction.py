@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from capetown.cli import main
-from capetown.pools.model.backbones import create, head
+from capetown.pools.model.backbones import create, heads
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import ModelCard, save_model
 from capetown.pools.scoring import calibrated
@@ -31,7 +31,7 @@ CARD = ModelCard(
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     torch.manual_seed(3)
     built = create(CARD.architecture, CARD.image_size)
-    nn.init.normal_(next(head(built).parameters()))
+    nn.init.normal_(next(heads(built)[0].parameters()))
     folder = tmp_path_factory.mktemp("model")
     save_model(folder, built, CARD)
     return built, folder

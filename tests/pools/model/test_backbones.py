@@ -23,7 +23,7 @@ from capetown.pools.model.backbones import (
     backbone_parameters,
     build_model,
     check_weights,
-    head,
+    heads,
     input_config,
     parameter_groups,
     train_everything,
@@ -58,11 +58,11 @@ def test_every_backbone_gives_one_logit_and_starts_at_even_odds(name: str) -> No
 def test_the_head_phase_freezes_all_but_the_head(name: str) -> None:
     model = random_model(PARAMS.backbones[name])
     train_head_only(model)
-    assert all(p.requires_grad for p in head(model).parameters())
+    assert all(p.requires_grad for p in heads(model)[0].parameters())
     assert not any(tensor.requires_grad for _, tensor in backbone_parameters(model))
     training = {module for module in model.modules() if module.training}
-    assert training == set(head(model).modules())
-    mine = sum(p.numel() for p in head(model).parameters())
+    assert training == set(heads(model)[0].modules())
+    mine = sum(p.numel() for p in heads(model)[0].parameters())
     rest = sum(t.numel() for _, t in backbone_parameters(model) if isinstance(t, nn.Parameter))
     assert mine + rest == sum(p.numel() for p in model.parameters())
     assert mine < rest / 5
@@ -177,7 +177,7 @@ def test_cached_weights_are_used_without_a_network(hub_cache: Path, published: P
     expected = timm.create_model(SMALL.architecture).state_dict()
     own = {name for name, _ in backbone_parameters(model)}
     assert all(torch.equal(model.state_dict()[name], expected[name]) for name in own)
-    assert not next(head(model).parameters()).any()
+    assert not next(heads(model)[0].parameters()).any()
 
 
 def test_damaged_weights_are_named_with_their_file(hub_cache: Path, published: Path) -> None:
@@ -316,8 +316,8 @@ def test_a_saved_model_says_the_same_when_loaded(saved: Path, hub_cache: Path) -
     assert card == CARD
     assert not model.training
     expected = random_model(SMALL, seed=3).eval()
-    nn.init.ones_(next(head(model).parameters()))
-    nn.init.ones_(next(head(expected).parameters()))
+    nn.init.ones_(next(heads(model)[0].parameters()))
+    nn.init.ones_(next(heads(expected)[0].parameters()))
     batch = torch.rand(2, 3, 64, 64)
     assert torch.allclose(model(batch), expected(batch), atol=1e-5)
     assert sorted(p.name for p in saved.iterdir()) == ["model.json", "model.safetensors"]

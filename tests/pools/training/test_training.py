@@ -28,7 +28,7 @@ from capetown.errors import CapetownError
 from capetown.params import Augment, Backbone, Train, load_params
 from capetown.pools.evaluation.examples import picture_name
 from capetown.pools.evaluation.saliency import contributions, overlay, saliency
-from capetown.pools.model.backbones import backbone_parameters, build_model, head
+from capetown.pools.model.backbones import backbone_parameters, build_model, heads
 from capetown.pools.model.devices import choose_device, half_precision, place
 from capetown.pools.model.inference import normalise, predict_logits, to_device
 from capetown.pools.model.modelfile import ModelCard
@@ -334,7 +334,7 @@ def test_changes_depend_on_seed_epoch_and_tile_alone() -> None:
 
 def test_logits_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model = place(build_model(SMALL, image_size=64, pretrained=False, seed=0), CPU)
-    nn.init.ones_(next(head(model).parameters()))
+    nn.init.ones_(next(heads(model)[0].parameters()))
     tiles = fold(7).pixels
     monkeypatch.setattr("capetown.pools.model.inference.BATCH_SIZE", 3)
     found = predict_logits(model, tiles, mean=[0.5] * 3, std=[0.2] * 3)
@@ -357,14 +357,14 @@ def outspoken_model(architecture: str) -> nn.Module:
     """With random weights in the last layer, too."""
     backbone = SMALL.model_copy(update={"architecture": architecture})
     model = build_model(backbone, image_size=64, pretrained=False, seed=0).eval()
-    for parameter in list(head(model).parameters())[-2:]:
+    for parameter in list(heads(model)[0].parameters())[-2:]:
         nn.init.normal_(parameter)
     return model
 
 
 def test_the_pushes_of_all_places_sum_to_the_logit() -> None:
     model = outspoken_model("test_efficientnet.r160_in1k")
-    bias = list(head(model).parameters())[-1]
+    bias = list(heads(model)[0].parameters())[-1]
     batch = torch.rand(1, 3, 64, 64)
     assert contributions(model, batch).sum().item() == pytest.approx(
         (model(batch) - bias).item(), abs=1e-4

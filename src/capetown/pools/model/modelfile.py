@@ -46,7 +46,11 @@ class ModelCard(BaseModel):
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
     """Write both files into a folder, made where it is missing; the JSON last."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Copies: two names may share a tensor, which safetensors would refuse.
+    tensors = {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
     save_file(tensors, folder / WEIGHTS)
     (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n")
 
