@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from capetown.errors import CapetownError
@@ -74,6 +74,22 @@ class Split(Section):
     test: Annotated[float, Field(gt=0, lt=0.5)]
 
 
+class Tiles(Section):
+    """Which bands of a tile are shown, and what range of values."""
+
+    bands: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)] | None
+    scale: (
+        Literal["full", "percentile"]
+        | Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
+    )
+
+    @model_validator(mode="after")
+    def _scale_rises(self) -> Self:
+        if isinstance(self.scale, list) and self.scale[0] >= self.scale[1]:
+            raise ValueError("scale: the first value must be below the second")
+        return self
+
+
 class Augment(Section):
     """How far training changes its images."""
 
@@ -129,6 +145,7 @@ class Params(Section):
     backbones: dict[str, Backbone]
     download: Download
     transform: Transform
+    tiles: Tiles
     split: Split
     train: Train
     evaluate: Evaluate
