@@ -8,7 +8,7 @@ from typing import Any
 
 import h3
 
-# Cells around the first and the fourth of the design's known answers.
+# Cells around the first and the fourth of the City's known answers.
 CELLS = ("88ad360225fffff", "88ad36022dfffff", "88ad361133fffff")
 INSIDE = ("-33.872839", "18.522488")
 INSIDE_CELL = "88ad360225fffff"

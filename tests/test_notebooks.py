@@ -33,7 +33,7 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
     shutil.copy(path, tmp_path / "notebooks")
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     where = {"metadata": {"path": tmp_path / "notebooks"}}
-    client = NotebookClient(notebook, timeout=300, resources=where)
+    client = NotebookClient(notebook, timeout=1800, resources=where)
     client.execute()
     shown = "".join(
         output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])

@@ -4,12 +4,12 @@ Unknown keys, wrong types and values out of range are refused with one line that
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from capetown.errors import CapetownError
 from capetown.files import one_line
@@ -183,7 +183,7 @@ def load_params(path: Path) -> Params:
         raise CapetownError(f"{path}: {'; '.join(map(_describe, error.errors()))}.") from error
 
 
-def _describe(error: ErrorDetails) -> str:
+def _describe(error: Mapping[str, Any]) -> str:
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key"

@@ -30,7 +30,7 @@ from tests.tables import (
     write_hexagons,
 )
 
-# Latitude, longitude, index; the design's, from the City's own files.
+# Latitude, longitude, index: from the City's own files.
 ANSWERS = [
     ("-33.872839", "18.522488", "88ad360225fffff"),
     ("-34.078916", "18.848940", "88ad36d5e1fffff"),

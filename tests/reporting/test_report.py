@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
+from capetown.pools.scoring import METRICS
 from capetown.reporting.facts import Facts
 from capetown.reporting.figures import FIGURES, confusion
 from capetown.reporting.pictures import jpeg
@@ -65,7 +66,7 @@ def facts(folder: Path) -> Facts:
             "probability": [n / 40 for n in range(40)][::-1],
         }
     )
-    scores = {
+    scores = dict.fromkeys(METRICS, 0.5) | {
         "balanced_accuracy": 0.9, "average_precision": 0.98, "precision": 0.96, "recall": 0.88,
         "roc_auc": 0.97,
     }  # fmt: skip
@@ -105,7 +106,7 @@ def facts(folder: Path) -> Facts:
                 "metres_to_nearest_hexagon": [78.0, None],
             }
         ),
-        history=epochs.assign(
+        history=epochs.assign(**dict.fromkeys(METRICS, 0.5)).assign(
             train_loss=[0.7, 0.5, 0.3], valid_loss=[0.7, 0.6, 0.4], learning_rate=[3e-3, 1e-3, 0],
             average_precision=[0.7, 0.8, 0.9], balanced_accuracy=[0.6, 0.7, 0.8],
             precision=[0.6, 0.7, 0.8], recall=[0.9, 0.8, 0.9], roc_auc=[0.6, 0.8, 0.9],

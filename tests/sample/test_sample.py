@@ -71,7 +71,7 @@ def test_same_arguments_give_the_same_bytes_on_any_number_of_threads(
     bucket: Path, tmp_path: Path
 ) -> None:
     subprocess.run(
-        [sys.executable, "-m", "capetown.sample", tmp_path / "again", "--tiles", "0"],
+        [sys.executable, "-m", "capetown", "sample", tmp_path / "again", "--tiles", "0"],
         env={**os.environ, "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"},
         check=True,
     )

@@ -154,6 +154,28 @@ def test_a_run_writes_its_outs_and_nothing_else(reproduced: Repository) -> None:
     assert untracked == []
 
 
+def test_an_edit_reruns_the_stages_of_its_room_and_no_other(repository: Repository) -> None:
+    def changed(path: str, text: str) -> set[str]:
+        file = repository.root / path
+        before = file.read_text()
+        file.write_text(before.replace("\nbackbones:\n", text) if text else f"{before}# edited\n")
+        stages = set(json.loads(repository.run("dvc", "status", "--json")))
+        file.write_text(before)
+        return stages
+
+    another = (
+        "\nbackbones:\n  another:\n    architecture: convnext_tiny\n    image_size: 64\n"
+        "    batch_size: 8\n    learning_rate: 0.1\n"
+    )
+    package = "src/capetown"
+    assert changed("params.yaml", another) == set()
+    assert changed(f"{package}/errors.py", "") == set()
+    assert changed(f"{package}/reporting/figures.py", "") == {"report"}
+    assert changed(f"{package}/pools/training/loop.py", "") == {"train"}
+    assert changed(f"{package}/pools/evaluation/saliency.py", "") == {"evaluate"}
+    assert changed(f"{package}/hexes/joining.py", "") == {"transform"}
+
+
 def test_an_experiment_with_another_model_changes_the_metrics(repository: Repository) -> None:
     repository.run("dvc", "exp", "run", "-n", "caformer", "-S", "model=caformer", *OFFLINE)
     changed = json.loads(repository.run("dvc", "metrics", "diff", "--json"))

@@ -1,12 +1,16 @@
-"""Reading any tile as 8-bit RGB, by the file's own tags and one rule of bands and scale.
+"""Aerial tiles: finding them, and reading any of them as 8-bit RGB.
 
-The rule is the same for training and predicting: it is kept in the model's card.
+Tiles lie in one folder a class, and are named after the map sheet that they were cut from. Files
+that are not ``.tif`` or ``.tiff``, in any case, are no tiles: the City puts a ``manifest`` beside
+them. A tile is read by its file's own tags and one rule of bands and scale, the same for training
+and predicting: it is kept in the model's card.
 """
 
 import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -16,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from capetown.city import CLASSES, TILE_NAME
+from capetown.errors import CapetownError
 from capetown.files import one_line
 from capetown.params import Tiles
-from capetown.pools.tiles.finding import Tile
 from capetown.pools.tiles.tiff import (
     BYTE_ORDERS,
     GREY,
@@ -30,6 +35,7 @@ from capetown.pools.tiles.tiff import (
 )
 
 Pixels = npt.NDArray[np.uint8]
+SUFFIXES = (".tif", ".tiff")
 # The rule that fits most tiles.
 AS_THEY_ARE = Tiles(bands=None, scale="full")
 # A file that calls itself a TIFF may be one of these.
@@ -39,6 +45,51 @@ TWELVE_BITS = 4095
 
 # A damaged tile is one error of ours, not warnings besides.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """A labelled tile: its path relative to some root, its class, and its map sheet."""
+
+    path: str
+    label: str
+    sheet: str
+
+
+def sheet_of(name: str) -> str:
+    """The map sheet in a file name: ``W35A`` of ``W35A_7_58.tif``.
+
+    A name of another form stands for a sheet of its own.
+    """
+    stem = Path(name).stem
+    matched = TILE_NAME.fullmatch(stem)
+    return matched["sheet"] if matched else stem
+
+
+def is_tile_name(name: str) -> bool:
+    """Whether a file's name ends as a tile's does."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def find_tiles(folder: Path, root: Path) -> list[Tile]:
+    """The tiles in the class folders of a folder, sorted by path.
+
+    Args:
+        folder: holds ``yes`` and ``no``.
+        root: what the paths of the tiles are relative to.
+
+    Raises:
+        CapetownError: if a class folder is missing or has no tiles.
+    """
+    tiles = []
+    for label in CLASSES:
+        if not (folder / label).is_dir():
+            raise CapetownError(f"{folder / label}: no such folder; tiles lie in `yes` and `no`.")
+        paths = [p for p in (folder / label).iterdir() if is_tile_name(p.name)]
+        if not paths:
+            raise CapetownError(f"{folder / label}: no tiles (*.tif) in it.")
+        tiles += [Tile(p.relative_to(root).as_posix(), label, sheet_of(p.name)) for p in paths]
+    return sorted(tiles)
 
 
 def read_tile(source: Path | BinaryIO, rule: Tiles = AS_THEY_ARE) -> Pixels:

@@ -1,0 +1,76 @@
+"""Tiny tiles and a tiny model that the tests of training share."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from capetown.params import Augment, Backbone, Train, load_params
+from capetown.pools.model.backbones import build_model, heads
+from capetown.pools.model.devices import place
+from capetown.pools.model.modelfile import ModelCard
+from capetown.pools.tiles.folds import Fold
+from capetown.pools.training.loop import fit
+from capetown.pools.training.schedules import (
+    Epoch,
+)
+from tests import ROOT
+
+PARAMS = load_params(ROOT / "params.yaml")
+CPU = torch.device("cpu")
+SMALL = Backbone(
+    architecture="test_efficientnet.r160_in1k", image_size=64, batch_size=4, learning_rate=0.003
+)
+STILL = Augment(flips=False, brightness=0, contrast=0, saturation=0, scale=0)
+
+
+def settings(**changed: object) -> Train:
+    return PARAMS.train.model_copy(update={"head_epochs": 1, "epochs": 2, **changed})
+
+
+def fold(tiles: int = 12, size: int = 64, seed: int = 0) -> Fold:
+    """Noise; every other tile has a bright square."""
+    pixels = np.random.default_rng(seed).integers(0, 128, (tiles, size, size, 3), dtype=np.uint8)
+    labels = np.arange(tiles) % 2
+    pixels[labels == 1, size // 4 : size // 2, size // 4 : size // 2] = 255
+    paths = [f"{n}.tif" for n in range(tiles)]
+    return Fold(paths, np.array(["A"] * tiles), labels, pixels, f"{tiles} {size} {seed}")
+
+
+def train(
+    folder: Path,
+    backbone: Backbone = SMALL,
+    how: Train | None = None,
+    size: int = 64,
+    tiles: int = 12,
+    seed: int = 1,
+) -> tuple[nn.Module, list[Epoch]]:
+    model = place(build_model(backbone, image_size=size, pretrained=False, seed=seed), CPU)
+    history = fit(
+        model, fold(tiles, size), fold(8, size, seed=9),
+        backbone=backbone, settings=how or settings(), seed=seed,
+        checkpoints=folder, on_epoch=lambda row: None,
+    )  # fmt: skip
+    return model, history
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def card_of(architecture: str) -> ModelCard:
+    return ModelCard(
+        architecture=architecture, image_size=64, mean=[0.5] * 3, std=[0.5] * 3,
+        interpolation="bicubic", classes=["no", "yes"], threshold=0.5, temperature=1,
+        dataset="", packages={},
+    )  # fmt: skip
+
+
+def outspoken_model(architecture: str) -> nn.Module:
+    """With random weights in the last layer, too."""
+    backbone = SMALL.model_copy(update={"architecture": architecture})
+    model = build_model(backbone, image_size=64, pretrained=False, seed=0).eval()
+    for parameter in list(heads(model)[0].parameters())[-2:]:
+        nn.init.normal_(parameter)
+    return model

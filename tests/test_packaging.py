@@ -1,0 +1,55 @@
+"""What is imported is declared, and pinned."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OURS = {"capetown", "stages", "tests", "benchmarks"}
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {normalised(re.split(r"[\[<>=!~; ]", r, maxsplit=1)[0]) for r in requirements}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The top names that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("folder", ["src", "stages", "tests", "benchmarks"])
+def test_every_package_that_is_imported_is_declared(folder: str) -> None:
+    declared = names_of(PROJECT["dependencies"])
+    extras = PROJECT["optional-dependencies"]
+    for extra in extras if folder in ("tests", "benchmarks") else set(extras) - {"dev"}:
+        declared |= names_of(extras[extra])
+    distributions = packages_distributions()
+    missing = {
+        f"{name} of {path.relative_to(ROOT)}"
+        for path in (ROOT / folder).rglob("*.py")
+        for name in set(imported(path)) - OURS - sys.stdlib_module_names
+        if not {normalised(d) for d in distributions.get(name, [])} & declared
+    }
+    assert missing == set()
+
+
+def test_every_declared_package_is_pinned() -> None:
+    pinned = names_of((ROOT / "requirements.lock").read_text().splitlines())
+    extras = PROJECT["optional-dependencies"].values()
+    assert names_of([*PROJECT["dependencies"], *(r for extra in extras for r in extra)]) <= pinned
