@@ -97,6 +97,16 @@ def try_apart(architecture: str, settings: Train) -> dict[str, Any]:
     return {**json.loads(said or '{"error": "ended without a word"}'), "seconds": seconds}
 
 
+def in_turn(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """The smallest of each class, then the second of each, and so on."""
+    ranks: Counter[str] = Counter()
+    order = []
+    for name in sorted(rows, key=lambda name: rows[name]["parameters"]):
+        order.append((ranks[rows[name]["class"]], rows[name]["parameters"], name))
+        ranks[rows[name]["class"]] += 1
+    return [name for _, _, name in sorted(order)]
+
+
 def write_list(rows: dict[str, dict[str, Any]], largest: float) -> None:
     """Write the list, and print what it comes to."""
     tried = {name: row for name, row in rows.items() if "seconds" in row}
@@ -132,7 +142,7 @@ def main() -> None:
     for name in architectures():
         if name not in rows:
             rows[name] = measure(name)
-    for name in sorted(rows, key=lambda name: rows[name]["parameters"]):
+    for name in in_turn(rows):
         row = rows[name]
         if "seconds" not in row and "error" not in row and row["parameters"] <= arguments.largest:
             row |= try_apart(name, settings)

@@ -23,7 +23,7 @@ def main() -> None:
     params = load_params(Path("params.yaml"))
     found = find_tiles(RAW / TILES_FOLDER, RAW)
     with step("read every tile"):
-        readable, reasons = digest_tiles(found, RAW)
+        readable, reasons = digest_tiles(found, RAW, params.tiles)
     tiles, digests = list(readable), list(readable.values())
     rejected = pd.DataFrame(
         [(tile.path, why) for tile, why in reasons.items()], columns=["path", "reason"]

@@ -51,7 +51,7 @@ def main() -> None:
         )  # fmt: skip
         model = place(model, device)
         how = input_config(model)["interpolation"]
-    read = partial(load_fold, size=size, interpolation=how, cache=cache_folder())
+    read = partial(load_fold, size=size, interpolation=how, cache=cache_folder(), rule=params.tiles)
     with step("decode the tiles"):
         train, valid = (read(TILES, fold, Path("raw")) for fold in ("train", "valid"))
     checkpoints = Path("checkpoints") / fingerprint(
@@ -71,7 +71,8 @@ def main() -> None:
     parallel.leave_others()
     if first:
         pd.DataFrame([row.row() for row in history]).to_csv("metrics/history.csv", index=False)
-        card = make_card(model, train, valid, backbone.architecture, settings.threshold_maximises)
+        aim = settings.threshold_maximises
+        card = make_card(model, train, valid, backbone.architecture, aim, params.tiles)
         save_model(Path("models"), model, card)
         forget_checkpoint(checkpoints)
 

@@ -39,6 +39,7 @@ def predict(arguments: argparse.Namespace) -> None:
     from capetown.pools.model.modelfile import load_model
     from capetown.pools.prediction import Prediction, find_new_tiles, predict_tiles
 
+    check_replaceable(arguments.out)
     model, card = load_model(arguments.model, choose_device(arguments.device))
     tiles = find_new_tiles(arguments.paths)
     try:
@@ -55,6 +56,8 @@ def predict(arguments: argparse.Namespace) -> None:
     unread = sum(row.error is not None for row in rows)
     pools = sum(row.decision == "yes" for row in rows)
     print(f"{arguments.out}: {len(rows)} tiles, {pools} with a pool, {unread} that cannot be read")
+    if unread == len(rows):
+        raise CapetownError(f"no tile could be read; {arguments.out} says why, tile by tile.")
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -102,8 +105,19 @@ def backbones(arguments: argparse.Namespace) -> None:
     write_page(arguments.out, as_page(rows, speed.name))
 
 
+def check_replaceable(path: Path) -> None:
+    """Refuse to put a file in the place of what is no regular file: a device, pipe, link, folder.
+
+    Raises:
+        CapetownError: something such is there.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise CapetownError(f"{path}: is not a regular file and is left alone; name another one.")
+
+
 def write_page(path: Path, page: str) -> None:
     """Write a page and say where."""
+    check_replaceable(path)
     try:
         with written_whole(path) as part:
             part.write_text(page, encoding="utf-8")

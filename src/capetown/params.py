@@ -24,6 +24,13 @@ _Loader.add_implicit_resolver(
 )
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Share = Annotated[float, Field(ge=0, le=1)]
+ImageSize = Annotated[int, Field(ge=32, le=2048)]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+# Of values from 0 to 1, by band.
+BandMeans = Annotated[list[Share], Field(min_length=3, max_length=3)]
+BandDeviations = Annotated[
+    list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)
+]
 
 
 class Section(BaseModel):
@@ -36,7 +43,7 @@ class Backbone(Section):
     """A model to fine-tune, by timm's name."""
 
     architecture: str
-    image_size: Annotated[int, Field(ge=32, le=2048)]
+    image_size: ImageSize
     batch_size: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0)]
 
@@ -104,13 +111,10 @@ class Train(Section):
     """How the classifier is trained."""
 
     regime: Literal["full", "head"]
-    image_size: Annotated[int, Field(ge=32, le=2048)] | None
-    interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None
-    mean: Annotated[list[Share], Field(min_length=3, max_length=3)] | None
-    std: (
-        Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
-        | None
-    )
+    image_size: ImageSize | None
+    interpolation: Interpolation | None
+    mean: BandMeans | None
+    std: BandDeviations | None
     head_epochs: Annotated[int, Field(ge=0)]
     epochs: Annotated[int, Field(ge=1)]
     head_learning_rate: Annotated[float, Field(gt=0)]
@@ -180,7 +184,12 @@ def load_params(path: Path) -> Params:
     except yaml.YAMLError as error:
         raise CapetownError(f"{path}: not valid YAML: {one_line(error, 500)}") from error
     except ValidationError as error:
-        raise CapetownError(f"{path}: {'; '.join(map(_describe, error.errors()))}.") from error
+        raise CapetownError(f"{path}: {describe_errors(error)}.") from error
+
+
+def describe_errors(error: ValidationError) -> str:
+    """The keys that are wrong in a file, and how, in one line."""
+    return "; ".join(map(_describe, error.errors()))
 
 
 def _describe(error: Mapping[str, Any]) -> str:

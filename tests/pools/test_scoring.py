@@ -26,6 +26,7 @@ from capetown.pools.scoring import (
     weighted_scores,
 )
 from capetown.pools.tiles.folds import Fold
+from capetown.pools.tiles.reading import AS_THEY_ARE
 
 # Labels, probabilities from a coarse grid (so that there are ties) and weights of tiles.
 TILES = st.lists(
@@ -230,6 +231,7 @@ CARD = ModelCard(
     mean=[0.5] * 3,
     std=[0.5] * 3,
     interpolation="bicubic",
+    tiles=AS_THEY_ARE,
     classes=["no", "yes"],
     threshold=0.6,
     temperature=2.0,

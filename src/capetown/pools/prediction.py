@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 from torch import nn
 from tqdm import tqdm
 
@@ -27,6 +28,8 @@ from capetown.pools.tiles.reading import (
 
 # Enough to hide the way to a bucket; decoding takes a fraction of what the model does.
 READERS = 16
+# Images that a folder may hold, and that can be read, but are no tiles by name.
+OTHER_IMAGES = (".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".gif")
 
 
 class Prediction(NamedTuple):
@@ -50,7 +53,8 @@ class NewTile(NamedTuple):
 def find_new_tiles(paths: Sequence[str]) -> list[NewTile]:
     """The tiles at paths, in their order and sorted within each.
 
-    A folder stands for all ``.tif`` and ``.tiff`` files in it, however deep; a file for itself. A
+    A folder stands for all ``.tif`` and ``.tiff`` files in it, however deep, and in folders that
+    links in it lead to; a file stands for itself. A
     bucket is read anonymously unless the environment has AWS credentials or names a profile; from
     another server than AWS's if the environment names one in ``AWS_ENDPOINT_URL``.
 
@@ -64,20 +68,40 @@ def find_new_tiles(paths: Sequence[str]) -> list[NewTile]:
     for path in paths:
         try:
             fs, root = url_to_fs(path, **_options(path))
-            is_file = fs.info(root)["type"] == "file"
-            tiles = [root] if is_file else sorted(filter(is_tile_name, fs.find(root)))
+            is_folder = fs.info(root)["type"] == "directory"
+            every = _files(fs, root) if is_folder else [root]
         except FileNotFoundError as error:
             raise CapetownError(f"{path}: nothing there, or out of reach.") from error
         except Exception as error:  # every file system fails in its own way
             raise CapetownError(f"{path}: cannot be listed ({one_line(error)}).") from error
+        tiles = sorted(filter(is_tile_name, every)) if is_folder else every
         if not tiles:
-            raise CapetownError(f"{path}: no tile (*.tif) there.")
+            images = [file for file in every if file.lower().endswith(OTHER_IMAGES)]
+            others = (
+                f"; {len(images)} other images, which can be named one by one" if images else ""
+            )
+            raise CapetownError(f"{path}: no tile (*.tif) there{others}.")
         is_url = "://" in path
         for file in tiles:
             shown = (
                 fs.unstrip_protocol(file) if is_url else Path(path, Path(file).relative_to(root))
             )
             found.append(NewTile(str(shown), fs, file))
+    return found
+
+
+def _files(fs: Any, root: str) -> list[str]:
+    """All files under a folder; of this machine's, also through links to folders, each once."""
+    if not isinstance(fs, LocalFileSystem):
+        return list(fs.find(root))
+    found, seen = [], set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        found += [f"{folder}/{name}" for name in files]
     return found
 
 
@@ -93,8 +117,10 @@ def predict_tiles(
     """
 
     def read(tile: NewTile) -> Pixels | str:
+        if isinstance(tile.fs, LocalFileSystem) and not Path(tile.location).is_file():
+            return "not a file that can be read."
         try:
-            pixels = read_tile(BytesIO(tile.fs.cat_file(tile.location)))
+            pixels = read_tile(BytesIO(tile.fs.cat_file(tile.location)), card.tiles)
             return resize(pixels, card.image_size, card.interpolation)
         except UnreadableTileError as error:
             return str(error)

@@ -23,6 +23,7 @@ from capetown.pools.model.devices import choose_device, make_repeatable, place
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import load_model, save_model
 from capetown.pools.tiles.folds import Fold
+from capetown.pools.tiles.reading import AS_THEY_ARE
 from capetown.pools.training.card import make_card
 from capetown.pools.training.loop import Training
 from capetown.pools.training.schedules import phases
@@ -99,7 +100,9 @@ def run(trial: Trial) -> None:
         training = Training(model, phase, tiles, backbone, settings)
         training.run_epoch(phase.first, trial.seed)
         predict_logits(training.judged, tiles.pixels, mean=mean, std=std)
-    card = make_card(model, tiles, tiles, backbone.architecture, settings.threshold_maximises)
+    card = make_card(
+        model, tiles, tiles, backbone.architecture, settings.threshold_maximises, AS_THEY_ARE
+    )
     with TemporaryDirectory() as folder:
         save_model(Path(folder), model, card)
         loaded, card = load_model(Path(folder), device)

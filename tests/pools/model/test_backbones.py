@@ -31,6 +31,7 @@ from capetown.pools.model.backbones import (
 )
 from capetown.pools.model.modelfile import ModelCard, load_model, save_model
 from capetown.pools.model.timm_import import timm
+from capetown.pools.tiles.reading import AS_THEY_ARE
 from tests import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml")
@@ -297,6 +298,7 @@ CARD = ModelCard(
     mean=[0.5] * 3,
     std=[0.25] * 3,
     interpolation="bicubic",
+    tiles=AS_THEY_ARE,
     classes=["no", "yes"],
     threshold=0.4,
     temperature=1.5,

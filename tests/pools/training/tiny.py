@@ -11,6 +11,7 @@ from capetown.pools.model.backbones import build_model, heads
 from capetown.pools.model.devices import place
 from capetown.pools.model.modelfile import ModelCard
 from capetown.pools.tiles.folds import Fold
+from capetown.pools.tiles.reading import AS_THEY_ARE
 from capetown.pools.training.loop import fit
 from capetown.pools.training.schedules import (
     Epoch,
@@ -62,8 +63,8 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def card_of(architecture: str) -> ModelCard:
     return ModelCard(
         architecture=architecture, image_size=64, mean=[0.5] * 3, std=[0.5] * 3,
-        interpolation="bicubic", classes=["no", "yes"], threshold=0.5, temperature=1,
-        dataset="", packages={},
+        interpolation="bicubic", tiles=AS_THEY_ARE, classes=["no", "yes"], threshold=0.5,
+        temperature=1, dataset="", packages={},
     )  # fmt: skip
 
 

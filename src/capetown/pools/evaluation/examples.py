@@ -41,7 +41,7 @@ def draw_mistakes(
         The rows, with the names of the pictures as ``tile`` and ``saliency``.
     """
     for path, kind in zip(worst["path"], worst["kind"], strict=True):
-        tile = read_tile(root / path)
+        tile = read_tile(root / path, card.tiles)
         pixels = resize(tile, card.image_size, card.interpolation)
         heat = saliency(model, card, pixels, towards_yes=kind == "false_positive")
         Image.fromarray(tile).save(folder / picture_name(path))
@@ -52,11 +52,14 @@ def draw_mistakes(
     )
 
 
-def draw_samples(table: pd.DataFrame, *, seed: int, root: Path, folder: Path) -> pd.DataFrame:
+def draw_samples(
+    table: pd.DataFrame, card: ModelCard, *, seed: int, root: Path, folder: Path
+) -> pd.DataFrame:
     """Write pictures of `SAMPLES` random tiles of each class into a folder.
 
     Args:
         table: path and label of the tiles to choose from.
+        card: of the model, which says how tiles are read.
         seed: another seed gives other tiles.
         root: what the paths are relative to.
         folder: where to write.
@@ -67,5 +70,5 @@ def draw_samples(table: pd.DataFrame, *, seed: int, root: Path, folder: Path) ->
     shuffled = table.sample(frac=1, random_state=seed)
     chosen = shuffled.groupby("label").head(SAMPLES).sort_values("path")[["path", "label"]]
     for path in chosen["path"]:
-        Image.fromarray(read_tile(root / path)).save(folder / picture_name(path))
+        Image.fromarray(read_tile(root / path, card.tiles)).save(folder / picture_name(path))
     return chosen.assign(tile=[picture_name(path) for path in chosen["path"]])

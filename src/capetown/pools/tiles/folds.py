@@ -10,8 +10,9 @@ import pandas as pd
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
+from capetown.params import Tiles
 from capetown.pools.tiles.packing import contents_digest, pack_tiles
-from capetown.pools.tiles.reading import Pixels
+from capetown.pools.tiles.reading import AS_THEY_ARE, Pixels
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Fold:
         sheets: the map sheet of each.
         labels: int64, shape (tiles,), indices in `CLASSES`.
         pixels: uint8, shape (tiles, size, size, 3).
-        digest: of the files' contents and the labels.
+        digest: of the files' contents, how they are read, and the labels.
     """
 
     paths: list[str]
@@ -34,7 +35,14 @@ class Fold:
 
 
 def load_fold(
-    table: Path, name: str, root: Path, *, size: int, interpolation: str, cache: Path
+    table: Path,
+    name: str,
+    root: Path,
+    *,
+    size: int,
+    interpolation: str,
+    cache: Path,
+    rule: Tiles = AS_THEY_ARE,
 ) -> Fold:
     """Read a fold.
 
@@ -45,6 +53,7 @@ def load_fold(
         size: side in pixels of the square that each tile is resized to.
         interpolation: how, as timm names it.
         cache: where packs are kept; see `capetown.pools.tiles.packing`.
+        rule: how tiles are read.
 
     Raises:
         CapetownError: if there is no table, a class has no tile, a tile cannot be read, or the
@@ -65,6 +74,6 @@ def load_fold(
         paths=list(rows["path"]),
         sheets=rows["sheet"].to_numpy(dtype=str),
         labels=rows["label"].map(CLASSES.index).to_numpy(dtype=np.int64),
-        pixels=pack_tiles(files, contents, size, interpolation, cache),
-        digest=sha256(f"{contents} {list(rows['label'])}".encode()).hexdigest(),
+        pixels=pack_tiles(files, contents, size, interpolation, cache, rule),
+        digest=sha256(f"{contents} {list(rows['label'])} {rule}".encode()).hexdigest(),
     )

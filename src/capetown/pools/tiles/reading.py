@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,10 +28,10 @@ from capetown.pools.tiles.tiff import (
     GREY,
     MAX_SIDE,
     Raster,
-    UnreadableTileError,
     check_size,
     read_tiff,
 )
+from capetown.pools.tiles.tiff import UnreadableTileError as UnreadableTileError
 
 Pixels = npt.NDArray[np.uint8]
 SUFFIXES = (".tif", ".tiff")
@@ -145,6 +144,8 @@ def to_rgb(raster: Raster, rule: Tiles) -> Pixels:
         UnreadableTileError: the reason, if the rule does not fit it.
     """
     values, largest = raster.values, raster.largest
+    if largest is not None and (most := int(values.max())) > largest:
+        raise UnreadableTileError(f"damaged: a value of {most}, where the bits hold {largest}.")
     bands = _bands(raster, rule)
     chosen = values[..., :1] if bands == GREY else values[..., bands]
     if rule.scale == "full":
@@ -152,9 +153,9 @@ def to_rgb(raster: Raster, rule: Tiles) -> Pixels:
             raise UnreadableTileError(
                 f"pixels of type {values.dtype}: not unsigned, or over 16 bits; set tiles.scale."
             )
-        if largest == 65535 and 0 < (most := int(chosen.max())) <= TWELVE_BITS:
+        if largest == 65535 and 0 < (top := int(chosen.max())) <= TWELVE_BITS:
             raise UnreadableTileError(
-                f"16 bits, but no value over {most}: nearly black; set tiles.scale."
+                f"16 bits, but no value over {top}: nearly black; set tiles.scale."
             )
         low, high = 0.0, float(largest)
     elif rule.scale == "percentile":
@@ -183,17 +184,15 @@ def _bands(raster: Raster, rule: Tiles) -> tuple[int, ...]:
     return tuple(band - 1 for band in rule.bands)
 
 
-def _scaled(
-    values: npt.NDArray[Any], low: float, high: float, largest: int | None
-) -> Pixels:
-    """Values from low to high as 0 to 255; what lies outside is cut off, and what is no number 0."""
+def _scaled(values: npt.NDArray[Any], low: float, high: float, largest: int | None) -> Pixels:
+    """Values from low to high as 0 to 255: cut off beyond, and 0 where there is no number."""
     if (low, high, largest) == (0, 255, 255):
-        return values
+        return np.asarray(values, np.uint8)
     if largest is not None:
-        every = np.arange(largest + 1)
-        return _scaled(every, low, high, None)[values]
+        every = _scaled(np.arange(largest + 1), low, high, None)
+        return np.asarray(every[values], np.uint8)
     share = (values.astype(np.float64) - low) / max(high - low, np.finfo(float).tiny)
-    return np.rint(255 * np.nan_to_num(share).clip(0, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.nan_to_num(share).clip(0, 1)), np.uint8)
 
 
 def _read_other(source: BinaryIO) -> Raster:

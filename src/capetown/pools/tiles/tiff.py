@@ -24,7 +24,7 @@ MAX_BYTES = 2**30
 BYTE_ORDERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 GREY, COLOUR = (0, 0, 0), (0, 1, 2)
 BY_LIBTIFF = (COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
-# libtiff turns these into RGB itself.
+# The decoders of these turn YCbCr into RGB.
 TO_RGB = (COMPRESSION.JPEG, COMPRESSION.OJPEG, COMPRESSION.WEBP, COMPRESSION.JPEG2000)
 
 # A damaged tile is one error of ours, not warnings besides.
@@ -153,10 +153,11 @@ def _interpret(page: Any, values: npt.NDArray[Any], resolution: float | None) ->
             eight = colours >> 8 if colours.max() > 255 else colours
             rgb = eight.astype(np.uint8)[values[..., 0]]
             return Raster(rgb, resolution=resolution)
-        case PHOTOMETRIC.YCBCR if bands == 3 and largest == 255:
-            if page.compression not in TO_RGB or page.axes == "SYX":
-                values = _by_pillow("YCbCr", values)
-            return Raster(values, resolution=resolution)
+        case PHOTOMETRIC.YCBCR if bands == 3:
+            if page.compression in TO_RGB and page.axes != "SYX":
+                return Raster(values, largest, resolution=resolution)
+            if largest == 255:
+                return Raster(_by_pillow("YCbCr", values), resolution=resolution)
         case PHOTOMETRIC.SEPARATED if bands >= 4 and page.tags.valueof(332, default=1) == 1:
             if largest == 255:
                 return Raster(_by_pillow("CMYK", values[..., :4]), resolution=resolution)
@@ -174,14 +175,14 @@ def _straight(page: Any, values: npt.NDArray[Any], largest: int | None) -> npt.N
     band = values.shape[2] - len(extras) + extras.index(EXTRASAMPLE.ASSOCALPHA)
     alpha = values[..., band : band + 1].astype(np.uint32)
     straight = (values * np.uint32(largest) + alpha // 2) // np.maximum(alpha, 1)
-    straight = np.minimum(straight, largest).astype(values.dtype)
+    straight = np.minimum(straight, largest)
     straight[..., band] = values[..., band]
-    return straight
+    return np.asarray(straight, values.dtype)
 
 
 def _by_pillow(mode: str, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     size = values.shape[1::-1]
-    image = Image.frombytes(mode, size, np.ascontiguousarray(values).tobytes())
+    image = Image.frombytes(mode, size, values.tobytes())
     return np.asarray(image.convert("RGB"))
 
 

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from torch import nn
 
 from capetown.city import CLASSES
+from capetown.params import Tiles
 from capetown.pools.model.backbones import input_config
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import ModelCard
@@ -18,7 +19,9 @@ def package_versions() -> dict[str, str]:
     return {name: version(name).split("+")[0] for name in ("capetown", "timm", "torch")}
 
 
-def make_card(model: nn.Module, train: Fold, valid: Fold, architecture: str, aim: Aim) -> ModelCard:
+def make_card(
+    model: nn.Module, train: Fold, valid: Fold, architecture: str, aim: Aim, tiles: Tiles
+) -> ModelCard:
     """Fit a trained model's temperature and threshold on `valid`, and describe the model.
 
     Args:
@@ -27,6 +30,7 @@ def make_card(model: nn.Module, train: Fold, valid: Fold, architecture: str, aim
         valid: what its epoch was chosen on.
         architecture: timm's name of it.
         aim: what the threshold, of the calibrated probability, maximises.
+        tiles: how the tiles of both were read.
     """
     inputs = input_config(model)
     logits = predict_logits(model, valid.pixels, mean=inputs["mean"], std=inputs["std"])
@@ -36,6 +40,7 @@ def make_card(model: nn.Module, train: Fold, valid: Fold, architecture: str, aim
         architecture=architecture,
         image_size=valid.pixels.shape[1],
         **inputs,
+        tiles=tiles,
         classes=list(CLASSES),
         threshold=threshold,
         temperature=temperature,
