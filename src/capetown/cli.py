@@ -81,11 +81,12 @@ def compare(arguments: argparse.Namespace) -> None:
 def backbones(arguments: argparse.Namespace) -> None:
     """Choose a backbone by timm's published accuracy, size and speed."""
     from capetown.pools import catalogue
+    from capetown.pools.model.backbones import untrainable
     from capetown.reporting.backbones import as_page
 
     accuracy = arguments.accuracy or catalogue.fetch(catalogue.ACCURACY)
     speed = arguments.speed or catalogue.fetch(catalogue.SPEED)
-    table = catalogue.read_catalogue(accuracy, speed)
+    table = catalogue.read_catalogue(accuracy, speed, untrainable())
     rows = catalogue.choose(
         table,
         max_parameters=arguments.max_params,

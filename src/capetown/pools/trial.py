@@ -85,7 +85,8 @@ def run(trial: Trial) -> None:
         inputs=settings.model_dump(include={"interpolation", "mean", "std"}),
     )  # fmt: skip
     model = place(model, device)
-    # A GPU's memory is looked at, too; a CPU's is seldom short, and its time is.
+    # A GPU's memory is looked at, too; a CPU's is seldom short, and its time is. Both classes are
+    # there, a step apart if batches are of one.
     count = max(2, backbone.batch_size) if device.type == "cuda" else 2
     tiles = Fold(
         paths=[f"{n}.tif" for n in range(count)],

@@ -4,6 +4,7 @@ Weights come from the Hugging Face hub and stay in its cache (``HF_HOME``); thos
 ``tf_efficientnet_lite0`` come with a package, so that this one trains without a network.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,6 +58,7 @@ def build_model(
         CapetownError: if timm does not know the architecture, it cannot be trained here or take
             such images, or its weights cannot be had or read.
     """
+    refuse_untrainable(backbone.architecture)
     torch.manual_seed(seed)
     model = create(backbone.architecture, image_size)
     _check_image_size(model, backbone.architecture, image_size)
@@ -187,6 +189,30 @@ def pretrained_config(architecture: str) -> Any:
             "`timm.list_models(pretrained=True)` lists those it has."
         )
     return config
+
+
+def untrainable() -> dict[str, str]:
+    """Architectures that cannot be trained here, without tags, and why, as was found by trying."""
+    found: dict[str, str] = json.loads(UNTRAINABLE.read_text(encoding="utf-8"))["refused"]
+    return found
+
+
+def refuse_untrainable(architecture: str) -> None:
+    """Refuse what was found not to be trainable.
+
+    Raises:
+        CapetownError: it was.
+    """
+    if reason := untrainable().get(architecture.split(".")[0]):
+        raise CapetownError(
+            f"backbones: {architecture} cannot be trained here ({reason}); choose another one, as "
+            "`capetown backbones` lists them."
+        )
+
+
+def weights_at_hand(architecture: str) -> bool:
+    """True if the published weights lie on this machine."""
+    return _cached_file(architecture) is not None
 
 
 def check_weights(backbone: Backbone, *, pretrained: bool) -> None:
