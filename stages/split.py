@@ -10,7 +10,8 @@ from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.pools.splits import duplicates, split_tiles, summary
-from capetown.pools.tiles.reading import digest_tiles, find_tiles
+from capetown.pools.tiles.reading import find_tiles, look_at_tiles
+from capetown.pools.tiles.unlike import count_unlike, difference, usual
 from stages import run, step
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
@@ -23,8 +24,9 @@ def main() -> None:
     params = load_params(Path("params.yaml"))
     found = find_tiles(RAW / TILES_FOLDER, RAW)
     with step("read every tile"):
-        readable, reasons = digest_tiles(found, RAW, params.tiles)
-    tiles, digests = list(readable), list(readable.values())
+        readable, reasons = look_at_tiles(found, RAW, params.tiles)
+    tiles, digests = list(readable), [digest for digest, _ in readable.values()]
+    looks = [look for _, look in readable.values()]
     rejected = pd.DataFrame(
         [(tile.path, why) for tile, why in reasons.items()], columns=["path", "reason"]
     )
@@ -49,8 +51,14 @@ def main() -> None:
     for path, first, noise in twice.itertuples(index=False):
         if noise:
             log.warning("label noise: %s has the pixels of %s", path, first)
+    most = usual(looks)
+    unlike = {t.path: difference(look, most) for t, look in zip(tiles, looks, strict=True)}
+    count, first = count_unlike(unlike)
+    if count:
+        log.warning("%d tiles are unlike the others, such as %s", count, first)
     OUT.mkdir(exist_ok=True)
-    pd.DataFrame(tiles).assign(fold=folds).to_csv(OUT / "tiles.csv", index=False)
+    divided = pd.DataFrame(tiles).assign(fold=folds, **pd.DataFrame(looks))
+    divided.to_csv(OUT / "tiles.csv", index=False)
     rejected.to_csv(OUT / "rejected.csv", index=False)
     twice.to_csv(OUT / "duplicates.csv", index=False)
     counts = {
@@ -58,6 +66,8 @@ def main() -> None:
         "rejected": len(rejected),
         "duplicates": len(twice),
         "label_noise": int(twice["label_noise"].sum()),
+        "unlike": count,
+        "unlike_first": first,
         "folds": summary(tiles, folds),
     }
     METRICS.write_text(json.dumps(counts, indent=2) + "\n")

@@ -14,7 +14,7 @@ from capetown.params import load_params
 from capetown.pools.model.backbones import build_model, input_config
 from capetown.pools.model.devices import choose_device, make_repeatable, place
 from capetown.pools.model.modelfile import save_model
-from capetown.pools.tiles.folds import load_fold
+from capetown.pools.tiles.folds import load_fold, usual_look
 from capetown.pools.tiles.packing import cache_folder
 from capetown.pools.training import parallel
 from capetown.pools.training.card import make_card
@@ -71,8 +71,10 @@ def main() -> None:
     parallel.leave_others()
     if first:
         pd.DataFrame([row.row() for row in history]).to_csv("metrics/history.csv", index=False)
-        aim = settings.threshold_maximises
-        card = make_card(model, train, valid, backbone.architecture, aim, params.tiles)
+        card = make_card(
+            model, train, valid, backbone.architecture, settings.threshold_maximises,
+            params.tiles, usual_look(TILES, "train"),
+        )  # fmt: skip
         save_model(Path("models"), model, card)
         forget_checkpoint(checkpoints)
 

@@ -38,6 +38,7 @@ def predict(arguments: argparse.Namespace) -> None:
     from capetown.pools.model.devices import choose_device
     from capetown.pools.model.modelfile import load_model
     from capetown.pools.prediction import Prediction, find_new_tiles, predict_tiles
+    from capetown.pools.tiles.unlike import count_unlike
 
     check_replaceable(arguments.out)
     model, card = load_model(arguments.model, choose_device(arguments.device))
@@ -53,6 +54,9 @@ def predict(arguments: argparse.Namespace) -> None:
             writer.writerows(rows)
     except OSError as error:
         raise CapetownError(f"{arguments.out}: cannot be written ({error.strerror}).") from error
+    count, first = count_unlike({row.path: row.unlike or "" for row in rows})
+    if count:
+        print(f"{count} tiles are unlike those that the model learned from, such as {first}")
     unread = sum(row.error is not None for row in rows)
     pools = sum(row.decision == "yes" for row in rows)
     print(f"{arguments.out}: {len(rows)} tiles, {pools} with a pool, {unread} that cannot be read")

@@ -19,10 +19,11 @@ from capetown.pools.model.modelfile import ModelCard, save_model
 from capetown.pools.scoring import calibrated
 from capetown.pools.tiles.reading import AS_THEY_ARE, read_tile, resize
 from tests import s3
+from tests.pools import USUAL
 
 CARD = ModelCard(
     architecture="test_efficientnet.r160_in1k", image_size=32, mean=[0.5] * 3, std=[0.5] * 3,
-    interpolation="bicubic", tiles=AS_THEY_ARE, classes=["no", "yes"], threshold=0.6,
+    interpolation="bicubic", tiles=AS_THEY_ARE, usual=USUAL, classes=["no", "yes"], threshold=0.6,
     temperature=2.0, dataset="", packages={},
 )  # fmt: skip
 

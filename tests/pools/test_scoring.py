@@ -27,6 +27,7 @@ from capetown.pools.scoring import (
 )
 from capetown.pools.tiles.folds import Fold
 from capetown.pools.tiles.reading import AS_THEY_ARE
+from tests.pools import USUAL
 
 # Labels, probabilities from a coarse grid (so that there are ties) and weights of tiles.
 TILES = st.lists(
@@ -232,6 +233,7 @@ CARD = ModelCard(
     std=[0.5] * 3,
     interpolation="bicubic",
     tiles=AS_THEY_ARE,
+    usual=USUAL,
     classes=["no", "yes"],
     threshold=0.6,
     temperature=2.0,

@@ -22,9 +22,10 @@ from capetown.pools.tiles.reading import (
     Pixels,
     UnreadableTileError,
     is_tile_name,
-    read_tile,
+    look_at,
     resize,
 )
+from capetown.pools.tiles.unlike import difference
 
 # Enough to hide the way to a bucket; decoding takes a fraction of what the model does.
 READERS = 16
@@ -34,12 +35,14 @@ OTHER_IMAGES = (".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".gif")
 
 class Prediction(NamedTuple):
     """What a model says of a tile: the calibrated probability of a pool and the decision at the
-    model's threshold, ``yes`` or ``no``; or, in `error`, why the tile cannot be read."""
+    model's threshold, ``yes`` or ``no``, and in `unlike` how the tile differs from those that the
+    model learned from, if it does; or, in `error`, why the tile cannot be read."""
 
     path: str
     probability: float | None = None
     decision: str | None = None
     error: str | None = None
+    unlike: str | None = None
 
 
 class NewTile(NamedTuple):
@@ -116,12 +119,13 @@ def predict_tiles(
         tiles: as `find_new_tiles` gives them.
     """
 
-    def read(tile: NewTile) -> Pixels | str:
+    def read(tile: NewTile) -> tuple[Pixels, str] | str:
         if isinstance(tile.fs, LocalFileSystem) and not Path(tile.location).is_file():
             return "not a file that can be read."
         try:
-            pixels = read_tile(BytesIO(tile.fs.cat_file(tile.location)), card.tiles)
-            return resize(pixels, card.image_size, card.interpolation)
+            pixels, look = look_at(BytesIO(tile.fs.cat_file(tile.location)), card.tiles)
+            small = resize(pixels, card.image_size, card.interpolation)
+            return small, difference(look, card.usual)
         except UnreadableTileError as error:
             return str(error)
         except Exception as error:  # every file system fails in its own way
@@ -134,7 +138,7 @@ def predict_tiles(
         for start in range(0, len(tiles), BATCH_SIZE):
             batch = tiles[start : start + BATCH_SIZE]
             images = list(pool.map(read, batch))
-            pixels = [image for image in images if not isinstance(image, str)]
+            pixels = [image[0] for image in images if not isinstance(image, str)]
             judged = iter(_probabilities(model, card, pixels))
             for tile, image in zip(batch, images, strict=True):
                 if isinstance(image, str):
@@ -142,7 +146,8 @@ def predict_tiles(
                     continue
                 probability = next(judged)
                 decision = card.classes[int(probability >= card.threshold)]
-                yield Prediction(tile.path, round(probability, 6), decision)
+                unlike = image[1] or None
+                yield Prediction(tile.path, round(probability, 6), decision, unlike=unlike)
             bar.update(len(batch))
 
 

@@ -24,6 +24,7 @@ from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import load_model, save_model
 from capetown.pools.tiles.folds import Fold
 from capetown.pools.tiles.reading import AS_THEY_ARE
+from capetown.pools.tiles.unlike import Usual
 from capetown.pools.training.card import make_card
 from capetown.pools.training.loop import Training
 from capetown.pools.training.schedules import phases
@@ -102,8 +103,9 @@ def run(trial: Trial) -> None:
         training.run_epoch(phase.first, trial.seed)
         predict_logits(training.judged, tiles.pixels, mean=mean, std=std)
     card = make_card(
-        model, tiles, tiles, backbone.architecture, settings.threshold_maximises, AS_THEY_ARE
-    )
+        model, tiles, tiles, backbone.architecture, settings.threshold_maximises, AS_THEY_ARE,
+        Usual(side=size, resolution=0, dark=False, grey=False),
+    )  # fmt: skip
     with TemporaryDirectory() as folder:
         save_model(Path(folder), model, card)
         loaded, card = load_model(Path(folder), device)

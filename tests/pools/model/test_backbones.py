@@ -33,6 +33,7 @@ from capetown.pools.model.modelfile import ModelCard, load_model, save_model
 from capetown.pools.model.timm_import import timm
 from capetown.pools.tiles.reading import AS_THEY_ARE
 from tests import ROOT
+from tests.pools import USUAL
 
 PARAMS = load_params(ROOT / "params.yaml")
 LITE = PARAMS.backbones["lite"]
@@ -299,6 +300,7 @@ CARD = ModelCard(
     std=[0.25] * 3,
     interpolation="bicubic",
     tiles=AS_THEY_ARE,
+    usual=USUAL,
     classes=["no", "yes"],
     threshold=0.4,
     temperature=1.5,

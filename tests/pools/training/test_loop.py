@@ -22,6 +22,7 @@ from capetown.pools.training.checkpoints import (
 from capetown.pools.training.schedules import (
     best_epoch,
 )
+from tests.pools import USUAL
 from tests.pools.training.tiny import (
     CPU,
     PARAMS,
@@ -123,8 +124,10 @@ def test_equal_seeds_train_equal_models_and_others_do_not(tmp_path: Path) -> Non
 def test_the_card_says_how_to_use_the_model(tmp_path: Path) -> None:
     model, _ = train(tmp_path)
     rule = Tiles(bands=[3, 2, 1], scale=[0, 4095])
-    card = make_card(model, fold(), fold(8, seed=9), SMALL.architecture, "balanced_accuracy", rule)
-    assert card.tiles == rule
+    card = make_card(
+        model, fold(), fold(8, seed=9), SMALL.architecture, "balanced_accuracy", rule, USUAL
+    )
+    assert (card.tiles, card.usual) == (rule, USUAL)
     assert (card.architecture, card.image_size) == (SMALL.architecture, 64)
     assert card.classes == ["no", "yes"]
     assert 0 < card.threshold < 1

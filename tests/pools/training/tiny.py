@@ -17,6 +17,7 @@ from capetown.pools.training.schedules import (
     Epoch,
 )
 from tests import ROOT
+from tests.pools import USUAL
 
 PARAMS = load_params(ROOT / "params.yaml")
 CPU = torch.device("cpu")
@@ -63,8 +64,8 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def card_of(architecture: str) -> ModelCard:
     return ModelCard(
         architecture=architecture, image_size=64, mean=[0.5] * 3, std=[0.5] * 3,
-        interpolation="bicubic", tiles=AS_THEY_ARE, classes=["no", "yes"], threshold=0.5,
-        temperature=1, dataset="", packages={},
+        interpolation="bicubic", tiles=AS_THEY_ARE, usual=USUAL,
+        classes=["no", "yes"], threshold=0.5, temperature=1, dataset="", packages={},
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from capetown.params import (
 )
 from capetown.pools.model.backbones import create
 from capetown.pools.model.devices import place
+from capetown.pools.tiles.unlike import Usual
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
@@ -39,7 +40,7 @@ class ModelCard(Section):
     A tile is read by the rule `tiles`, resized to a square of `image_size` pixels by
     `interpolation`, scaled to 0..1, shifted by `mean` and divided by `std`. Its logit divided by
     `temperature` gives, through the logistic function, the probability of the second class; at
-    `threshold` and above it is that class.
+    `threshold` and above it is that class. Most tiles that it learned from look as `usual` says.
     """
 
     architecture: str
@@ -48,6 +49,7 @@ class ModelCard(Section):
     std: BandDeviations
     interpolation: Interpolation
     tiles: Tiles
+    usual: Usual
     classes: list[str]
     threshold: Share
     temperature: Annotated[FiniteFloat, Field(gt=0)]

@@ -13,6 +13,7 @@ from capetown.errors import CapetownError
 from capetown.params import Tiles
 from capetown.pools.tiles.packing import contents_digest, pack_tiles
 from capetown.pools.tiles.reading import AS_THEY_ARE, Pixels
+from capetown.pools.tiles.unlike import Look, Usual, usual
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def load_fold(
     """Read a fold.
 
     Args:
-        table: the CSV file that `split` writes: path, label, sheet, fold.
+        table: the CSV file that `split` writes: path, label, sheet, fold, and a `Look`.
         name: the fold's.
         root: what the paths are relative to.
         size: side in pixels of the square that each tile is resized to.
@@ -77,3 +78,10 @@ def load_fold(
         pixels=pack_tiles(files, contents, size, interpolation, cache, rule),
         digest=sha256(f"{contents} {list(rows['label'])} {rule}".encode()).hexdigest(),
     )
+
+
+def usual_look(table: Path, name: str) -> Usual:
+    """What most tiles of a fold look like, by the table that `split` writes."""
+    rows = pd.read_csv(table, keep_default_na=False).query("fold == @name")
+    columns = rows[list(Look._fields)].itertuples(index=False)
+    return usual([Look(*row) for row in columns])

@@ -31,9 +31,10 @@ from capetown.pools.tiles.tiff import (
     check_size,
     read_tiff,
 )
+from capetown.pools.tiles.tiff import Pixels as Pixels
 from capetown.pools.tiles.tiff import UnreadableTileError as UnreadableTileError
+from capetown.pools.tiles.unlike import Look, look_of
 
-Pixels = npt.NDArray[np.uint8]
 SUFFIXES = (".tif", ".tiff")
 # The rule that fits most tiles.
 AS_THEY_ARE = Tiles(bands=None, scale="full")
@@ -212,25 +213,33 @@ def pixel_digest(pixels: Pixels) -> str:
     return sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
-def digest_tiles(
+def look_at(source: Path | BinaryIO, rule: Tiles) -> tuple[Pixels, Look]:
+    """A tile as `read_tile` gives it, and what it looks like at a glance."""
+    raster = read_raster(source)
+    pixels = to_rgb(raster, rule)
+    return pixels, look_of(pixels, raster.side or max(pixels.shape), raster.resolution)
+
+
+def look_at_tiles(
     tiles: Sequence[Tile], root: Path, rule: Tiles = AS_THEY_ARE
-) -> tuple[dict[Tile, str], dict[Tile, str]]:
+) -> tuple[dict[Tile, tuple[str, Look]], dict[Tile, str]]:
     """Read tiles with all cores.
 
     Returns:
-        The `pixel_digest` of each that can be read, and why each other one cannot.
+        The `pixel_digest` and the look of each that can be read, and why each other one cannot.
     """
 
-    def look(tile: Tile) -> tuple[str, str]:
+    def look(tile: Tile) -> tuple[str, Look] | str:
         try:
-            return pixel_digest(read_tile(root / tile.path, rule)), ""
+            pixels, found = look_at(root / tile.path, rule)
         except UnreadableTileError as error:
-            return "", str(error)
+            return str(error)
+        return pixel_digest(pixels), found
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = dict(zip(tiles, pool.map(look, tiles), strict=True))
-    digests = {tile: digest for tile, (digest, _) in looks.items() if digest}
-    return digests, {tile: reason for tile, (_, reason) in looks.items() if reason}
+        found = dict(zip(tiles, pool.map(look, tiles), strict=True))
+    reasons = {tile: reason for tile, reason in found.items() if isinstance(reason, str)}
+    return {t: pair for t, pair in found.items() if not isinstance(pair, str)}, reasons
 
 
 def resize(pixels: Pixels, size: int, interpolation: str) -> Pixels:

@@ -5,7 +5,8 @@ which is three times as fast. What the tags say that cannot be shown faithfully 
 """
 
 import logging
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import imagecodecs
@@ -21,6 +22,9 @@ from capetown.errors import CapetownError
 # into a model's input would leave no pool to see.
 MAX_SIDE = 4096
 MAX_BYTES = 2**30
+# How the description of a tile begins that was reduced for keeping: its size as it came.
+REDUCED = re.compile(r"reduced from (\d+) x (\d+) pixels")
+Pixels = npt.NDArray[np.uint8]
 BYTE_ORDERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 GREY, COLOUR = (0, 0, 0), (0, 1, 2)
 BY_LIBTIFF = (COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
@@ -44,14 +48,16 @@ class Raster:
         largest: what stands for white; None if the type of the values does not say.
         shown: the three bands to show; None if the file does not say.
         white_is_zero: True if the smallest value stands for white.
-        resolution: side of a pixel on the ground, in the file's own unit, if it says so.
+        resolution: side of a pixel on the ground, in the file's own unit; 0 if it does not say.
+        side: the longer one, before the tile was reduced for keeping, if its description says so.
     """
 
     values: npt.NDArray[Any]
     largest: int | None = 255
     shown: tuple[int, ...] | None = COLOUR
     white_is_zero: bool = False
-    resolution: float | None = None
+    resolution: float = 0.0
+    side: int = 0
 
 
 def check_size(width: int, height: int) -> None:
@@ -77,9 +83,12 @@ def read_tiff(file: BinaryIO) -> Raster:
         page = tiff.pages.first
         _check(page, tiff.filehandle.size)
         values = _turn(_decode(page, file), page)
+        raster = _interpret(page, values)
         scale = page.tags.valueof(33550)  # GeoTIFF's ModelPixelScale
-        resolution = float(scale[0]) if scale and scale[0] > 0 else None
-        return _interpret(page, values, resolution)
+        resolution = float(scale[0]) if scale and scale[0] > 0 else 0.0
+        reduced = REDUCED.match(page.description)
+        side = max(map(int, reduced.groups())) if reduced else max(values.shape[:2])
+        return replace(raster, resolution=resolution, side=side)
 
 
 def _check(page: Any, file_size: int) -> None:
@@ -131,7 +140,7 @@ def _turn(values: npt.NDArray[Any], page: Any) -> npt.NDArray[Any]:
     return values
 
 
-def _interpret(page: Any, values: npt.NDArray[Any], resolution: float | None) -> Raster:
+def _interpret(page: Any, values: npt.NDArray[Any]) -> Raster:
     """The bands and what they stand for, by TIFF's PhotometricInterpretation."""
     largest = 2**page.bitspersample - 1 if page.dtype.kind in "bu" else None
     if largest and largest > 65535:
@@ -139,28 +148,28 @@ def _interpret(page: Any, values: npt.NDArray[Any], resolution: float | None) ->
     bands = values.shape[2]
     match page.photometric:
         case PHOTOMETRIC.RGB if bands >= 3:
-            return Raster(_straight(page, values, largest), largest, resolution=resolution)
+            return Raster(_straight(page, values, largest), largest)
         case PHOTOMETRIC.MINISBLACK | PHOTOMETRIC.MINISWHITE:
             alphas = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
             count = bands - sum(extra in alphas for extra in page.extrasamples)
             shown = {1: GREY, 2: None}.get(count, COLOUR)
             white = page.photometric == PHOTOMETRIC.MINISWHITE
             straight = _straight(page, values, largest)
-            return Raster(straight, largest, shown, white, resolution)
+            return Raster(straight, largest, shown, white)
         case PHOTOMETRIC.PALETTE if largest and page.colormap is not None:
             colours = np.asarray(page.colormap).T
             # Some writers fill 8 of the 16 bits.
             eight = colours >> 8 if colours.max() > 255 else colours
             rgb = eight.astype(np.uint8)[values[..., 0]]
-            return Raster(rgb, resolution=resolution)
+            return Raster(rgb)
         case PHOTOMETRIC.YCBCR if bands == 3:
             if page.compression in TO_RGB and page.axes != "SYX":
-                return Raster(values, largest, resolution=resolution)
+                return Raster(values, largest)
             if largest == 255:
-                return Raster(_by_pillow("YCbCr", values), resolution=resolution)
+                return Raster(_by_pillow("YCbCr", values))
         case PHOTOMETRIC.SEPARATED if bands >= 4 and page.tags.valueof(332, default=1) == 1:
             if largest == 255:
-                return Raster(_by_pillow("CMYK", values[..., :4]), resolution=resolution)
+                return Raster(_by_pillow("CMYK", values[..., :4]))
     bits = f"{bands} bands of {page.bitspersample} bits"
     raise UnreadableTileError(f"colours as {_name(page.photometric)}, {bits}: cannot be shown.")
 

@@ -12,6 +12,7 @@ from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import ModelCard
 from capetown.pools.scoring import Aim, calibrated, choose_threshold, fit_temperature
 from capetown.pools.tiles.folds import Fold
+from capetown.pools.tiles.unlike import Usual
 
 
 def package_versions() -> dict[str, str]:
@@ -20,7 +21,13 @@ def package_versions() -> dict[str, str]:
 
 
 def make_card(
-    model: nn.Module, train: Fold, valid: Fold, architecture: str, aim: Aim, tiles: Tiles
+    model: nn.Module,
+    train: Fold,
+    valid: Fold,
+    architecture: str,
+    aim: Aim,
+    tiles: Tiles,
+    usual: Usual,
 ) -> ModelCard:
     """Fit a trained model's temperature and threshold on `valid`, and describe the model.
 
@@ -31,6 +38,7 @@ def make_card(
         architecture: timm's name of it.
         aim: what the threshold, of the calibrated probability, maximises.
         tiles: how the tiles of both were read.
+        usual: what most tiles of `train` look like.
     """
     inputs = input_config(model)
     logits = predict_logits(model, valid.pixels, mean=inputs["mean"], std=inputs["std"])
@@ -41,6 +49,7 @@ def make_card(
         image_size=valid.pixels.shape[1],
         **inputs,
         tiles=tiles,
+        usual=usual,
         classes=list(CLASSES),
         threshold=threshold,
         temperature=temperature,
