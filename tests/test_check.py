@@ -41,7 +41,7 @@ def said() -> str:
 def test_everything_as_it_should_be(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["params", "data", "weights", "device"]
+    assert [line.split()[0] for line in lines] == ["params", "data", "weights", "device", "model"]
     assert lines[1] == "data     data is whole: 31 objects are chosen"
 
 

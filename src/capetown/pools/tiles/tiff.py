@@ -113,9 +113,13 @@ def _check(page: Any, file_size: int) -> None:
 
 def _decode(page: Any, file: BinaryIO) -> npt.NDArray[Any]:
     """The samples as they are stored, shape (height, width, bands)."""
-    plain = page.photometric == PHOTOMETRIC.RGB and page.dtype == np.uint8 and page.axes == "YXS"
+    plain = (
+        page.photometric == PHOTOMETRIC.RGB
+        and (page.dtype, page.bitspersample, page.axes) == (np.uint8, 8, "YXS")
+        and all(page.databytecounts)
+    )
     subsampled = page.photometric == PHOTOMETRIC.YCBCR and page.subsampling not in (None, (1, 1))
-    if plain and page.bitspersample == 8 and page.compression in BY_LIBTIFF:
+    if plain and page.compression in BY_LIBTIFF:
         file.seek(0)
         values: npt.NDArray[Any] = imagecodecs.tiff_decode(file.read())
     elif subsampled and page.compression not in TO_RGB:
