@@ -25,6 +25,7 @@ from capetown.files import one_line
 from capetown.params import Tiles
 from capetown.pools.tiles.tiff import (
     BYTE_ORDERS,
+    COLOUR,
     GREY,
     MAX_SIDE,
     Raster,
@@ -35,6 +36,7 @@ from capetown.pools.tiles.tiff import Pixels as Pixels
 from capetown.pools.tiles.tiff import UnreadableTileError as UnreadableTileError
 from capetown.pools.tiles.unlike import Look, look_of
 
+PLAIN = (GREY, COLOUR)
 SUFFIXES = (".tif", ".tiff")
 # The rule that fits most tiles.
 AS_THEY_ARE = Tiles(bands=None, scale="full")
@@ -145,10 +147,11 @@ def to_rgb(raster: Raster, rule: Tiles) -> Pixels:
         UnreadableTileError: the reason, if the rule does not fit it.
     """
     values, largest = raster.values, raster.largest
-    if largest is not None and (most := int(values.max())) > largest:
+    if largest not in (None, 255, 65535) and (most := int(values.max())) > (largest or 0):
         raise UnreadableTileError(f"damaged: a value of {most}, where the bits hold {largest}.")
     bands = _bands(raster, rule)
-    chosen = values[..., :1] if bands == GREY else values[..., bands]
+    # Slices are no copies.
+    chosen = values[..., : 1 if bands == GREY else 3] if bands in PLAIN else values[..., bands]
     if rule.scale == "full":
         if largest is None:
             raise UnreadableTileError(
