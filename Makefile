@@ -11,7 +11,7 @@ repro: $(INSTALLED)
 	dvc pull --quiet --remote embedded data.dvc
 	capetown check
 	dvc repro
-	dvc metrics diff --all --targets metrics/transform.json metrics/evaluate.json
+	dvc metrics diff --all
 	@echo "Report: $(CURDIR)/reports/index.html"
 
 test: $(INSTALLED)
@@ -54,4 +54,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --requirement requirements.lock
 	.venv/bin/pip install --quiet --no-deps --editable .
+	.venv/bin/capetown plots
 	touch $@

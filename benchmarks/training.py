@@ -96,7 +96,7 @@ def speed(params: Params, tiles: Path, count: int, rounds: int) -> None:
     how = input_config(model)["interpolation"]
     with tempfile.TemporaryDirectory() as cache:
         pixels = pack_tiles(files, contents_digest(files), size, how, Path(cache))
-        fold = Fold([], np.array([]), labels, pixels, "")
+        fold = Fold([], np.array([]), np.array([]), labels, pixels, "")
         phase = Phase("full", 0, 1000, params.backbone.learning_rate)
         training = Training(place(model, device), phase, fold, params.backbone, params.train)
         training.run_epoch(0, params.seed)

@@ -4,21 +4,34 @@
 
 Makes a bucket of the City's size and one of ten times that, runs every method as a process of its
 own, in turns, and prints medians of its seconds and the most memory that it held. The stage is
-`python -m stages.transform` as it is, checks and comparison with the reference included.
+`python -m stages.transform` as it is, checks and comparison with the reference included. Then what
+its parts cost, each alone, and, where `../shared/real-tables` has them, the City's own tables.
 """
 
 import argparse
 import statistics
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h3
 import polars as pl
+import polars_h3
 import yaml
 
 from benchmarks.joins import METHODS
 from benchmarks.processes import ROOT, run
+from capetown import city
+from capetown.hexes.cells import locate
+from capetown.hexes.hexagons import read_hexagons
+from capetown.hexes.layout import read_layout, text_blocks
+from capetown.hexes.rows import Seen, whole_rows
+from capetown.hexes.table import CATEGORIES, NAMES, Table, is_missing, read_numbers
+from capetown.hexes.times import read_times
 
+REAL = ROOT.parent / "shared" / "real-tables"
 STAGE, STAGE_CSV, STAGE_LARGE = "stage", "stage, csv: true", "stage, 10 times the rows"
 
 
@@ -32,7 +45,7 @@ def main() -> None:
         root = Path(folder)
         for name, times in (("city", 1), ("large", 10)):
             rows = str(times * arguments.requests)
-            run(["-m", "capetown.sample", name, "--requests", rows, "--tiles", "0"], root)
+            run(["-m", "capetown", "sample", name, "--requests", rows, "--tiles", "0"], root)
         quick = {
             STAGE: workspace(root, "city", csv=False),
             "floor": method(root, "floor"),
@@ -48,6 +61,14 @@ def main() -> None:
         runs += [(STAGE_LARGE, *run(*large)) for _ in range(3)]
         runs.append(("nearest", *run(*method(root, "nearest"))))
         check(quick[STAGE][1])
+        parts(root / "city")
+        if REAL.is_dir():
+            (root / "real").symlink_to(REAL)
+            real = workspace(root, "real", csv=False)
+            run(*real)
+            check(real[1])
+        else:
+            print(f"{REAL} is not there: the City's own tables are skipped")
     seconds = {
         name: statistics.median(s for other, s, _ in runs if other == name)
         for name in dict.fromkeys(name for name, *_ in runs)
@@ -85,6 +106,44 @@ def check(folder: Path) -> None:
     other = both["h3_level8_index"].ne_missing(both["h3_level8_index_theirs"]).sum()
     print(f"{len(ours):,} requests: {found} differ from h3's own function, "
           f"{other + len(ours) - len(both)} from sr_hex.csv.gz")  # fmt: skip
+
+
+def parts(bucket: Path) -> None:
+    """Print the CPU seconds that the parts of the join take, each alone, medians of three."""
+    path = bucket / city.REQUESTS_TABLE
+    cells = read_hexagons(bucket / city.HEXAGONS_FILE).cells
+    layout = read_layout(path, NAMES)
+    blocks = list(text_blocks(path, layout))
+    frame = pl.concat(Table(path, NAMES).frames(CATEGORIES))
+    numbers = [read_numbers(frame[name]) for name in city.PLACE]
+    points = [values.to_numpy() for values in numbers]
+    places = pl.DataFrame(numbers).filter(pl.all_horizontal(pl.all().abs() <= 90))
+    expression = polars_h3.latlng_to_cell(*city.PLACE, city.RESOLUTION, return_dtype=pl.UInt64)
+    times = [read_times(frame[name])[0] for name in city.TIMES]
+    typed = [*zip(city.TIMES, times, strict=True), *zip(city.PLACE, numbers, strict=True)]
+    work: dict[str, Callable[[], Any]] = {
+        "polars reads the file": lambda: pl.read_csv(path, infer_schema=False),
+        "the same, categories": lambda: pl.read_csv(
+            path, infer_schema=False, schema_overrides=dict.fromkeys(CATEGORIES, pl.Categorical())
+        ),
+        "we read it strictly": lambda: [*Table(path, NAMES).frames(CATEGORIES)],
+        "  decompress": lambda: sum(map(len, text_blocks(path, layout))),
+        "  strict CSV, count of rows": lambda: [
+            *whole_rows(path, blocks, len(layout.header), layout.separator, Seen())
+        ],
+        "times": lambda: [read_times(frame[name]) for name in city.TIMES],
+        "coordinates as numbers": lambda: [read_numbers(frame[name]) for name in city.PLACE],
+        "what is missing": lambda: [is_missing(frame[name], values) for name, values in typed],
+        "cells, exact at edges": lambda: locate(points[0], points[1], cells),
+        "  polars-h3 alone": lambda: places.select(expression),
+    }
+    for name, call in work.items():
+        spent = []
+        for _ in range(3):
+            start = time.process_time()
+            call()
+            spent.append(time.process_time() - start)
+        print(f"{name:<26}{statistics.median(spent):>10.2f} CPU s", flush=True)
 
 
 def method(root: Path, name: str) -> tuple[list[str], Path]:

@@ -4,24 +4,47 @@ This file puts this checkout's ``src`` first on the path, so that a queued exper
 temporary workspace runs its own code and not the installed copy.
 """
 
+import errno
 import gc
 import logging
 import os
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+# We have no plugins for pydantic; to look for some it reads every installed package's metadata.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from capetown.errors import CapetownError
+from capetown.files import exchange
+from capetown.params import load_params
+from capetown.ready import refuse_what_cannot_work
 
 # Imports and tables leave hardly any garbage: look for it less often.
 gc.set_threshold(50_000)
-# We have no plugins for pydantic; to look for some it reads every installed package's metadata.
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+LOGS = Path("logs")
+AFTER_TRAINING = ("evaluate", "report")
+# What the system says when there is no room: on the disk, of a quota, or for so large a file.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 log = logging.getLogger("capetown")
+
+
+def root() -> Path:
+    """The repository, also from an experiment's temporary workspace, which DVC removes."""
+    named = Path(os.environ.get("DVC_ROOT", ""))
+    return Path() if named.resolve() == Path.cwd() else named
+
+
+def kept_logs() -> Path:
+    """Where logs stay: an experiment in a temporary workspace has a folder of its name for them."""
+    there = root()
+    return LOGS if there == Path() else there / LOGS / os.environ.get("DVC_EXP_NAME", "experiment")
 
 
 @contextmanager
@@ -37,19 +60,15 @@ def step(what: str) -> Iterator[None]:
 def run(stage: Callable[[], None]) -> None:
     """Run a stage with its log in ``logs/NAME.log`` and on standard error.
 
-    A `CapetownError` becomes one line and exit status 1, an interruption one and 130; anything
-    else keeps its traceback.
+    A `CapetownError` and a full disk become one line and exit status 1, an interruption one and
+    130; anything else keeps its traceback.
     """
     gc.freeze()  # the collector need not walk the imported modules
     name = Path(sys.argv[0]).stem
-    Path("logs").mkdir(exist_ok=True)
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if os.environ.get("RANK", "0") == "0":
-        handlers.append(logging.FileHandler(f"logs/{name}.log", mode="w"))
-    else:  # torchrun's other processes would only repeat the first one
-        handlers[0].setLevel(logging.ERROR)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
     try:
+        _start_log(name)
+        params = load_params(Path("params.yaml"))
+        refuse_what_cannot_work(params, Path(), trains=name not in AFTER_TRAINING)
         with step(f"{name}, in all"):
             stage()
     except CapetownError as error:
@@ -58,3 +77,92 @@ def run(stage: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         log.error("interrupted; run the same command again to go on")  # noqa: TRY400
         sys.exit(130)
+    except Exception as error:
+        full = _no_room(error)
+        if full is None:
+            raise
+        what = f"{full.filename}: " if full.filename else ""
+        log.error("error: %sno room to write (%s); free some and run again", what, full.strerror)  # noqa: TRY400
+        sys.exit(1)
+
+
+def _no_room(error: BaseException | None) -> OSError | None:
+    """What the system said of a full disk, also beneath an error that a library made of it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+class _LogFile(logging.FileHandler):
+    """A log that says once, in a line, that it cannot be written any more, as on a full disk."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        logging.getLogger().removeHandler(self)
+        log.warning("%s: cannot be written any more (%s)", self.baseFilename, sys.exc_info()[1])
+
+
+def _start_log(name: str) -> None:
+    """Log to standard error and, unless this is one of torchrun's other processes, to a file."""
+    terminal = logging.StreamHandler()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[terminal])
+    if os.environ.get("RANK", "0") != "0":
+        terminal.setLevel(logging.ERROR)  # they would only repeat the first one
+        return
+    path = kept_logs() / f"{name}.log"
+    try:
+        for folder in (LOGS, path.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        file = _LogFile(path, mode="w")
+    except OSError as error:
+        raise CapetownError(f"{path}: cannot be written ({error.strerror}).") from error
+    file.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger().addHandler(file)
+
+
+@contextmanager
+def put_in_place(*outs: Path) -> Iterator[Path]:
+    """Make outs beside the last good ones, and put them in place when all are whole.
+
+    Yields a folder to write them in, under their own paths. A run that fails or is killed leaves
+    what was there; one that succeeds leaves nothing of it, since each out is replaced as a whole.
+    """
+    prefix = f"{outs[0].name}-"
+    for killed in LOGS.glob(f"{prefix}*/"):
+        shutil.rmtree(killed, ignore_errors=True)
+    LOGS.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=LOGS, prefix=prefix, ignore_cleanup_errors=True) as folder:
+        made, last = Path(folder, "made"), Path(folder, "last")
+        for out in outs:
+            (made / out).parent.mkdir(parents=True, exist_ok=True)
+        yield made
+        with _uninterrupted():
+            exchange(outs, made, last)
+
+
+def has_no_tile(table: Path) -> bool:
+    """True if `split` was given no tile, so that its table has a header alone."""
+    return table.exists() and len(table.read_text(encoding="utf-8").splitlines()) == 1
+
+
+def write_empty(*outs: Path) -> None:
+    """Put outs in place that say nothing: the stage had nothing to work on."""
+    log.warning("nothing to do: its part of the data is not in raw/")
+    with put_in_place(*outs) as made:
+        for out in outs:
+            if out.suffix:
+                (made / out).write_text("{}\n" if out.suffix == ".json" else "", encoding="utf-8")
+            else:
+                (made / out).mkdir(parents=True)
+                (made / out / ".gitkeep").touch()  # Git and DVC pass over an empty folder
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C and a polite kill waiting for the moment that renaming takes."""
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)

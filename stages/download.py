@@ -1,4 +1,4 @@
-"""Mirror the source bucket into raw/, whole and verified.
+"""Mirror the source bucket into raw/: whole, verified, its tiles as large as they need be.
 
 What arrives waits under checkpoints/ until all is there: before a stage runs, `dvc exp run` puts
 its outs back as they were, which would undo an interrupted download.
@@ -8,10 +8,11 @@ import hashlib
 import os
 from pathlib import Path
 
-from capetown.bucket import Access, Selection, mirror
-from capetown.bucket.access import WITHOUT_FILE
+from capetown.bucket import Keeping, Selection, mirror
+from capetown.bucket.access import access_from
 from capetown.errors import CapetownError
 from capetown.params import load_params
+from capetown.pools.tiles.reducing import reduce_tile
 from stages import run, step
 
 OUT = Path("raw")
@@ -33,20 +34,13 @@ def main() -> None:
     if "://" not in source and not Path(source).is_dir():
         fix = "run `dvc pull data.dvc`" if settings.source == "data" else "set download.source"
         raise CapetownError(f"{settings.source}: no such folder; {fix}.")
-    known = settings.credentials in WITHOUT_FILE
-    access = Access(
-        credentials=settings.credentials if known else local(settings.credentials),
-        profile=settings.profile,
-        region=settings.region,
-        endpoint_url=settings.endpoint_url,
-        connections=settings.connections,
-        timeout=settings.timeout,
-    )
+    access = access_from(settings, local(settings.credentials))
     selection = Selection(settings.include, settings.max_tiles)
+    keeping = Keeping(settings.checksums, settings.tile_side, reduce_tile)
     fingerprint = hashlib.sha256(source.encode()).hexdigest()[:16]
     incoming = Path("checkpoints", f"download-{fingerprint}")
     with step("mirror"):
-        mirror(source, OUT, incoming, selection, access, settings.tries)
+        mirror(source, OUT, incoming, selection, access, settings.tries, keeping)
 
 
 if __name__ == "__main__":

@@ -5,20 +5,38 @@ from pathlib import Path
 
 from capetown.params import load_params
 from capetown.pools.evaluation.examples import draw_mistakes, draw_samples
-from capetown.pools.evaluation.judging import curves, judge, predictions, sheets, worst_mistakes
+from capetown.pools.evaluation.judging import (
+    curves,
+    headline,
+    judge,
+    predictions,
+    sheets,
+    worst_mistakes,
+)
 from capetown.pools.model.devices import choose_device, make_repeatable
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import load_model
 from capetown.pools.tiles.folds import load_fold
 from capetown.pools.tiles.packing import cache_folder
-from stages import run, step
+from stages import has_no_tile, put_in_place, run, step, write_empty
 
-RAW, OUT, METRICS = Path("raw"), Path("evaluation"), Path("metrics")
-TILES = Path("splits/tiles.csv")
+RAW, TILES = Path("raw"), Path("splits/tiles.csv")
+EVALUATION, METRICS = Path("evaluation"), Path("metrics")
+OUTS = (
+    EVALUATION,
+    METRICS / "plots",
+    METRICS / "predictions.csv",
+    METRICS / "sheets.csv",
+    METRICS / "judgement.json",
+    METRICS / "evaluate.json",
+)
 
 
 def main() -> None:
-    """Write metrics/evaluate.json, the tables beside it, and evaluation/."""
+    """Write metrics/evaluate.json, what stands beside it, and evaluation/."""
+    if has_no_tile(TILES):
+        write_empty(*OUTS)
+        return
     params = load_params(Path("params.yaml"))
     settings, seed = params.evaluate, params.seed
     make_repeatable(params.threads)
@@ -32,21 +50,24 @@ def main() -> None:
         logits = predict_logits(model, fold.pixels, mean=card.mean, std=card.std)
     with step("judge"):
         figures = judge(fold, logits, card, resamples=settings.bootstrap, seed=seed)
-    (METRICS / "evaluate.json").write_text(json.dumps(figures, indent=2) + "\n")
     table = predictions(fold, logits, card)
-    table.to_csv(METRICS / "predictions.csv", index=False)
-    sheets(fold, logits, card).to_csv(METRICS / "sheets.csv", index=False)
-    (METRICS / "plots").mkdir(exist_ok=True)
-    for name, curve in curves(fold, logits, card).items():
-        curve.to_csv(METRICS / "plots" / f"{name}.csv", index=False)
-
-    OUT.mkdir(exist_ok=True)
-    with step("draw mistakes and samples"):
+    with put_in_place(*OUTS) as made, step("write, draw mistakes and samples"):
+        metrics, pictures = made / METRICS, made / EVALUATION
+        first = headline(figures)
+        rest = {name: value for name, value in figures.items() if name not in first}
+        (metrics / "evaluate.json").write_text(json.dumps(first, indent=2) + "\n")
+        (metrics / "judgement.json").write_text(json.dumps(rest, indent=2) + "\n")
+        table.to_csv(metrics / "predictions.csv", index=False)
+        sheets(fold, logits, card).to_csv(metrics / "sheets.csv", index=False)
+        (metrics / "plots").mkdir()
+        for name, curve in curves(fold, logits, card).items():
+            curve.to_csv(metrics / "plots" / f"{name}.csv", index=False)
+        pictures.mkdir()
         worst = worst_mistakes(table, card.threshold, settings.mistakes)
-        mistakes = draw_mistakes(worst, model, card, root=RAW, folder=OUT)
-        mistakes.to_csv(OUT / "mistakes.csv", index=False)
-        samples = draw_samples(table, card, seed=seed, root=RAW, folder=OUT)
-        samples.to_csv(OUT / "samples.csv", index=False)
+        mistakes = draw_mistakes(worst, model, card, root=RAW, folder=pictures)
+        mistakes.to_csv(pictures / "mistakes.csv", index=False)
+        samples = draw_samples(table, card, seed=seed, root=RAW, folder=pictures)
+        samples.to_csv(pictures / "samples.csv", index=False)
 
 
 if __name__ == "__main__":

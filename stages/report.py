@@ -1,7 +1,6 @@
 """Write the report from what the other stages found."""
 
 import json
-import shutil
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ import pandas as pd
 from capetown.params import load_params
 from capetown.reporting.facts import Facts
 from capetown.reporting.report import markdown_and_images, page
-from stages import run, step
+from stages import put_in_place, run, step
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")
 INVENTORY = Path("raw/inventory.csv")
+# hexes/rejects.parquet also has requests that joined and have a value that cannot be read.
+FAILED = "join_status in ('invalid_coordinates', 'outside_city')"
 CURVES = ("roc", "precision_recall", "calibration")
 
 
@@ -25,23 +26,36 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def read_csv(path: Path, **types: type) -> pd.DataFrame:
+    """A table of texts and numbers; an empty one of an empty file."""
+    if not path.stat().st_size:
+        return pd.DataFrame()
+    return pd.read_csv(path, dtype=types or None, keep_default_na=not types)
+
+
 def main() -> None:
     """Write reports/."""
     params = load_params(Path("params.yaml"))
     with step("read"):
+        transform = read_json(METRICS / "transform.json")
+        if transform:
+            transform["quality"] = read_json(METRICS / "quality.json")
+        evaluate = read_json(METRICS / "evaluate.json") | read_json(METRICS / "judgement.json")
         facts = Facts(
-            transform=read_json(METRICS / "transform.json"),
+            transform=transform,
             split=read_json(METRICS / "split.json"),
-            evaluate=read_json(METRICS / "evaluate.json"),
-            card=read_json(Path("models/model.json")),
-            hexagons=gpd.read_parquet("hexes/counts.parquet"),
-            rejects=pd.read_parquet("hexes/rejects.parquet"),
-            history=pd.read_csv(METRICS / "history.csv"),
-            predictions=pd.read_csv(METRICS / "predictions.csv"),
-            sheets=pd.read_csv(METRICS / "sheets.csv", dtype={"sheet": str}, keep_default_na=False),
-            curves={name: pd.read_csv(METRICS / "plots" / f"{name}.csv") for name in CURVES},
-            samples=pd.read_csv(EVALUATION / "samples.csv"),
-            mistakes=pd.read_csv(EVALUATION / "mistakes.csv"),
+            evaluate=evaluate,
+            card=read_json(Path("models/model.json")) if evaluate else {},
+            hexagons=gpd.read_parquet("hexes/counts.parquet") if transform else None,
+            rejects=pd.read_parquet("hexes/rejects.parquet").query(FAILED)
+            if transform
+            else pd.DataFrame(),
+            history=read_csv(METRICS / "history.csv"),
+            predictions=read_csv(METRICS / "predictions.csv"),
+            sheets=read_csv(METRICS / "sheets.csv", sheet=str),
+            curves={n: read_csv(METRICS / "plots" / f"{n}.csv") for n in CURVES if evaluate},
+            samples=read_csv(EVALUATION / "samples.csv") if evaluate else pd.DataFrame(),
+            mistakes=read_csv(EVALUATION / "mistakes.csv") if evaluate else pd.DataFrame(),
             evaluation=EVALUATION,
             inventory=pd.read_csv(INVENTORY),
             fingerprint=sha256(INVENTORY.read_bytes()).hexdigest()[:16],
@@ -63,12 +77,12 @@ def main() -> None:
         markdown, images = markdown_and_images(facts)
     with step("HTML"):
         html = page(facts)
-    shutil.rmtree(OUT / "images", ignore_errors=True)
-    (OUT / "images").mkdir(parents=True)
-    for name, image in images.items():
-        (OUT / "images" / name).write_bytes(image)
-    (OUT / "index.md").write_text(markdown, encoding="utf-8")
-    (OUT / "index.html").write_text(html, encoding="utf-8")
+    with put_in_place(OUT / "images", OUT / "index.md", OUT / "index.html") as made:
+        (made / OUT / "images").mkdir()
+        for name, image in images.items():
+            (made / OUT / "images" / name).write_bytes(image)
+        (made / OUT / "index.md").write_text(markdown, encoding="utf-8")
+        (made / OUT / "index.html").write_text(html, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,15 +20,17 @@ from capetown.pools.training import parallel
 from capetown.pools.training.card import make_card
 from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
 from capetown.pools.training.loop import fit
-from capetown.pools.training.schedules import Epoch, best_epoch
-from stages import run, step
+from capetown.pools.training.schedules import Epoch
+from stages import has_no_tile, put_in_place, root, run, step, write_empty
 
 TILES = Path("splits/tiles.csv")
+MODEL, HISTORY, LIVE = Path("models"), Path("metrics/history.csv"), Path("metrics/train")
 
 
 def log_epoch(live: Live | None, row: Epoch) -> None:
     """Add an epoch to dvclive's plots, if this is the process that writes."""
     if live is not None:
+        live.step = row.epoch + 1  # as the report counts them
         for name, value in row.row().items():
             if name not in ("epoch", "phase"):
                 live.log_metric(name, value)
@@ -37,6 +39,9 @@ def log_epoch(live: Live | None, row: Epoch) -> None:
 
 def main() -> None:
     """Write models/, metrics/train/ and metrics/history.csv."""
+    if has_no_tile(TILES):
+        write_empty(MODEL, HISTORY, LIVE / "plots", LIVE / "metrics.json")
+        return
     params = load_params(Path("params.yaml"))
     backbone, settings, seed = params.backbone, params.train, params.seed
     make_repeatable(params.threads)
@@ -54,28 +59,35 @@ def main() -> None:
     read = partial(load_fold, size=size, interpolation=how, cache=cache_folder(), rule=params.tiles)
     with step("decode the tiles"):
         train, valid = (read(TILES, fold, Path("raw")) for fold in ("train", "valid"))
-    checkpoints = Path("checkpoints") / fingerprint(
-        data=[train.digest, valid.digest],
-        backbone=backbone.model_dump(),
-        settings=settings.model_dump(),
-        start=[params.pretrained, seed, params.threads, device.type, parallel.size()],
+    checkpoints = (
+        root()
+        / "checkpoints"
+        / fingerprint(
+            data=[train.digest, valid.digest],
+            backbone=backbone.model_dump(),
+            settings=settings.model_dump(),
+            start=[params.pretrained, seed, params.threads, device.type, parallel.size()],
+        )
     )
-    plots = Live("metrics/train", dvcyaml=None, save_dvc_exp=False) if first else nullcontext()
-    with step("train"), plots as live:
-        history = fit(
-            model, train, valid, backbone=backbone, settings=settings, seed=seed,
-            checkpoints=checkpoints, on_epoch=partial(log_epoch, live),
-        )  # fmt: skip
+    outs = put_in_place(MODEL, HISTORY, LIVE) if first else nullcontext(Path())
+    with outs as made:
+        live = Live(str(made / LIVE), dvcyaml=None, save_dvc_exp=False) if first else None
+        with step("train"):
+            history = fit(
+                model, train, valid, backbone=backbone, settings=settings, seed=seed,
+                checkpoints=checkpoints, on_epoch=partial(log_epoch, live),
+            )  # fmt: skip
+        parallel.leave_others()
         if live is not None:
-            live.summary["best"] = best_epoch(history).row()
-    parallel.leave_others()
+            live.end()
+            rows = [row.row() for row in history]
+            pd.DataFrame(rows).to_csv(made / HISTORY, index=False)
+            card = make_card(
+                model, train, valid, backbone.architecture, settings.threshold_maximises,
+                params.tiles, usual_look(TILES, "train"),
+            )  # fmt: skip
+            save_model(made / MODEL, model, card)
     if first:
-        pd.DataFrame([row.row() for row in history]).to_csv("metrics/history.csv", index=False)
-        card = make_card(
-            model, train, valid, backbone.architecture, settings.threshold_maximises,
-            params.tiles, usual_look(TILES, "train"),
-        )  # fmt: skip
-        save_model(Path("models"), model, card)
         forget_checkpoint(checkpoints)
 
 

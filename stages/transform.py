@@ -1,37 +1,38 @@
 """Put every service request in its hexagon, check it against the City's answer, and say why not.
 
-All is written in a folder of its own under logs/ and put in place when it is known to be good, so
-that a run that fails leaves the last good output as it was.
+All is put in place when it is known to be good: a run that fails leaves the last good output as it
+was.
 """
 
 import json
 import logging
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import polars as pl
 
 from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
 from capetown.errors import CapetownError
-from capetown.files import replace_folder
-from capetown.hexes.hexagons import count, read_hexagons, write_geoparquet
-from capetown.hexes.joining import JOINED, compare_with_reference, join, read_reference
-from capetown.hexes.summary import Metrics, exceeded_thresholds, log_lines, summarise
+from capetown.hexes.counts import count, write_geoparquet
+from capetown.hexes.hexagons import read_hexagons
+from capetown.hexes.joining import JOINED, join
+from capetown.hexes.reference import compare_with_reference, read_reference
+from capetown.hexes.summary import Metrics, exceeded_thresholds, judged, log_lines, summarise
 from capetown.params import Transform, load_params
-from stages import run, step
+from stages import kept_logs, put_in_place, run, step, write_empty
 
 RAW, OUT, METRICS = Path("raw"), Path("hexes"), Path("metrics/transform.json")
-LOGS, PREFIX = Path("logs"), "transform-"
-REJECTS = LOGS / f"{PREFIX}rejects.parquet"
-MISMATCHES = LOGS / f"{PREFIX}mismatches.parquet"
+QUALITY = Path("metrics/quality.json")
+REJECTS = kept_logs() / "transform-rejects.parquet"
+MISMATCHES = kept_logs() / "transform-mismatches.parquet"
 # Where a person looks when a threshold is exceeded.
 LOOK = {
     "error_threshold": REJECTS,
     "missing_threshold": RAW / REQUESTS_TABLE,
+    "unreadable_threshold": REJECTS,
     "reference_threshold": MISMATCHES,
 }
+VERDICT = "every threshold holds; the join can be trusted"
 log = logging.getLogger("capetown")
 
 
@@ -40,19 +41,20 @@ def main() -> None:
     params = load_params(Path("params.yaml"))
     for earlier in (REJECTS, MISMATCHES):
         earlier.unlink(missing_ok=True)
-    for killed in LOGS.glob(f"{PREFIX}*/"):
-        shutil.rmtree(killed, ignore_errors=True)
+    if not any((RAW / name).exists() for name in (REQUESTS_TABLE, HEXAGONS_FILE)):
+        log.warning("no tables in %s/: there are no requests to join", RAW)
+        write_empty(OUT, METRICS, QUALITY)
+        return
     try:
-        with TemporaryDirectory(dir=LOGS, prefix=PREFIX, ignore_cleanup_errors=True) as folder:
-            made = Path(folder) / OUT.name
-            made.mkdir()
-            metrics = make(made, params.transform)
-            replace_folder(made, OUT, Path(folder) / "last")
+        with put_in_place(OUT, METRICS, QUALITY) as made:
+            (made / OUT).mkdir()
+            metrics = {"verdict": VERDICT, **make(made / OUT, params.transform)}
+            quality = metrics.pop("quality")
+            for path, found in ((METRICS, metrics), (QUALITY, quality)):
+                (made / path).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CapetownError(f"{OUT}/ cannot be written ({error}) and is left as it was") from error
-    METRICS.parent.mkdir(exist_ok=True)
-    METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    log.info("verdict: every threshold holds; the join can be trusted")
+    log.info("verdict: %s: %s", VERDICT, judged(metrics))
 
 
 def make(folder: Path, settings: Transform) -> Metrics:
@@ -81,6 +83,7 @@ def make(folder: Path, settings: Transform) -> Metrics:
         metrics,
         error=settings.error_threshold,
         missing=settings.missing_threshold,
+        unreadable=settings.unreadable_threshold,
         reference=settings.reference_threshold,
     )
     if faults:

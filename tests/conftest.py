@@ -15,7 +15,7 @@ from tests.browser import chromium
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small bucket like the City's."""
     folder = tmp_path_factory.mktemp("bucket") / "city"
-    make_bucket(folder, requests=300, tiles=24, seed=2)
+    make_bucket(folder, requests=300, tiles=24, seed=2, tile_side=64)
     return folder
 
 

@@ -1,6 +1,10 @@
 """`capetown check` finds, as one line, what can be known to be wrong before work starts."""
 
+import gzip
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from capetown.bucket import Access, Selection, mirror
 from capetown.cli import main
-from tests import ROOT
+from tests import ROOT, s3
 
 YES = "images/swimming-pool/yes"
 
@@ -41,8 +46,13 @@ def said() -> str:
 def test_everything_as_it_should_be(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["params", "data", "weights", "device", "model"]
-    assert lines[1] == "data     data is whole: 31 objects are chosen"
+    names = [line.split()[0] for line in lines]
+    assert names == ["params", "data", "table", "table", "weights", "device", "model"]
+    assert lines[2:4] == [
+        "table    data/sr.csv.gz: 16 columns",
+        "table    data/sr_hex.csv.gz: 16 columns",
+    ]
+    assert lines[1] == "data     data is whole: 29 objects are chosen"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +87,7 @@ def test_weights(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"source": "s3://bucket", "endpoint_url": "http://example.org"}, "is not encrypted"),
         ({"source": "s3://bucket", "credentials": "mine.json"}, "mine.json: No such file"),
         ({"source": "s3://bucket", "credentials": "mine.json", "profile": "me"}, "set only one"),
-        ({"source": "nowhere"}, "nowhere: no such folder; set download.source"),
+        ({"source": "nowhere", "watch": "nowhere"}, "nowhere: no such folder; set download.source"),
         ({"include": ["nothing"]}, "'nothing' matches no key"),
         ({"include": ["!images/**"]}, "nothing is left of the source"),
     ],
@@ -104,6 +114,25 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
 ]
 
 
+def test_a_header_is_looked_at(workspace: Path) -> None:
+    path = workspace / "data" / "sr.csv.gz"
+    text = gzip.decompress(path.read_bytes()).replace(b"longitude", b"lon", 1)
+    path.write_bytes(gzip.compress(text))
+    assert "data/sr.csv.gz: column 'longitude' is missing from the header; found: , not" in said()
+
+
+def test_who_reads_it_may_have_seen_enough(workspace: Path) -> None:
+    """As in `capetown check | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "capetown", "check"], stdout=writing, stderr=subprocess.PIPE,
+        text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.parametrize(("damage", "message"), DAMAGES)
 def test_the_data(workspace: Path, damage: Callable[[Path], Any], message: str) -> None:
     damage(workspace / "data")
@@ -122,3 +151,32 @@ def test_a_tile_may_end_in_capitals(workspace: Path) -> None:
         tile.rename(tile.with_suffix(".TIF"))
     (folder / "manifest").write_text("\n".join(p.name for p in folder.glob("*.TIF")) + "\n")
     main(["check"])
+
+
+def test_what_changed_in_a_bucket(
+    workspace: Path, seaweed: s3.Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "s3://public/changing"
+    seaweed.upload(workspace / "data", "public/changing")
+    set_params(workspace, {"source": url, "endpoint_url": seaweed.url})
+
+    def data() -> str:
+        main(["check"])
+        return capsys.readouterr().out.splitlines()[1]
+
+    assert f"{url}: 29 objects are new, 0 have changed" in data()
+    access = Access(endpoint_url=seaweed.url)
+    include = yaml.safe_load((workspace / "params.yaml").read_text())["download"]["include"]
+    mirror(url, workspace / "raw", workspace / "incoming", Selection(include), access, 2)
+    assert data().endswith(f"{url} has not changed since it was mirrored: 29 objects")
+    first, second, *_ = sorted((workspace / "data" / YES).glob("*.tif"))
+    seaweed.fs.rm(f"public/changing/{YES}/{first.name}")
+    seaweed.fs.pipe(f"public/changing/{YES}/{second.name}", b"changed")
+    seaweed.fs.pipe(f"public/changing/{YES}/W35A_7_58.tif", b"new")
+    assert "1 objects are new, 1 have changed (0.0 MB) and 1 are gone" in data()
+
+
+def test_a_bucket_that_cannot_be_reached(workspace: Path) -> None:
+    [port] = s3.free_ports(1)
+    set_params(workspace, {"source": "s3://b", "endpoint_url": f"http://127.0.0.1:{port}"})
+    assert "s3://b: cannot be listed" in said()

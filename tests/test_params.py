@@ -57,7 +57,7 @@ def test_the_five_backbones_of_the_design_are_there() -> None:
         ("train.std", [0.5, 0.5, 0], "train.std.2: Input should be greater than 0"),
         ("transform.error_threshold", 1.5, "transform.error_threshold: Input should be less than"),
         ("transform.error_treshold", 0.1, "transform.error_treshold: unknown key"),
-        ("split.strategy", "grid", "split.strategy: Input should be 'sheet' or 'random'"),
+        ("split.strategy", "grid", "split.strategy: Input should be 'block', 'sheet' or 'random'"),
         ("backbones.lite.batch_size", 0, "backbones.lite.batch_size: Input should be greater"),
     ],
 )
@@ -108,14 +108,3 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CapetownError, match="No such file"):
         load_params(tmp_path / "params.yaml")
-
-
-def test_dvc_rewrites_params_without_touching_other_lines(tmp_path: Path) -> None:
-    from dvc.utils.serialize import modify_yaml
-
-    path = tmp_path / "params.yaml"
-    path.write_text(PARAMS.read_text())
-    with modify_yaml(path) as values:
-        values["model"] = "caformer"
-    before, after = PARAMS.read_text().splitlines(), path.read_text().splitlines()
-    assert [a for a, b in zip(after, before, strict=True) if a != b] == ["model: caformer"]

@@ -3,19 +3,22 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from capetown.bucket.checking import check_address, check_folder
-from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
+from capetown.bucket.checking import check_address, check_folder, compare_with_mirror
+from capetown.city import HEXAGONS_FILE, INDEX, NUMBER, REQUESTS_TABLE
+from capetown.hexes.layout import read_layout
+from capetown.hexes.table import NAMES
 from capetown.params import load_params
 from capetown.pools.model.backbones import check_weights, weights_at_hand
 from capetown.pools.model.devices import choose_device
 from capetown.pools.trial import Trial, try_apart
 
 
-def check_all(params_path: Path) -> Iterator[str]:
+def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
     """Check everything, and yield a line for each thing that is as it should be.
 
     Args:
         params_path: the params file; a local source is relative to its folder.
+        mirror: what `download` made of a bucket, to say what has changed there; may be missing.
 
     Raises:
         CapetownError: at the first thing that is not, with what to do about it.
@@ -25,13 +28,18 @@ def check_all(params_path: Path) -> Iterator[str]:
 
     source = params.download.source
     if "://" in source:
-        check_address(params.download, params_path.parent)
-        yield f"data     {source} is looked at when `download` runs"
+        access = check_address(params.download, params_path.parent)
+        yield f"data     {compare_with_mirror(params.download, access, mirror)}"
     else:
         reference = [params.transform.reference] if params.transform.reference else []
         tables = [REQUESTS_TABLE, HEXAGONS_FILE, *reference]
         chosen = check_folder(params_path.parent / source, params.download, tables)
         yield f"data     {source} is whole: {len(chosen)} objects are chosen"
+        for table in (key for key in chosen if key in (REQUESTS_TABLE, *reference)):
+            columns = NAMES if table == REQUESTS_TABLE else (NUMBER, INDEX)
+            layout = read_layout(params_path.parent / source / table, columns)
+            said = "; ".join([f"{len(layout.header)} columns", *layout.notes])
+            yield f"table    {source}/{table}: {said}"
 
     check_weights(params.backbone, pretrained=params.pretrained)
     start = "at hand or within reach" if params.pretrained else "random"

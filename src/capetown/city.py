@@ -29,6 +29,8 @@ CLASSES = ("no", "yes")
 MANIFEST = "manifest"
 # A tile's file name without its ending: `W35A_7_58` is cell 58 of block 7 of sheet W35A.
 TILE_NAME = re.compile(r"(?P<sheet>.+)_(?P<block>\d+)_(?P<cell>\d+)")
+# Blocks a side of a sheet, and cells a side of a block. Both are counted from 1, row by row.
+BLOCKS_ACROSS, CELLS_ACROSS = 5, 10
 
 # --- Requests and hexagons ----------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 """The ``capetown`` command: what is not a stage of the pipeline."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ def check(arguments: argparse.Namespace) -> None:
     """Find what can be known to be wrong before work starts, and print what was looked at."""
     from capetown.check import check_all
 
-    for line in check_all(arguments.params):
+    for line in check_all(arguments.params, Path("raw")):
         print(line)
 
 
@@ -28,6 +30,7 @@ def sample(arguments: argparse.Namespace) -> None:
         requests=arguments.requests,
         tiles=arguments.tiles,
         seed=arguments.seed,
+        tile_side=arguments.tile_side,
     )
 
 
@@ -69,17 +72,41 @@ def compare(arguments: argparse.Namespace) -> None:
     from capetown.params import load_params
     from capetown.pools.comparing import experiments as comparing
     from capetown.pools.comparing.revisions import read_experiment
-    from capetown.reporting.comparison import as_page, as_text
+    from capetown.reporting.comparison import as_markdown, as_page, as_text
 
     params = load_params(Path("params.yaml"))
     resamples = params.evaluate.bootstrap
     experiments = [
-        read_experiment(rev, predictions="metrics/predictions.csv", figures="metrics/evaluate.json")
+        read_experiment(
+            rev,
+            predictions="metrics/predictions.csv",
+            figures="metrics/evaluate.json",
+            params="params.yaml",
+        )
         for rev in arguments.revisions
     ]
     found = comparing.compare(experiments, resamples=resamples, seed=params.seed)
+    if arguments.markdown:
+        print(as_markdown(found, resamples=resamples), end="")
+        return
     print(as_text(found, resamples=resamples))
     write_page(arguments.out, as_page(found, resamples=resamples, tiles=Path("raw")))
+
+
+def plots(arguments: argparse.Namespace) -> None:
+    """Let `dvc plots` open without a network: its page here gets Vega itself, not its address."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    from capetown.reporting.pages import plots_template
+
+    try:
+        with Repo() as repo, repo.config.edit("local") as config:
+            page = Path(repo.tmp_dir or "", "plots.html")
+            page.write_text(plots_template(), encoding="utf-8")
+            config["plots"] |= {"html_template": str(page.relative_to(repo.dvc_dir))}
+    except (DvcException, OSError) as error:
+        raise CapetownError(f"the page of `dvc plots` cannot be written: {error}") from error
 
 
 def backbones(arguments: argparse.Namespace) -> None:
@@ -148,6 +175,9 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("out", type=Path, help="folder to make; must not exist or be empty")
     added.add_argument("--requests", type=int, default=20_000, help="service requests")
     added.add_argument("--tiles", type=int, default=320, help="aerial tiles")
+    added.add_argument(
+        "--tile-side", type=int, default=256, metavar="PX", help="of a tile; the City's have 1250"
+    )
     added.add_argument("--seed", type=int, default=42, help="seed of everything random")
 
     added = command("predict", predict)
@@ -164,8 +194,13 @@ def parser() -> argparse.ArgumentParser:
         help="Git revision, name of an experiment, or 'workspace'; the first is the yardstick",
     )  # fmt: skip
     added.add_argument(
+        "--markdown", action="store_true", help="print it for a pull request, and write no page"
+    )
+    added.add_argument(
         "--out", type=Path, default=Path("compare.html"), metavar="FILE.html", help="page to write"
     )
+
+    command("plots", plots)
 
     added = command("backbones", backbones)
     added.add_argument("--max-params", type=float, metavar="M", help="parameters, in millions")
@@ -185,12 +220,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; a `CapetownError` becomes one line and exit status 1, Ctrl-C status 130."""
+    """Run a command; a `CapetownError` becomes one line and exit status 1, Ctrl-C status 130.
+
+    A pipe whose reader has gone ends it without a word, with status 141, as programs do.
+    """
     arguments = parser().parse_args(argv)
     try:
         arguments.handler(arguments)
+        sys.stdout.flush()
     except CapetownError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:
+        # Who reads has seen enough, like `head`; Python would say so again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         sys.exit(130)

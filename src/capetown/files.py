@@ -1,7 +1,7 @@
 """Files that are whole or not there, and what went wrong with one in a line."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,25 +23,32 @@ def written_whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def replace_folder(made: Path, folder: Path, last: Path) -> None:
-    """Put a folder in place of another of the same file system.
+def exchange(paths: Sequence[Path], made: Path, last: Path) -> None:
+    """Put new files and folders in place of others of the same file system: all of them or none.
 
     Args:
-        made: the new folder.
-        folder: its place.
-        last: where the folder goes that is there now; it comes back if the new one cannot be put
-            in its place.
+        paths: their places, relative to the working directory.
+        made: the folder under which each lies by its path.
+        last: the folder under which each goes that is there now; it comes back on failure.
 
     Raises:
-        OSError: the new folder cannot be put in its place.
+        OSError: a new one cannot be put in its place.
     """
-    if folder.exists():
-        folder.rename(last)
+    placed = []
     try:
-        made.rename(folder)
+        for path in paths:
+            for folder in (path.parent, (last / path).parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                path.rename(last / path)
+            (made / path).rename(path)
+            placed.append(path)
     except OSError:
-        if last.exists():
-            last.rename(folder)
+        for path in placed:
+            path.rename(made / path)
+        for path in paths:
+            if (last / path).exists():
+                (last / path).rename(path)
         raise
 
 

@@ -52,8 +52,11 @@ class Download(Section):
     """Where the data comes from."""
 
     source: Annotated[str, Field(min_length=1)]
+    watch: Annotated[str, Field(min_length=1)]
     include: Annotated[list[str], Field(min_length=1)]
     max_tiles: Annotated[int, Field(ge=1)] | None
+    tile_side: Annotated[int, Field(ge=32)] | None
+    checksums: Literal["md5", "size"]
     credentials: Annotated[str, Field(min_length=1)]
     profile: str | None
     region: str | None
@@ -62,12 +65,21 @@ class Download(Section):
     tries: Annotated[int, Field(ge=1)]
     timeout: Annotated[float, Field(gt=0)]
 
+    @model_validator(mode="after")
+    def _folder_is_watched(self) -> Self:
+        if "://" not in self.source and self.watch != self.source:
+            raise ValueError(
+                f"watch: set it to {self.source!r}, the source, or new files in it go unnoticed"
+            )
+        return self
+
 
 class Transform(Section):
     """How the requests join the hexagons."""
 
     error_threshold: Share
     missing_threshold: Share
+    unreadable_threshold: Share
     reference: str | None
     reference_threshold: Share
     csv: bool
@@ -76,7 +88,7 @@ class Transform(Section):
 class Split(Section):
     """How the tiles are divided into folds."""
 
-    strategy: Literal["sheet", "random"]
+    strategy: Literal["block", "sheet", "random"]
     valid: Annotated[float, Field(gt=0, lt=0.5)]
     test: Annotated[float, Field(gt=0, lt=0.5)]
 

@@ -1,6 +1,7 @@
 """The City's hexagons: every damaged file answered, distances and counts against slow oracles."""
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capetown.errors import CapetownError
-from capetown.hexes.hexagons import count, metres_to_nearest, read_hexagons, write_geoparquet
+from capetown.hexes.counts import DIRECTORATES, count, write_geoparquet
+from capetown.hexes.hexagons import metres_to_nearest, read_hexagons
 from tests.tables import CELLS, OUTSIDE, collection, feature, write_hexagons
 
 UTM = "EPSG:32734"
 
 
 def write(path: Path, value: Any) -> Path:
-    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    if isinstance(value, bytes):
+        path.write_bytes(value)
+    else:
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
     return path
 
 
@@ -61,6 +66,64 @@ def swapped() -> dict[str, Any]:
     return other
 
 
+def ring_of(change: Callable[[int, list[float]], list[float]]) -> dict[str, Any]:
+    """A hexagon with its corners changed, given their numbers."""
+    other = feature(CELLS[0])
+    [ring] = other["geometry"]["coordinates"]
+    other["geometry"]["coordinates"] = [[change(n, point) for n, point in enumerate(ring)]]
+    return other
+
+
+def parted(parts: int) -> dict[str, Any]:
+    """A hexagon as a MultiPolygon."""
+    rings = [feature(cell)["geometry"]["coordinates"] for cell in CELLS[:parts]]
+    return feature(CELLS[0]) | {"geometry": {"type": "MultiPolygon", "coordinates": rings}}
+
+
+def scaled(factor: float) -> dict[str, Any]:
+    return ring_of(lambda n, point: [factor * number for number in point])
+
+
+def opened() -> dict[str, Any]:
+    return ring_of(lambda n, point: [18.5, -33.8] if n == 6 else point)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        collection([parted(1)]),
+        collection([ring_of(lambda n, point: [round(number, 5) for number in point])]),
+        {"type": "FeatureCollection", "features": [feature(CELLS[0])]},
+        collection([ring_of(lambda n, point: [*point, 12.5])]),
+        collection([ring_of(lambda n, point: [*point, 12.5][: 2 + n % 2])]),
+        collection([feature(CELLS[0])]) | {"crs": {"type": "EPSG", "properties": {"code": 4326}}},
+        b"\xef\xbb\xbf" + json.dumps(collection([feature(CELLS[0])])).encode(),
+    ],
+    ids=["one part", "5 decimals", "no crs", "heights", "some heights", "crs by code", "BOM"],
+)
+def test_another_way_to_write_a_hexagon(tmp_path: Path, value: Any) -> None:
+    hexagons = read_hexagons(write(tmp_path / "8.geojson", value))
+    assert hexagons.index.to_list() == [CELLS[0]]
+    assert hexagons.deviation < 0.8
+    assert [ring.shape for ring in hexagons.rings] == [(7, 2)]
+
+
+@pytest.mark.parametrize(
+    "crs",
+    [
+        "urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS84", "OGC:CRS84", "CRS84",
+        "CRS:84", "urn:ogc:def:crs:OGC:1.3:CRS84h", "http://www.opengis.net/def/crs/OGC/1.3/CRS84",
+        "urn:ogc:def:crs:EPSG::4326", "urn:ogc:def:crs:EPSG:6.9:4326", "EPSG:4326", "epsg:4326",
+        "EPSG::4326", "http://www.opengis.net/def/crs/EPSG/0/4326",
+        "http://www.opengis.net/gml/srs/epsg.xml#4326", "+init=epsg:4326", "WGS84", "WGS 84",
+        "4326",
+    ],
+)  # fmt: skip
+def test_wgs84_has_many_names(tmp_path: Path, crs: str) -> None:
+    path = write(tmp_path / "8.geojson", collection([feature(CELLS[0])], crs=crs))
+    assert read_hexagons(path).index.to_list() == [CELLS[0]]
+
+
 WHOLE = json.dumps(collection([feature(cell) for cell in CELLS]))
 FINER = h3.cell_to_center_child(CELLS[1], 9)
 
@@ -85,14 +148,34 @@ FINER = h3.cell_to_center_child(CELLS[1], 9)
          f"features 1, 3: index '{CELLS[0]}' comes more than once"),
         (collection([feature(CELLS[0], index="hexagon")]), "feature 1: index 'hexagon' is no H3"),
         (collection([feature(CELLS[0], index=CELLS[0].upper())]), "is no H3 cell"),
-        (collection([feature(CELLS[0], index=None)]), "feature 1: index None is no H3 cell"),
+        (collection([feature(CELLS[0], index=None)]),
+         "feature 1: no text in its property 'index', which names the cell"),
         (collection([feature(CELLS[0]), {"type": "Feature", "geometry": None}]),
-         "feature 2: not a polygon of one ring with properties"),
+         "feature 2: not a polygon with properties"),
         (collection([feature(CELLS[0]), feature(CELLS[1]) | {"geometry": {
-            "type": "Point", "coordinates": [[18.5, -33.9]]}}]), "feature 2: not a polygon"),
+            "type": "Point", "coordinates": [18.5, -33.9]}}]),
+         "feature 2: a Point, not the polygon of one cell"),
+        (collection([parted(2)]), "feature 1: a MultiPolygon of 2 parts, not the polygon of one"),
+        (collection([feature(CELLS[0]) | {"geometry": {"type": "Polygon", "coordinates": [
+            *feature(CELLS[0])["geometry"]["coordinates"],
+            *feature(CELLS[1])["geometry"]["coordinates"]]}}]),
+         "feature 1: a polygon of 2 rings, not one; a cell has no holes"),
+        (collection([feature(CELLS[0]) | {"geometry": {
+            "type": "Polygon", "coordinates": [[[18.5, "east"]] * 7]}}]),
+         "feature 1: a corner that is not longitude and latitude"),
+        (collection([feature(CELLS[0]) | {"geometry": {
+            "type": "Polygon", "coordinates": [[[18.5], [18.5, -33.9], [18.6, -33.9], [18.5]]]}}]),
+         "feature 1: a corner that is not longitude and latitude"),
+        (collection([feature(CELLS[0]) | {"geometry": {
+            "type": "Polygon", "coordinates": [[[18.5, -33.9]] * 3]}}]),
+         "feature 1: a ring of 3 corners"),
+        (collection([scaled(100_000)]), "are no degrees; reproject the file to WGS84 (CRS84)"),
+        (collection([opened()]), "its ring is not closed"),
+        (collection([feature(CELLS[0])], crs="urn:ogc:def:crs:EPSG::14326"), "reproject the file"),
+        (collection([feature(CELLS[0])], crs="WGS 84 / UTM zone 34S"), "reproject the file"),
         (collection([feature(CELLS[0]), moved(2)]),
-         f"feature 2: the polygon of {CELLS[1]} is not the cell's own boundary (2.0 m off)"),
-        (collection([feature(CELLS[0]), swapped()]), "is it WGS84 with longitude first?"),
+         f"feature 2: the polygon of {CELLS[1]} is not the cell's own boundary (2.0 m off; is it"),
+        (collection([feature(CELLS[0]), swapped()]), "latitude comes first; swap the coordinates"),
         (collection([feature(CELLS[0], index=CELLS[1])]), "is not the cell's own boundary"),
     ],
 )  # fmt: skip
@@ -153,7 +236,7 @@ def joined(rows: list[tuple[str, str | None, str | None, float | None]]) -> pl.L
         schema={
             "index": pl.Categorical,
             "directorate": pl.Categorical,
-            "official_suburb": pl.Categorical,
+            "suburb": pl.Categorical,
             "taken": pl.Duration("us"),
         },
         orient="row",
@@ -194,6 +277,20 @@ def test_a_directorate_may_be_called_as_those_without_one(tmp_path: Path) -> Non
     rows: list[tuple[str, str | None, str | None, float | None]]
     rows = [(CELLS[0], "(none)", None, None), (CELLS[0], None, None, None)]
     assert count(hexagons, joined(rows))["directorate: (none)"].to_list() == [2, 0, 0]
+
+
+def test_twenty_thousand_directorates_are_not_as_many_columns(tmp_path: Path) -> None:
+    hexagons = read_hexagons(write_hexagons(tmp_path / "8.geojson"))
+    rows: list[tuple[str, str | None, str | None, float | None]]
+    rows = [(CELLS[n % 2], f"D{n:05}", None, None) for n in range(20_000)]
+    rows += [(CELLS[0], f"D{n:05}", None, None) for n in range(DIRECTORATES)]
+    table = count(hexagons, joined(rows))
+    names = [f"directorate: D{n:05}" for n in range(DIRECTORATES)]
+    assert table.columns[2:-2] == ["directorate: (none)", "directorate: (other)", *names]
+    assert table["directorate: (other)"].sum() == 20_000 - DIRECTORATES
+    assert table.select(pl.sum_horizontal(table.columns[2:-2])).to_series().to_list() == [
+        10_000 + DIRECTORATES, 10_000, 0,
+    ]  # fmt: skip
 
 
 def test_counts_where_nothing_joined(tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from capetown.pools.evaluation.judging import curves, judge, predictions, sheets, worst_mistakes
+from capetown.pools.evaluation.judging import (
+    curves,
+    headline,
+    judge,
+    predictions,
+    sheets,
+    worst_mistakes,
+)
 from capetown.pools.model.modelfile import ModelCard
 from capetown.pools.scoring import (
     METRICS,
@@ -243,6 +250,7 @@ CARD = ModelCard(
 FOLD = Fold(
     paths=["a", "b", "c", "d", "e"],
     sheets=np.array(["A", "A", "B", "B", "B"]),
+    groups=np.array(["A_1", "A_2", "B_1", "B_1", "B_1"]),
     labels=np.array([1, 0, 1, 0, 1]),
     pixels=np.zeros((5, 32, 32, 3), dtype=np.uint8),
     digest="",
@@ -260,11 +268,24 @@ def test_a_fold_is_judged_at_the_models_threshold_and_at_half() -> None:
     assert figures["at_half"]["precision"] == 0.75
     assert figures["baseline"]["precision"] == 0.6
     assert (figures["n"], figures["positives"], figures["sheets"]) == (5, 3, 2)
+    assert figures["groups"] == 3
     assert figures["threshold"] == 0.6
     assert figures["calibration"]["brier_after"] == pytest.approx(
         (0.01 + 0.64 + 0.25 + 0.01 + 0.09) / 5
     )
     assert figures["calibration"]["brier_before"] != figures["calibration"]["brier_after"]
+
+
+def test_a_review_sees_the_metrics_and_their_intervals_in_words() -> None:
+    figures = judge(FOLD, LOGITS, CARD, resamples=10, seed=0)
+    few = headline(figures)
+    assert list(few)[:2] == ["balanced_accuracy", "balanced_accuracy_interval"]
+    assert few["recall_interval"] == "too few sheets"
+    assert (few["threshold"], few["n"], len(few)) == (0.6, 5, 2 * len(METRICS) + 2)
+    intervals = {name: [0.25, 0.5] for name in METRICS}
+    assert headline(figures | {"sheets": 5, "intervals": intervals})["recall_interval"] == (
+        "0.250 to 0.500"
+    )
 
 
 def test_predictions_and_sheets_by_hand() -> None:

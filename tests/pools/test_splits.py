@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from capetown.errors import CapetownError
-from capetown.pools.splits import FOLDS, duplicates, split_tiles, summary
+from capetown.pools.splits import (
+    FOLDS,
+    Strategy,
+    duplicates,
+    group_of,
+    parted_neighbours,
+    remarks,
+    split_tiles,
+    summary,
+)
 from capetown.pools.tiles.reading import Tile
 from tests import ROOT
 
@@ -30,16 +39,20 @@ def tiles_of(sheets: dict[str, str]) -> list[Tile]:
 
 
 def split(
-    tiles: list[Tile], digests: list[str] | None = None, strategy: str = "sheet", seed: int = 1
+    tiles: list[Tile], digests: list[str] | None = None, strategy: Strategy = "sheet", seed: int = 1
 ) -> list[str]:
     return split_tiles(
         tiles,
         digests or [t.path for t in tiles],
-        strategy=strategy,  # type: ignore[arg-type]
+        strategy=strategy,
         valid=0.2,
         test=0.2,
         seed=seed,
     )
+
+
+def named(name: str, label: str = "no") -> Tile:
+    return Tile(f"images/{name}.tif", label, name.split("_")[0])
 
 
 MANY = tiles_of({f"S{n:03}": "yyn" if n % 3 else "ynnnyy" for n in range(60)})
@@ -48,12 +61,12 @@ MANY = tiles_of({f"S{n:03}": "yyn" if n % 3 else "ynnnyy" for n in range(60)})
 @given(
     sheets=st.lists(st.text("yn", min_size=1, max_size=12), min_size=12, max_size=60),
     copies=st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999)), max_size=5),
-    strategy=st.sampled_from(["sheet", "random"]),
+    strategy=st.sampled_from(["block", "sheet", "random"]),
     seed=st.integers(0, 5),
 )
 @settings(max_examples=60, deadline=None)
 def test_no_sheet_and_no_image_is_in_two_folds(
-    sheets: list[str], copies: list[tuple[int, int]], strategy: str, seed: int
+    sheets: list[str], copies: list[tuple[int, int]], strategy: Strategy, seed: int
 ) -> None:
     # Enough of both classes for every fold.
     tiles = tiles_of({f"S{n}": letters + "yn" for n, letters in enumerate(sheets)})
@@ -67,14 +80,14 @@ def test_no_sheet_and_no_image_is_in_two_folds(
     seen = defaultdict(set)
     for tile, digest, fold in zip(tiles, digests, folds, strict=True):
         seen[digest].add(fold)
-        if strategy == "sheet":
-            seen[f"sheet {tile.sheet}"].add(fold)
+        if strategy != "random":
+            seen[f"group {group_of(tile, strategy)}"].add(fold)
     assert {len(found) for found in seen.values()} == {1}
     assert set(folds) == set(FOLDS)
 
 
 @pytest.mark.parametrize("strategy", ["sheet", "random"])
-def test_folds_have_the_shares_asked_for(strategy: str) -> None:
+def test_folds_have_the_shares_asked_for(strategy: Strategy) -> None:
     folds = split(MANY, strategy=strategy)
     shares = {fold: folds.count(fold) / len(folds) for fold in FOLDS}
     assert shares == pytest.approx({"train": 0.6, "valid": 0.2, "test": 0.2}, abs=0.01)
@@ -88,13 +101,13 @@ def test_by_sheet_each_fold_has_its_share_of_each_class() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["sheet", "random"])
-def test_the_seed_decides_and_nothing_else(strategy: str) -> None:
+def test_the_seed_decides_and_nothing_else(strategy: Strategy) -> None:
     assert split(MANY, strategy=strategy) == split(MANY, strategy=strategy)
     assert split(MANY, strategy=strategy) != split(MANY, strategy=strategy, seed=2)
 
 
 def test_equal_images_join_their_sheets() -> None:
-    tiles = tiles_of({"A": "yn", "B": "yn", "C": "yn", "D": "yn", "E": "yn", "F": "yn"})
+    tiles = tiles_of(dict.fromkeys("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "yn"))
     digests = [t.path for t in tiles]
     digests[tiles.index(Tile("B_0.tif", "yes", "B"))] = "A_0.tif"
     digests[tiles.index(Tile("C_1.tif", "no", "C"))] = "B_1.tif"
@@ -108,6 +121,10 @@ def test_equal_images_join_their_sheets() -> None:
     [
         ({"A": "yyy", "B": "yyy", "C": "yyn"}, "has no `no` tile"),
         ({"A": "ynynyn"}, "fold valid has no `no` tile"),
+        (
+            dict.fromkeys("ABCDEFGHIJKLMN", "yn"),
+            "valid has 3 sheets, .* interval needs 5: set",
+        ),
     ],
 )
 def test_a_fold_without_a_class_is_one_line(sheets: dict[str, str], message: str) -> None:
@@ -125,13 +142,48 @@ def test_duplicates_name_the_first_and_tell_label_noise() -> None:
     assert duplicates([a, b], ["1", "2"]) == []
 
 
-def test_the_summary_counts_classes_and_sheets() -> None:
-    tiles = tiles_of({"A": "yyn", "B": "n", "C": "y"})
-    assert summary(tiles, ["train", "train", "train", "train", "test"]) == {
-        "train": {"yes": 2, "no": 2, "sheets": 2},
-        "valid": {"yes": 0, "no": 0, "sheets": 0},
-        "test": {"yes": 1, "no": 0, "sheets": 1},
+def test_the_summary_counts_classes_sheets_and_groups() -> None:
+    tiles = [named("A_1_1", "yes"), named("A_1_2"), named("A_2_1"), named("B_1_1", "yes")]
+    folds = ["train", "train", "train", "test"]
+    assert summary(tiles, folds, "block") == {
+        "train": {"yes": 1, "no": 2, "sheets": 1, "groups": 2, "largest_group": 2},
+        "valid": {"yes": 0, "no": 0, "sheets": 0, "groups": 0, "largest_group": 0},
+        "test": {"yes": 1, "no": 0, "sheets": 1, "groups": 1, "largest_group": 1},
     }
+    assert summary(tiles, folds, "sheet")["train"]["groups"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "sheet"),
+    [("W35A_7_58", "W35A_7", "W35A"), ("a_b_1_2", "a_b_1", "a_b"), ("odd", "odd", "odd")],
+)
+def test_a_group_is_a_block_or_a_sheet(name: str, block: str, sheet: str) -> None:
+    tile = Tile(f"images/{name}.tif", "no", sheet)
+    assert (group_of(tile, "block"), group_of(tile, "random")) == (block, block)
+    assert group_of(tile, "sheet") == sheet
+
+
+def test_neighbours_touch_also_across_blocks() -> None:
+    """Cell 10 of block 1 and cell 1 of block 2 touch, cell 91 of block 1 and cell 1 of block 6."""
+    tiles = [named(n) for n in ("A_1_10", "A_2_1", "A_2_12", "A_1_91", "A_6_1", "B_1_10", "odd")]
+    folds = ["train", "test", "test", "train", "train", "valid", "test"]
+    assert parted_neighbours(tiles, folds) == (3, 1)
+
+
+def test_remarks_tell_how_even_the_folds_are() -> None:
+    tiles = [named(f"A_{n}_1", "yes" if n % 2 else "no") for n in range(1, 21)] + [named("odd")]
+    folds = ["train"] * 10 + ["valid"] * 5 + ["test"] * 6
+    assert remarks(tiles, folds, strategy="block", valid=0.2, test=0.2) == [
+        "train: 10 tiles, 47.6% (wanted: 60.0%), 50.0% with a pool; 10 blocks of 1 sheets, "
+        "at most 1 tiles a block",
+        "valid: 5 tiles, 23.8% (wanted: 20.0%), 60.0% with a pool; 5 blocks of 1 sheets, "
+        "at most 1 tiles a block",
+        "test: 6 tiles, 28.6% (wanted: 20.0%), 33.3% with a pool; 6 blocks of 2 sheets, "
+        "at most 1 tiles a block",
+        "0 pairs of tiles touch; 0 of them are in two folds",
+        "1 tiles, such as images/odd.tif, are not named SHEET_BLOCK_CELL: each counts as a group "
+        "of its own, though it may be another's neighbour",
+    ]
 
 
 # --- the stage --------------------------------------------------------------------------------
@@ -176,13 +228,35 @@ def test_the_stage_lists_what_it_leaves_out_and_what_is_twice(workspace: Path) -
         ["images/swimming-pool/yes/S00_0_1.tif", "images/swimming-pool/no/T02_1_1.tif", True],
     ]
     tiles = pd.read_csv(workspace / "splits" / "tiles.csv")
-    assert list(tiles.columns) == ["path", "label", "sheet", "fold"]
+    assert list(tiles.columns) == ["path", "label", "sheet", "group", "fold", "digest"]
     assert len(tiles) == 50
-    assert tiles[tiles["sheet"].isin(["S00", "T01", "T02"])]["fold"].nunique() == 1
+    for group, copy in (("S00_2", "T01_1"), ("S00_0", "T02_1")):
+        assert tiles[tiles["group"].isin([group, copy])]["fold"].nunique() == 1
     metrics = json.loads((workspace / "metrics" / "split.json").read_text())
     assert [metrics[k] for k in ("tiles", "rejected", "duplicates", "label_noise")] == [50, 1, 2, 1]
     assert sum(fold["yes"] + fold["no"] for fold in metrics["folds"].values()) == 50
     assert "label noise: images/swimming-pool/yes/S00_0_1.tif" in done.stderr
+
+
+def test_the_stage_reads_no_tile_that_the_inventory_says_was_reduced(workspace: Path) -> None:
+    raw = workspace / "raw"
+    keys = sorted(p.relative_to(raw).as_posix() for p in raw.rglob("*.tif"))
+    rows = [(key, "of what came", f"kept {n}") for n, key in enumerate(keys)]
+    rows[5] = (keys[5], "of what came", "kept 4")
+    rows[6] = (keys[6], "as it came", "as it came")
+    for key in keys[:6] + keys[7:]:
+        (raw / key).write_bytes(b"not read")
+    table = pd.DataFrame(rows, columns=["key", "sha256", "kept_sha256"])
+    table.to_csv(raw / "inventory.csv", index=False)
+    done = run_stage(workspace)
+    assert done.returncode == 0, done.stderr
+    tiles = pd.read_csv(workspace / "splits" / "tiles.csv")
+    assert list(tiles["path"]) == keys
+    digests = list(tiles["digest"])
+    assert digests[4] == digests[5] == "kept 4"
+    assert len(digests[6]) == 64
+    assert len(pd.read_csv(workspace / "splits" / "duplicates.csv")) == 1
+    assert "at most 1 tiles a block" in done.stderr
 
 
 def test_without_tiles_the_stage_says_so_in_one_line(workspace: Path) -> None:

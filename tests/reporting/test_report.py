@@ -83,10 +83,13 @@ def facts(folder: Path) -> Facts:
         },
         split={
             "tiles": 200, "rejected": 1, "duplicates": 2, "label_noise": 1,
-            "folds": {f: {"yes": 60, "no": 40, "sheets": 9} for f in ("train", "valid", "test")},
+            "folds": {
+                f: {"yes": 60, "no": 40, "sheets": 9, "groups": 9}
+                for f in ("train", "valid", "test")
+            },
         },
         evaluate={
-            **scores, "threshold": 0.5, "n": 40, "positives": 25, "sheets": 9,
+            **scores, "threshold": 0.5, "n": 40, "positives": 25, "sheets": 9, "groups": 9,
             "intervals": {name: [value - 0.05, value + 0.02] for name, value in scores.items()},
             "at_half": scores, "baseline": dict.fromkeys(scores, 0.5),
             "calibration": {"temperature": 1.2, "ece_before": 0.1, "ece_after": 0.05},
@@ -309,6 +312,39 @@ def rendered(text: str) -> str:
     return str(MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
 
 
+EMPTY = pd.DataFrame()
+NO_POOLS: dict[str, Any] = {
+    "split": {}, "evaluate": {}, "card": {}, "history": EMPTY, "predictions": EMPTY,
+    "sheets": EMPTY, "curves": {}, "samples": EMPTY, "mistakes": EMPTY,
+}  # fmt: skip
+NO_REQUESTS: dict[str, Any] = {"transform": {}, "hexagons": None, "rejects": EMPTY}
+
+
+def test_without_tiles_it_tells_of_the_requests_and_how_to_make_the_rest(small: Facts) -> None:
+    text, images = markdown_and_images(replace(small, **NO_POOLS))
+    assert set(images) == {"map.png"}
+    assert "\n\n**The tiles are not in this run**, so it says nothing about pools." in text
+    assert (
+        "With `images/swimming-pool/**` among `download.include` in params.yaml, `dvc repro` makes"
+        in text
+    )
+    headings = re.findall(r"^## (.*)", text, re.MULTILINE)
+    assert headings == [
+        "In five sentences", "Requests on hexagons", "What to do next", "How it was made",
+    ]  # fmt: skip
+    assert "classifier" not in text
+
+
+def test_without_tables_it_tells_of_the_pools_and_how_to_make_the_rest(small: Facts) -> None:
+    text, images = markdown_and_images(replace(small, **NO_REQUESTS))
+    assert "map.png" not in images
+    assert "**The tables are not in this run**, so it says nothing about requests." in text
+    headings = re.findall(r"^## (.*)", text, re.MULTILINE)
+    assert headings[1:3] == ["Pools from the air: the data", "How it was trained"]
+    assert "hexagons.parquet" not in text
+    assert "The data are 200 aerial tiles" in text
+
+
 def test_markdown_has_the_pictures_it_shows_and_no_others(small: Facts) -> None:
     text, images = markdown_and_images(small)
     sources = re.findall(r'<img src="([^"]*)"', rendered(text))
@@ -415,7 +451,7 @@ def test_random_weights_had_nothing_to_spoil_and_no_warmup_nothing_to_climb(smal
 
 @pytest.mark.parametrize(("sheets", "enough"), [(4, False), (5, True)])
 def test_few_sheets_allow_no_interval(small: Facts, sheets: int, enough: bool) -> None:
-    text = markdown(replace(small, evaluate={**small.evaluate, "sheets": sheets}))
+    text = markdown(replace(small, evaluate={**small.evaluate, "groups": sheets}))
     assert ("is clearly better than guessing" in text) == enough
     assert ("85.0 to 92.0 %" in text) == enough
     for words in (

@@ -15,6 +15,7 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from capetown.errors import CapetownError
+from capetown.hexes.joining import STATUSES
 from capetown.sample import make_bucket
 from stages import transform
 from tests import ROOT
@@ -43,9 +44,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def prepare(places: list[tuple[str, str]], **params: Any) -> None:
     """Tables of a request at each place, the City's answer to them, and params."""
+    prepare_rows([request(f"{n:012}", place) for n, place in enumerate(places, 1)], **params)
+
+
+def prepare_rows(rows: list[dict[str, str]], **params: Any) -> None:
+    """The same of requests as they are."""
     raw = Path("raw")
     raw.mkdir(exist_ok=True)
-    rows = [request(f"{n:012}", place) for n, place in enumerate(places, 1)]
+    places = [(row["latitude"], row["longitude"]) for row in rows]
     answers = [row | {"h3_level8_index": CELL.get(place, "0")} for row, place in
                zip(rows, places, strict=True)]  # fmt: skip
     write_gzip(raw / "sr.csv.gz", text(rows))
@@ -61,8 +67,10 @@ def set_params(**params: Any) -> None:
 
 
 def metrics() -> dict[str, Any]:
+    """What the stage counted; the data's quality is a file of its own, which is no metric."""
     found: dict[str, Any] = json.loads(Path("metrics/transform.json").read_text())
-    return found
+    assert found.pop("verdict") == "every threshold holds; the join can be trusted"
+    return found | {"quality": json.loads(Path("metrics/quality.json").read_text())}
 
 
 def hexes() -> dict[str, bytes]:
@@ -71,7 +79,7 @@ def hexes() -> dict[str, bytes]:
 
 def test_the_sample_bucket_joins_without_a_mismatch() -> None:
     make_bucket(Path("raw"), requests=5_000, tiles=0, seed=1)
-    set_params(csv=True, error_threshold=0.01)
+    set_params(csv=True)
     transform.main()
     found = metrics()
     assert found["requests"] == 5_000
@@ -84,11 +92,8 @@ def test_the_sample_bucket_joins_without_a_mismatch() -> None:
     assert_frame_equal(ours, theirs)
     table = pl.read_parquet("hexes/requests.parquet")
     statuses = dict(table["join_status"].cast(pl.String).value_counts().iter_rows())
-    assert statuses == {
-        "joined": found["joined"],
-        "missing_coordinates": found["missing_coordinates"],
-        "invalid_coordinates": found["invalid_coordinates"],
-        "outside_city": found["outside_city"],
+    assert {name: statuses.get(name, 0) for name in STATUSES} == {
+        name: found[name] for name in STATUSES
     }
     located = table.filter(
         pl.col("latitude").is_between(-90, 90) & pl.col("longitude").abs().le(180)
@@ -115,12 +120,20 @@ def test_the_sample_bucket_joins_without_a_mismatch() -> None:
     assert (days["median_days_to_completion"] - days["days"]).abs().max() < 1e-6  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("requests", [100, 3_000])
+def test_a_small_sample_passes_the_pipelines_own_thresholds(requests: int) -> None:
+    make_bucket(Path("raw"), requests=requests, tiles=0, seed=42)
+    set_params()
+    transform.main()
+    assert metrics()["reference"]["matched"] == requests
+
+
 def test_metrics_of_a_table_counted_by_hand() -> None:
     prepare([INSIDE] * 5 + [("", "")] * 3 + [OUTSIDE, ("x", "18.5")], error_threshold=0.3,
             missing_threshold=0.3, reference_threshold=0.1)  # fmt: skip
     transform.main()
     found = metrics()
-    assert {key: found[key] for key in list(found)[:7]} == {
+    assert {key: found[key] for key in list(found)[:8]} == {
         "requests": 10,
         "joined": 5,
         "missing_coordinates": 3,
@@ -128,12 +141,14 @@ def test_metrics_of_a_table_counted_by_hand() -> None:
         "outside_city": 1,
         "failure_rate": 0.28571429,
         "missing_rate": 0.3,
+        "unreadable_rate": 0.0,
     }
     assert found["reference"]["mismatched"] == 1
     assert found["quality"]["reasons"] == {"not a number": 1, "unknown": 1}
     rejects = pl.read_parquet("hexes/rejects.parquet")
     assert rejects.columns == [
         *HEADER, "h3_level8_index", "join_status", "reason", "metres_to_nearest_hexagon",
+        "unreadable",
     ]  # fmt: skip
     assert rejects["latitude"].to_list() == [OUTSIDE[0], "x"]
     assert sorted(hexes()) == ["counts.parquet", "rejects.parquet", "requests.parquet"]
@@ -184,7 +199,94 @@ def test_a_threshold_stops_the_stage_and_the_last_good_output_stays(
     prepare([INSIDE] * 10)
     transform.main()
     assert not list(Path("logs").glob("*.parquet"))
-    assert not list(Path("logs").glob("transform-*/"))
+    assert not list(Path("logs").glob("hexes-*/"))
+
+
+@pytest.mark.parametrize("column", ["creation_timestamp", "completion_timestamp"])
+def test_times_in_another_form_do_not_vanish(column: str) -> None:
+    """An export that writes them otherwise stops the stage, and their text is there to see."""
+    rows = [request(f"{n:012}") for n in range(1_000)]
+    rows[7][column] = rows[8][column] = "07/10/2020 06:55"
+    prepare_rows(rows)
+    with pytest.raises(CapetownError) as error:
+        transform.main()
+    assert str(error.value) == (
+        f"0.2000% of {column} cannot be read (transform.unreadable_threshold is "
+        "0.1000%), look at logs/transform-rejects.parquet. hexes/ is left as it was."
+    )
+    rejects = pl.read_parquet("logs/transform-rejects.parquet")
+    shown = rejects.select("notification_number", column, "join_status", "reason", "unreadable")
+    assert shown.rows() == [
+        ("000000000007", "07/10/2020 06:55", "joined", None, column),
+        ("000000000008", "07/10/2020 06:55", "joined", None, column),
+    ]
+
+
+def test_one_time_in_a_thousand_may_be_unreadable_and_is_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = [request(f"{n:012}") for n in range(2_000)]
+    rows[7] |= {"creation_timestamp": "yesterday", "completion_timestamp": "today"}
+    rows[8]["completion_timestamp"] = "NULL"
+    rows[9]["creation_timestamp"] = "2020-10-07T06:55:18"
+    prepare_rows(rows)
+    with caplog.at_level("INFO", "capetown"):
+        transform.main()
+    found = metrics()
+    assert found["unreadable_rate"] == 0.00050025
+    assert found["failure_rate"] == 0
+    assert found["quality"]["reasons"] == {}
+    both = {"creation_timestamp": 1, "completion_timestamp": 1}
+    assert found["quality"]["unparsed"] == both
+    assert found["quality"]["without_zone"] == both | {"completion_timestamp": 0}
+    assert found["quality"]["empty"]["completion_timestamp"] == 1
+    [reject] = pl.read_parquet("hexes/rejects.parquet").rows(named=True)
+    assert reject["unreadable"] == "creation_timestamp, completion_timestamp"
+    assert reject["creation_timestamp"] == "yesterday"
+    for line in (
+        "  creation_timestamp unreadable: 1, e.g. 'yesterday' of 000000000007",
+        "  completion_timestamp unreadable: 1, e.g. 'today' of 000000000007",
+        "  creation_timestamp without a zone, taken as Africa/Johannesburg: 1, e.g. 000000000009",
+    ):
+        assert line in caplog.messages
+
+
+def test_times_that_should_be_there_and_are_not_stop_the_stage() -> None:
+    rows = [request(f"{n:012}") for n in range(10)]
+    rows[3]["creation_timestamp"] = ""
+    prepare_rows(rows)
+    with pytest.raises(CapetownError, match=r"^10\.0000% of creation_timestamp cannot be read"):
+        transform.main()
+
+
+def test_a_line_of_totals_is_no_request() -> None:
+    prepare_rows([request("01"), request("Total", ("", ""))])
+    with pytest.raises(CapetownError, match="row 2: notification_number 'Total' is no number; is"):
+        transform.main()
+
+
+def test_the_log_says_what_was_read_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    prepare([INSIDE] * 2)
+    rows = text([request("000000000001"), request("000000000002")]).replace(",", ";")
+    write_gzip(Path("raw/sr.csv.gz"), (rows + "\n\n").encode("utf-16"))
+    with caplog.at_level("INFO", "capetown"):
+        transform.main()
+    assert [line for line in caplog.messages if line.startswith("raw/")] == [
+        "raw/sr.csv.gz: in UTF-16, read as such",
+        "raw/sr.csv.gz: columns separated by ';', read as such",
+        "raw/sr.csv.gz: 2 blank lines, skipped",
+    ]
+    assert metrics()["reference"]["matched"] == 2
+
+
+def test_a_stray_mark_in_the_same_rows_of_both_tables_is_refused() -> None:
+    rows = [request(f"{n:012}") for n in range(20)]
+    for n in (3, 17):
+        rows[n]["directorate"] = '"WATER'
+    prepare_rows(rows)
+    with pytest.raises(CapetownError, match="row 4: a quotation mark opens '\"WATER,"):
+        transform.main()
+    assert not Path("hexes").exists()
 
 
 def test_one_failure_in_a_thousand_is_still_within_the_threshold() -> None:
@@ -220,7 +322,10 @@ def test_the_log_lets_a_reader_judge_the_join() -> None:
         "  outside_city                       1    0.0500%",
         f"  e.g. 000000002000 at {OUTSIDE[0]}, {OUTSIDE[1]}: outside_city, 20,",
         "reference: 2,000 compared, 2,000 matched, 0 mismatched",
-        "verdict: every threshold holds; the join can be trusted",
+        "verdict: every threshold holds; the join can be trusted: rows (2,000 read, as counted by "
+        "their line ends, and written), numbers (each there and unique), places (0.0500% of those "
+        "given failed), values (0.0000% of creation_timestamp or completion_timestamp unreadable), "
+        "2,000 of 2,000 as in the reference",
     ):
         assert line in done.stderr
     assert Path("logs/transform.log").read_text() == done.stderr
@@ -238,6 +343,19 @@ def test_a_failure_is_one_line_and_a_status() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_without_tables_there_is_nothing_to_join_and_it_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    prepare([INSIDE] * 10)
+    for file in Path("raw").iterdir():
+        file.unlink()
+    with caplog.at_level("WARNING", "capetown"):
+        transform.main()
+    assert "no tables in raw/: there are no requests to join" in caplog.messages
+    assert Path("metrics/transform.json").read_text() == "{}\n"
+    assert list(hexes()) == [".gitkeep"]
+
+
 def test_what_cannot_be_put_in_place_leaves_the_last_good_output(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -247,7 +365,7 @@ def test_what_cannot_be_put_in_place_leaves_the_last_good_output(
     rename = Path.rename
 
     def refused(self: Path, target: Path) -> Path:
-        if self.parts[-1] == "hexes" and self.parts[0] == "logs":
+        if "made" in self.parts:
             raise PermissionError(13, "Permission denied", str(self))
         return rename(self, target)
 
@@ -260,10 +378,10 @@ def test_what_cannot_be_put_in_place_leaves_the_last_good_output(
 
 def test_what_a_killed_run_left_is_removed() -> None:
     prepare([INSIDE] * 10)
-    left = Path("logs/transform-killed/hexes")
+    left = Path("logs/hexes-killed/made")
     left.mkdir(parents=True)
     transform.main()
-    assert not list(Path("logs").glob("transform-*/"))
+    assert not list(Path("logs").glob("hexes-*/"))
 
 
 @pytest.mark.parametrize("name", ["sr.csv.gz", "city-hex-polygons-8.geojson", "sr_hex.csv.gz"])
@@ -295,8 +413,8 @@ def test_no_room_for_the_requests_is_not_blamed_on_the_input() -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
     )  # fmt: skip
     assert done.returncode == 1
-    assert "error: raw/sr.csv.gz: every row can be read, but polars failed: " in done.stderr
-    assert done.stderr.endswith("File too large (os error 27); is the disk full?\n")
+    assert "error: hexes/ cannot be written (parquet" in done.stderr
+    assert done.stderr.endswith("File too large (os error 27)) and is left as it was\n")
     assert not Path("hexes").exists()
     assert list(Path("logs").iterdir()) == [Path("logs/transform.log")]
 
@@ -308,3 +426,20 @@ def test_the_outputs_are_replaced_whole() -> None:
     transform.main()
     assert not Path("hexes/sr_hex.csv.gz").exists()
     assert len(CELLS) == pl.read_parquet("hexes/counts.parquet").height
+
+
+@pytest.mark.parametrize("spoilt", ["logs", "logs/transform.log"])
+def test_a_log_that_cannot_be_written_is_one_line(spoilt: str) -> None:
+    prepare([INSIDE])
+    if spoilt == "logs":
+        Path("logs").rmdir()
+        Path("logs").touch()
+    else:
+        Path(spoilt).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.transform"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: logs/transform.log: cannot be written (")
+    assert done.stderr.count("\n") == 1

@@ -1,21 +1,30 @@
-"""Who asks a source, and whether its address is safe to use and to write down."""
+"""Identity towards a source, and addresses that are safe to use and to write down."""
 
 import ipaddress
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from capetown.errors import CapetownError
+from capetown.params import Download
 
 # What `Access.credentials` may be instead of a file's path.
 WITHOUT_FILE = ("anonymous", "aws")
+# botocore's way to be told not to read AWS's own files: a profile that the environment names and
+# nobody has, or a damaged file, would be an error though nothing of it is wanted.
+NO_FILES = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
 
 
 @dataclass(frozen=True)
 class Access:
-    """How to be let into a bucket and how to reach it.
+    """Credentials for a bucket, and the way to it.
 
     Attributes:
         credentials: ``anonymous``; ``aws`` for the chain that AWS's own tools follow (environment,
@@ -34,6 +43,23 @@ class Access:
     endpoint_url: str | None = None
     connections: int = 32
     timeout: float = 30.0
+
+
+def access_from(settings: Download, credentials: str) -> Access:
+    """Make an `Access` of the params.
+
+    Args:
+        settings: the params.
+        credentials: the file of `Download.credentials` where it lies, if it is one.
+    """
+    return Access(
+        credentials=settings.credentials if settings.credentials in WITHOUT_FILE else credentials,
+        profile=settings.profile,
+        region=settings.region,
+        endpoint_url=settings.endpoint_url,
+        connections=settings.connections,
+        timeout=settings.timeout,
+    )
 
 
 def check_url(url: str, name: str) -> None:
@@ -65,7 +91,7 @@ def check_url(url: str, name: str) -> None:
 
 
 def identity(access: Access) -> dict[str, Any]:
-    """What s3fs wants to know of who asks.
+    """Make s3fs's arguments that say who asks.
 
     Raises:
         CapetownError: if a file of credentials cannot be read, or a profile is named as well.
@@ -75,7 +101,7 @@ def identity(access: Access) -> dict[str, Any]:
     if access.profile:
         return {"profile": access.profile}
     if access.credentials == "anonymous":
-        return {"anon": True}
+        return {"anon": True, "session_vars": NO_FILES}
     if access.credentials == "aws":
         return {}
     return _read_credentials(Path(access.credentials))
@@ -98,7 +124,7 @@ def _read_credentials(path: Path) -> dict[str, str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, whose own traffic nobody else sees."""
+    """True if a host is this machine, whose own traffic nobody else sees."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

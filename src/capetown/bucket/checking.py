@@ -1,17 +1,22 @@
-"""What can be known to be wrong with a source before anything is fetched from it."""
+"""Checks of a source before anything is fetched from it."""
 
+import asyncio
 from pathlib import Path
 
-from capetown.bucket.access import WITHOUT_FILE, Access, check_url, identity
+from capetown.bucket.access import Access, access_from, check_url, identity
 from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, check_keys, choose, is_tile, matches
-from capetown.bucket.mirror import Selection, compare_manifests
-from capetown.bucket.verification import check_content
+from capetown.bucket.mirror import Selection, compare_manifests, describe
+from capetown.bucket.sources import Object, open_source
+from capetown.bucket.verification import check_content, read_inventory
 from capetown.errors import CapetownError
 from capetown.params import Download
 
 
-def check_address(settings: Download, root: Path) -> None:
+def check_address(settings: Download, root: Path) -> Access:
     """Check the address of a source, and that the credentials for it can be read.
+
+    Returns:
+        How to reach it.
 
     Raises:
         CapetownError: if not; without anything secret.
@@ -19,9 +24,44 @@ def check_address(settings: Download, root: Path) -> None:
     check_url(settings.source, "download.source")
     if settings.endpoint_url:
         check_url(settings.endpoint_url, "download.endpoint_url")
-    known = settings.credentials in WITHOUT_FILE
-    credentials = settings.credentials if known else str(root / settings.credentials)
-    identity(Access(credentials=credentials, profile=settings.profile))
+    access = access_from(settings, str(root / settings.credentials))
+    identity(access)
+    return access
+
+
+def compare_with_mirror(settings: Download, access: Access, folder: Path) -> str:
+    """Compare a source with its mirror, and say in a line what changed.
+
+    Args:
+        settings: the source, and which of its objects are chosen.
+        access: how to reach it.
+        folder: the mirror; there may be none yet.
+
+    Raises:
+        CapetownError: if the source cannot be listed.
+    """
+    selection = Selection(settings.include, settings.max_tiles)
+
+    async def look() -> list[Object]:
+        async with open_source(settings.source, access) as source:
+            return await describe(source, settings.source, selection, access.connections, 2)
+
+    items = asyncio.run(look())
+    known = read_inventory(folder / INVENTORY)
+    new = [item for item in items if item.key not in known]
+    changed = [
+        item
+        for item in items
+        if (entry := known.get(item.key)) and (entry.size, entry.etag) != (item.size, item.etag)
+    ]
+    gone = len(known.keys() - {item.key for item in items})
+    if not (new or changed or gone):
+        return f"{settings.source} has not changed since it was mirrored: {len(items)} objects"
+    size = sum(item.size for item in (*new, *changed)) / 1e6
+    return (
+        f"{settings.source}: {len(new)} objects are new, {len(changed)} have changed ({size:.1f} "
+        f"MB) and {gone} are gone since it was mirrored: `dvc repro --force download` fetches them"
+    )
 
 
 def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[str]:
@@ -43,11 +83,11 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
     if not folder.is_dir():
         raise CapetownError(f"{folder}: no such folder; {fix}.")
     keys = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    for table in tables:
+        if matches(table, settings.include) and table not in keys:
+            raise CapetownError(f"{folder / table}: no such file; {fix}.")
     chosen = choose(keys - {INVENTORY}, settings.include, settings.max_tiles)
     check_keys(chosen)
-    for table in tables:
-        if matches(table, settings.include) and table not in chosen:
-            raise CapetownError(f"{folder / table}: no such file; {fix}.")
     for place in CLASS_FOLDERS:
         asked = matches(f"{place}/A_1_1.tif", settings.include)
         if asked and not any(is_tile(key) and key.startswith(f"{place}/") for key in chosen):
@@ -56,7 +96,8 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
     compare_manifests(dict.fromkeys(chosen, folder), selection)
     for key in chosen:
         try:
-            check_content(key, folder / key)
+            with (folder / key).open("rb") as file:
+                check_content(key, file)
         except CapetownError as error:
             raise CapetownError(f"{folder / key}: {error}; {fix}.") from error
     return chosen

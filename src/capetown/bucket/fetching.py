@@ -1,18 +1,21 @@
 """Fetch objects, many at once, each verified under another name and then renamed."""
 
 import asyncio
+import errno
 import logging
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+from capetown.bucket.keeping import Keeping, examine, reduced
 from capetown.bucket.keys import TEMPORARY
 from capetown.bucket.progress import Progress
 from capetown.bucket.retrying import DamagedError, failures, reason, retry
 from capetown.bucket.sources import RANGE, Object, Source
-from capetown.bucket.verification import Entry, check_content, digest, is_md5, to_csv
+from capetown.bucket.verification import Entry, is_md5, to_csv
 from capetown.errors import CapetownError
 
 log = logging.getLogger("capetown")
@@ -33,6 +36,8 @@ class Fetcher:
         limit: of how many transfers run at once.
         journal: gets a line for each object as soon as it is in its place.
         progress: gets told.
+        keeping: what is kept of them.
+        originals: files of those that are at hand as they came, and only have to be reduced.
         done: the objects that are in their places, by key.
     """
 
@@ -42,10 +47,12 @@ class Fetcher:
     limit: asyncio.Semaphore
     journal: TextIO
     progress: Progress
+    keeping: Keeping
+    originals: Mapping[str, Path]
     done: dict[str, Entry] = field(default_factory=dict)
 
     async def fetch(self, item: Object) -> None:
-        """Fetch an object, put it in its place and write it into the journal.
+        """Fetch an object, put what is kept of it in its place and write it into the journal.
 
         Raises:
             CapetownError: if it does not arrive whole in `tries` tries, or is not of its kind.
@@ -61,6 +68,8 @@ class Fetcher:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        if entry.note:
+            log.warning("%s: %s", entry.key, entry.note)
         self.done[item.key] = entry
         self.journal.write(to_csv([entry]))
         self.journal.flush()
@@ -75,20 +84,66 @@ class Fetcher:
             self.progress.advance(size)
 
         try:
-            in_ranges = self.source.ranged and item.size > RANGE
-            if in_ranges:
+            if original := self.originals.get(item.key):
+                data = await asyncio.to_thread(original.read_bytes)
+                return await self._keep(item, data, path)
+            if item.size <= RANGE:
+                async with self.limit:
+                    data = await self.source.read(item)
+                advance(len(data))
+                return await self._keep(item, data, path)
+            if self.source.ranged:
                 await self._fetch_ranges(item, path, advance)
             else:
                 async with self.limit:
                     await self.source.fetch(item, path, advance)
-            entry = await self._verify(item, path)
-            if in_ranges and not is_md5(item.etag) and not await self.source.is_current(item):
-                raise DamagedError("it changed while it was fetched")  # noqa: TRY301
+            entry = await self._keep_file(item, path)
+            if self.source.ranged and not is_md5(item.etag):
+                await self._check_current(item)
         except BaseException:
             self.progress.advance(-arrived)
             raise
-        self.progress.advance(item.size - arrived)
         return entry
+
+    async def _check_current(self, item: Object) -> None:
+        """Check that the ranges of an object were all of the version that was described."""
+        if not await self.source.is_current(item):
+            raise DamagedError("it changed while it was fetched")
+
+    async def _keep(self, item: Object, data: bytes, path: Path) -> Entry:
+        """Verify an object's bytes and write what is kept of them."""
+        entry, md5, fault = await asyncio.to_thread(examine, item, BytesIO(data))
+        await self._verify(item, md5, fault)
+        return await asyncio.to_thread(self._write, entry, data, path)
+
+    async def _keep_file(self, item: Object, path: Path) -> Entry:
+        """Verify a large object's file, and replace it by what is kept of it."""
+        with path.open("rb") as file:
+            entry, md5, fault = await asyncio.to_thread(examine, item, file)
+        await self._verify(item, md5, fault)
+        if self.keeping.side_of(item.key) is None:
+            return entry
+        return await asyncio.to_thread(lambda: self._write(entry, path.read_bytes(), path))
+
+    def _write(self, entry: Entry, data: bytes, path: Path) -> Entry:
+        entry, kept = reduced(entry, data, self.keeping)
+        path.write_bytes(kept)
+        return entry
+
+    async def _verify(self, item: Object, md5: str, fault: CapetownError | None) -> None:
+        """Check what came against its ETag, and its content.
+
+        Raises:
+            DamagedError: if it is not what the source holds, or may not be.
+            CapetownError: if it is, and is not of the kind that its key says.
+        """
+        if self.keeping.has_md5(item.etag) and md5 != item.etag and await self.source.has_md5(item):
+            raise DamagedError(
+                f"its MD5 is {md5} and its ETag says {item.etag}; if that is so of all objects, "
+                "this server's ETags are no MD5s: set download.checksums to size"
+            )
+        if fault:
+            raise fault if md5 == item.etag else DamagedError(str(fault))
 
     async def _fetch_ranges(self, item: Object, path: Path, advance: Callable[[int], None]) -> None:
         with path.open("wb") as file:
@@ -112,38 +167,6 @@ class Fetcher:
         async with self.limit:
             return await self.source.fetch_range(item, start, min(start + RANGE, item.size))
 
-    async def _verify(self, item: Object, path: Path) -> Entry:
-        """Check a fetched file, and say what it is.
-
-        Raises:
-            DamagedError: if it is not what the source holds, or may not be.
-            CapetownError: if it is, and is not of the kind that its key says.
-        """
-        if item.size <= RANGE:  # a thread would take longer to wake than this does
-            entry, md5, fault = _examine(item, path)
-        else:
-            entry, md5, fault = await asyncio.to_thread(_examine, item, path)
-        if is_md5(item.etag) and md5 != item.etag and await self.source.has_md5(item):
-            raise DamagedError(f"its MD5 is {md5} and its ETag says {item.etag}")
-        if fault:
-            raise fault if md5 == item.etag else DamagedError(str(fault))
-        return entry
-
-
-def already_whole(
-    folder: Path, items: Iterable[Object], known: dict[str, Entry]
-) -> dict[str, Entry]:
-    """Which objects a folder already holds whole, by key.
-
-    Args:
-        folder: the mirror.
-        items: the objects as their source describes them.
-        known: what was whole by an earlier run's account. An object that it does not name counts
-            as whole only if its ETag is an MD5 and that of the file.
-    """
-    entries = (_entry_if_whole(folder / item.key, item, known.get(item.key)) for item in items)
-    return {entry.key: entry for entry in entries if entry}
-
 
 async def for_each(
     items: Collection[T],
@@ -154,15 +177,16 @@ async def for_each(
     """Do something with each item, several at a time, and go on when some of them fail.
 
     Raises:
-        CapetownError: if it failed for some; names each of them.
+        CapetownError: if it failed for some; names each of them. At once if the disk is full.
     """
     queue = iter(items)
+    full: OSError | None = None
     failed: dict[str, str] = {}
     streak = 0
 
     async def work() -> None:
-        nonlocal streak
-        while streak < max(HOPELESS, workers):
+        nonlocal streak, full
+        while streak < max(HOPELESS, workers) and full is None:
             try:
                 item = next(queue)
             except StopIteration:
@@ -171,12 +195,20 @@ async def for_each(
                 await action(item)
                 streak = 0
             except failures() as error:
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    full = error
+                    return
                 streak += 1
                 failed[name(item)] = reason(error)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(workers, len(items))):
             group.create_task(work())
+    if full is not None:
+        raise CapetownError(
+            f"{full.filename or 'the disk'}: {full.strerror}; make room and run the same command "
+            "again to go on: what is whole stays."
+        )
     if failed:
         lines = [f"{key} ({failed[key]})" for key in sorted(failed)]
         untried = len(list(queue))
@@ -198,31 +230,3 @@ def make_folders(folder: Path, keys: Iterable[str]) -> None:
         parent.mkdir(parents=True, exist_ok=True)
         if not parent.resolve().is_relative_to(folder.resolve()):
             raise CapetownError(f"{parent} is a link that leads out of {folder}; remove it.")
-
-
-def _examine(item: Object, path: Path) -> tuple[Entry, str, CapetownError | None]:
-    """What a file is, its MD5, and what is wrong with its content if something is."""
-    if (size := path.stat().st_size) != item.size:
-        raise DamagedError(f"{size} bytes came of {item.size}")
-    entry, md5 = _hashes(item, path)
-    try:
-        check_content(item.key, path)
-    except CapetownError as error:
-        return entry, md5, error
-    return entry, md5, None
-
-
-def _hashes(item: Object, path: Path) -> tuple[Entry, str]:
-    entry = Entry(item.key, item.size, item.etag, digest(path, "sha256"))
-    return entry, digest(path, "md5")
-
-
-def _entry_if_whole(path: Path, item: Object, known: Entry | None) -> Entry | None:
-    if not path.is_file() or path.stat().st_size != item.size:
-        return None
-    if known and item.etag and (known.size, known.etag) == (item.size, item.etag):
-        return known if digest(path, "sha256") == known.sha256 else None
-    if is_md5(item.etag):
-        entry, md5 = _hashes(item, path)
-        return entry if md5 == item.etag else None
-    return None

@@ -1,7 +1,10 @@
 """The City's keys: what belongs together, what is chosen, and what is safe to write to a disk."""
 
+import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from glob import escape
 from pathlib import PurePosixPath
 
 from fsspec.utils import glob_translate
@@ -17,12 +20,24 @@ MANIFESTS = tuple(f"{folder}/{MANIFEST}" for folder in CLASS_FOLDERS)
 INVENTORY = "inventory.csv"
 TEMPORARY = ".partial-"
 
+# Files of keys and passwords, by the last part of their names. The City's bucket has one, for its
+# challenge; a mirror would copy it into DVC's cache and push it from there.
+CREDENTIALS = re.compile(
+    r"[^/]*(cred|secret|passw|token|api_?key|id_rsa)[^/]*|[^/]*\.(pem|p12|pfx|key|env)|\.netrc",
+    re.IGNORECASE,
+)
+
 
 def is_tile(key: str) -> bool:
-    """Whether a key is a tile of one of the two classes."""
+    """True if a key is a tile of one of the two classes."""
     return (
         key.lower().endswith((".tif", ".tiff")) and str(PurePosixPath(key).parent) in CLASS_FOLDERS
     )
+
+
+def is_credentials(key: str) -> bool:
+    """True if a key's name is one that files of keys and passwords have."""
+    return not is_tile(key) and CREDENTIALS.fullmatch(PurePosixPath(key).name) is not None
 
 
 def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -> list[str]:
@@ -31,7 +46,8 @@ def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -
     Args:
         keys: all keys of a bucket.
         include: glob patterns: ``*`` stays within a folder, ``**`` crosses folders, and a pattern
-            that starts with ``!`` leaves out what it matches.
+            that starts with ``!`` leaves out what it matches. Files of credentials are taken by
+            their own names alone.
         max_tiles: how many tiles of each class to keep, in the order of their names; None for all.
 
     Returns:
@@ -47,13 +63,14 @@ def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -
     wanted: set[str] = set()
     unwanted: set[str] = set()
     for pattern in include:
-        found = set(filter(_regex(pattern.removeprefix("!")).match, everything))
-        if not found and not pattern.startswith("!"):
+        takes = not pattern.startswith("!")
+        found = set(filter(_matcher(pattern), everything))
+        if takes and not any(map(_matcher(f"!{pattern}"), everything)):
             raise CapetownError(
                 f"download.include: {pattern!r} matches no key of the source, whose first keys are "
                 f"{some(everything, 5)}; correct the pattern or remove it."
             )
-        (unwanted if pattern.startswith("!") else wanted).update(found)
+        (wanted if takes else unwanted).update(found)
     if not wanted - unwanted:
         raise CapetownError(
             "download.include: nothing is left of the source; patterns with '!' leave out of what "
@@ -63,8 +80,8 @@ def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -
 
 
 def matches(key: str, include: Sequence[str]) -> bool:
-    """Whether `choose` would take a key, were there no limit on tiles."""
-    hits = [p for p in include if _regex(p.removeprefix("!")).match(key)]
+    """True if `choose` would take a key, were there no limit on tiles."""
+    hits = [p for p in include if _matcher(p)(key)]
     return bool(hits) and not any(p.startswith("!") for p in hits)
 
 
@@ -80,24 +97,34 @@ def check_keys(keys: Sequence[str]) -> None:
         if why := _unsafe(key):
             raise CapetownError(
                 f"key {key!r} {why}, so it is not written and nothing was fetched; leave it out by "
-                f"adding {'!' + key!r} to download.include."
+                f"adding {_excluding(key)} to download.include."
             )
         if parents := [str(p) for p in PurePosixPath(key).parents if str(p) in files]:
             raise CapetownError(
                 f"keys {parents[0]!r} and {key!r} cannot both be files on a disk; leave one out by "
-                f"adding {'!' + parents[0]!r} to download.include."
+                f"adding {_excluding(parents[0])} to download.include."
             )
 
 
-def read_manifest(text: str) -> list[str]:
-    """The tile names in a manifest, sorted. Blank lines, paths and its own name are no matter."""
-    names = {PurePosixPath(line.strip()).name for line in text.splitlines()}
-    return sorted(names - {"", "manifest"})
+def read_manifest(data: bytes) -> list[str]:
+    """The tile names in a manifest, sorted. Blank lines, paths and its own name are no matter.
+
+    UTF-8, or the UTF-16 that some editors save: told by its byte order mark or, without one, by
+    the zero byte in its first character.
+    """
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif b"\0" in data[:2]:
+        encoding = "utf-16-be" if data.startswith(b"\0") else "utf-16-le"
+    else:
+        encoding = "utf-8-sig"
+    lines = data.decode(encoding, errors="replace").splitlines()
+    return sorted({PurePosixPath(line.strip()).name for line in lines} - {"", "manifest"})
 
 
 def check_manifests(
     chosen: Collection[str],
-    manifests: Mapping[str, str],
+    manifests: Mapping[str, bytes],
     include: Sequence[str],
     max_tiles: int | None,
 ) -> list[str]:
@@ -105,7 +132,7 @@ def check_manifests(
 
     Args:
         chosen: the keys that were chosen.
-        manifests: the text of each chosen manifest by its key.
+        manifests: the bytes of each chosen manifest by its key.
         include: see `choose`.
         max_tiles: see `choose`.
 
@@ -130,7 +157,7 @@ def check_manifests(
         raise CapetownError(
             f"{len(missing)} of the source's objects should be there and are not: "
             f"{some(missing, 20)}; ask the bucket's owner, or go on without them by adding "
-            f"{'!' + missing[0]!r} and so on to download.include."
+            f"{_excluding(missing[0])} and so on to download.include."
         )
     return extra
 
@@ -146,17 +173,27 @@ def _first_tiles(keys: list[str], max_tiles: int | None) -> list[str]:
     return [key for key in keys if not is_tile(key) or key in kept]
 
 
-def _regex(pattern: str) -> re.Pattern[str]:
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """True for the keys that a pattern, with or without its ``!``, is about."""
+    glob = pattern.removeprefix("!")
     try:
-        return re.compile(glob_translate(pattern))
+        match = re.compile(glob_translate(glob)).match
     except (ValueError, re.error) as error:
         raise CapetownError(
             f"download.include: {pattern!r} is not a glob pattern ({error})."
         ) from error
+    if pattern.startswith("!"):
+        return lambda key: match(key) is not None
+    return lambda key: match(key) is not None and (key == glob or not is_credentials(key))
+
+
+def _excluding(key: str) -> str:
+    """The pattern that leaves out a key and nothing else, quoted for YAML."""
+    return json.dumps(f"!{escape(key)}", ensure_ascii=not key.isprintable())
 
 
 def _unsafe(key: str) -> str | None:
-    """Why a key is not safe to write, if it is not."""
+    """Reason for which a key is not safe to write, if there is one."""
     parts = key.split("/")
     if key.startswith("/"):
         return "is an absolute path"

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capetown.bucket.access import Access
-from capetown.bucket.fetching import Fetcher, already_whole, for_each, make_folders
+from capetown.bucket.fetching import Fetcher, for_each, make_folders
+from capetown.bucket.keeping import Keeping, at_hand
 from capetown.bucket.keys import (
     INVENTORY,
     MANIFESTS,
@@ -24,8 +25,10 @@ from capetown.bucket.keys import (
     check_keys,
     check_manifests,
     choose,
+    is_credentials,
     some,
 )
+from capetown.bucket.planning import Plan
 from capetown.bucket.progress import Progress
 from capetown.bucket.retrying import ExhaustedError, failures, reason, retry
 from capetown.bucket.sources import Object, Source, open_source
@@ -39,14 +42,20 @@ JOURNAL = f"{TEMPORARY}journal"
 
 @dataclass(frozen=True)
 class Selection:
-    """What to mirror of a source; see `capetown.bucket.keys.choose`."""
+    """The part of a source to mirror; see `capetown.bucket.keys.choose`."""
 
     include: Sequence[str] = ("**",)
     max_tiles: int | None = None
 
 
 def mirror(
-    url: str, folder: Path, incoming: Path, selection: Selection, access: Access, tries: int
+    url: str,
+    folder: Path,
+    incoming: Path,
+    selection: Selection,
+    access: Access,
+    tries: int,
+    keeping: Keeping | None = None,
 ) -> list[Entry]:
     """Make a folder hold the chosen objects of a source, and an inventory of them.
 
@@ -60,6 +69,7 @@ def mirror(
         selection: what to mirror.
         access: how to reach the source.
         tries: how often to try each request, at most.
+        keeping: how tiles are reduced, and what is compared; by default everything, as it comes.
 
     Returns:
         The inventory: an entry for each object, sorted by key.
@@ -70,8 +80,14 @@ def mirror(
     """
     if "://" not in url:
         _check_apart(url, folder)
+    keeping = keeping or Keeping()
+    if keeping.checksums == "size":
+        log.warning(
+            "download.checksums is size: bytes that changed on the way go unnoticed where the "
+            "size is right and the file can still be read"
+        )
     try:
-        return asyncio.run(_mirror(url, folder, incoming, selection, access, tries))
+        return asyncio.run(_mirror(url, folder, incoming, selection, access, tries, keeping))
     except OSError as error:
         raise CapetownError(
             f"{error.filename or folder}: {error.strerror or reason(error)}."
@@ -79,39 +95,53 @@ def mirror(
 
 
 async def _mirror(
-    url: str, folder: Path, incoming: Path, selection: Selection, access: Access, tries: int
+    url: str,
+    folder: Path,
+    incoming: Path,
+    selection: Selection,
+    access: Access,
+    tries: int,
+    keeping: Keeping,
 ) -> list[Entry]:
     async with open_source(url, access) as source:
-        items = await _describe(source, url, selection, access.connections, tries)
-        known = read_inventory(folder / INVENTORY) | read_inventory(incoming / JOURNAL)
-        kept = await asyncio.to_thread(already_whole, folder, items, known)
+        items = await describe(source, url, selection, access.connections, tries)
+        journal = read_inventory(incoming / JOURNAL)
+        known = read_inventory(folder / INVENTORY) or journal
+        kept, originals = await asyncio.to_thread(at_hand, folder, items, known, keeping)
         rest = [item for item in items if item.key not in kept]
         strays = _strays(folder, {item.key for item in items})
         places = {item.key: folder if item.key in kept else incoming for item in items}
-        arrived = await asyncio.to_thread(already_whole, incoming, rest, known)
+        arrived, waiting = await asyncio.to_thread(at_hand, incoming, rest, journal, keeping)
         missing = [item for item in rest if item.key not in arrived]
         entries = [*kept.values(), *arrived.values()]
+        plan = Plan(items, missing, originals | waiting, known | journal, keeping)
         if rest or strays or not (folder / INVENTORY).exists():
-            _prepare(incoming, entries, arrived, missing)
+            _prepare(incoming, plan, entries, [*arrived, *waiting])
             entries += await _fetch(
-                source, incoming, missing, places, selection, access.connections, tries
+                source, incoming, plan, places, selection, access.connections, tries
             )
             _settle(incoming, folder, [item.key for item in rest], strays, entries)
         else:
             compare_manifests(places, selection)
             shutil.rmtree(incoming, ignore_errors=True)
+            if entries != list(known.values()):
+                write_inventory(folder / INVENTORY, entries, folder / f"{TEMPORARY}inventory")
     log.info(
-        "%d objects, %.1f MB; %d (%.1f MB) fetched, %d removed",
-        *(len(items), sum(item.size for item in items) / 1e6),
-        *(len(missing), sum(item.size for item in missing) / 1e6, len(strays)),
+        "%d objects, %.1f MB, kept in %.1f MB; %d (%.1f MB) fetched, %d removed",
+        *(len(entries), plan.size(items) / 1e6, sum(entry.kept_size for entry in entries) / 1e6),
+        *(len(plan.fetched), plan.size(plan.fetched) / 1e6, len(strays)),
     )
-    return sorted(entries)
+    return sorted(entries, key=lambda entry: entry.key)
 
 
-async def _describe(
+async def describe(
     source: Source, url: str, selection: Selection, connections: int, tries: int
 ) -> list[Object]:
-    """The chosen objects, sorted by key."""
+    """The chosen objects of a source, sorted by key.
+
+    Raises:
+        CapetownError: if it cannot be listed, or nothing or something unsafe is chosen.
+    """
     try:
         everything = await retry(lambda: source.keys(selection.include), tries, _log_retry)
     except failures() as error:
@@ -125,35 +155,30 @@ async def _describe(
         raise CapetownError(f"{url}: cannot be listed: {reason(error)}{hint}.") from error
     keys = choose(everything, selection.include, selection.max_tiles)
     check_keys(keys)
+    if secret := sorted(set(filter(is_credentials, everything)) - set(keys)):
+        log.info("left out, as credentials by their names: %s", some(secret, 5))
     items: list[Object] = []
 
-    async def describe(key: str) -> None:
+    async def look(key: str) -> None:
         items.append(await retry(lambda: source.describe(key), tries, _log_retry))
 
-    await for_each(keys, describe, connections, str)
+    await for_each(keys, look, connections, str)
     return sorted(items, key=lambda item: item.key)
 
 
-def _prepare(
-    incoming: Path, whole: Sequence[Entry], arrived: Collection[str], missing: Sequence[Object]
-) -> None:
+def _prepare(incoming: Path, plan: Plan, whole: Sequence[Entry], arrived: Collection[str]) -> None:
     """Make the folder where what is missing arrives, and the journal of what is whole."""
     incoming.mkdir(parents=True, exist_ok=True)
-    size = sum(item.size for item in missing)
-    if size > (free := shutil.disk_usage(incoming).free):
-        raise CapetownError(
-            f"{incoming}: {size / 1e6:.0f} MB are to be fetched and {free / 1e6:.0f} MB are free; "
-            "make room, or choose less with download.include or download.max_tiles."
-        )
+    plan.announce(incoming)
     _remove(incoming, _strays(incoming, arrived))
     write_inventory(incoming / JOURNAL, whole, incoming / f"{JOURNAL}-new")
-    make_folders(incoming, (item.key for item in missing))
+    make_folders(incoming, (item.key for item in plan.missing))
 
 
 async def _fetch(
     source: Source,
     incoming: Path,
-    missing: Sequence[Object],
+    plan: Plan,
     places: dict[str, Path],
     selection: Selection,
     connections: int,
@@ -163,14 +188,16 @@ async def _fetch(
     limit = asyncio.Semaphore(connections)
     with (
         (incoming / JOURNAL).open("a", encoding="utf-8") as journal,
-        Progress(len(missing), sum(item.size for item in missing)) as progress,
+        Progress(len(plan.missing), plan.size(plan.fetched)) as progress,
     ):
-        fetcher = Fetcher(source, incoming, tries, limit, journal, progress)
-        manifests = [item for item in missing if item.key in MANIFESTS]
+        fetcher = Fetcher(
+            source, incoming, tries, limit, journal, progress, plan.keeping, plan.originals
+        )
+        manifests = [item for item in plan.missing if item.key in MANIFESTS]
         await for_each(manifests, fetcher.fetch, connections, _key)
         compare_manifests(places, selection)
         # The largest first, so that none is left over when the others are done.
-        others = sorted(set(missing) - set(manifests), key=lambda item: (-item.size, item.key))
+        others = sorted(set(plan.missing) - set(manifests), key=lambda item: (-item.size, item.key))
         await for_each(others, fetcher.fetch, connections, _key)
     return list(fetcher.done.values())
 
@@ -203,11 +230,7 @@ def compare_manifests(places: dict[str, Path], selection: Selection) -> None:
     Raises:
         CapetownError: see `capetown.bucket.keys.check_manifests`.
     """
-    manifests = {
-        key: (places[key] / key).read_text(encoding="utf-8", errors="replace")
-        for key in MANIFESTS
-        if key in places
-    }
+    manifests = {key: (places[key] / key).read_bytes() for key in MANIFESTS if key in places}
     extra = check_manifests(places.keys(), manifests, selection.include, selection.max_tiles)
     if extra:
         log.warning("%d tiles that no manifest names: %s", len(extra), some(extra, 20))

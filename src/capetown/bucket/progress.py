@@ -1,4 +1,4 @@
-"""How far a transfer is: a bar on a terminal, elsewhere a line from time to time."""
+"""Progress of a transfer: a bar on a terminal, elsewhere a line from time to time."""
 
 import logging
 import sys

@@ -64,7 +64,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def worth_retrying(error: BaseException) -> bool:
-    """Whether the same request may well succeed a little later."""
+    """True if the same request may well succeed a little later."""
     import aiohttp
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
@@ -93,7 +93,7 @@ def worth_retrying(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, in one line of at most 200 characters."""
+    """An exception's text, in one line of at most 200 characters."""
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
     said = " ".join(str(cause or error).split()) or type(error).__name__
     return said if len(said) <= 200 else f"{said[:197]}..."

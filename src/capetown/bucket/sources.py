@@ -1,4 +1,4 @@
-"""Where objects come from: a folder, an S3 bucket or a web server, each as fsspec shows it."""
+"""Sources of objects: a folder, an S3 bucket or a web server, each as fsspec shows it."""
 
 import asyncio
 import os
@@ -21,8 +21,9 @@ from capetown.city import TABLES
 from capetown.errors import CapetownError
 
 CONNECT_TIMEOUT = 10
-# A large object of a bucket is fetched in ranges of this many bytes, several at a time.
-RANGE = 2 << 20
+# A larger object of a bucket is fetched in ranges of this many bytes, several at a time. A tile of
+# the City's has 4 MB and comes in one piece.
+RANGE = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,20 @@ class Source:
         raise NotImplementedError
 
     async def has_md5(self, item: Object) -> bool:
-        """Whether an ETag that looks like an object's MD5 is one."""
+        """True if an ETag that looks like an object's MD5 is one."""
         return True
 
     async def is_current(self, item: Object) -> bool:
-        """Whether an object's ETag is still the one it was described with."""
+        """True if an object's ETag is still the one it was described with."""
         return _bare((await self.fs._info(self.address(item.key))).get("ETag")) == item.etag
 
+    async def read(self, item: Object) -> bytes:
+        """The bytes of an object of at most `RANGE`."""
+        data: bytes = await self.fs._cat_file(self.address(item.key))
+        return data
+
     async def fetch(self, item: Object, path: Path, advance: Callable[[int], None]) -> None:
-        """Write an object to a file, telling `advance` how many bytes came."""
+        """Write a larger object to a file, telling `advance` how many bytes came."""
         await self.fs._get_file(self.address(item.key), str(path), callback=_Callback(advance))
 
     async def fetch_range(self, item: Object, start: int, end: int) -> bytes:
@@ -72,7 +78,7 @@ class Source:
         return data
 
     def address(self, key: str) -> str:
-        """What the file system calls an object."""
+        """Name of an object in the file system."""
         return f"{self.root}/{key}"
 
 
@@ -110,12 +116,10 @@ class Bucket(Source):
     async def describe(self, key: str) -> Object:  # noqa: D102
         return self.listed[key]
 
-    async def fetch(self, item: Object, path: Path, advance: Callable[[int], None]) -> None:
-        """Write an object of at most `RANGE` bytes to a file."""
+    async def read(self, item: Object) -> bytes:  # noqa: D102
         # Were parts allowed, s3fs would first ask for the size, in a request of its own.
         data: bytes = await self.fs._cat_file(self.address(item.key), max_concurrency=1)
-        path.write_bytes(data)
-        advance(len(data))
+        return data
 
     async def has_md5(self, item: Object) -> bool:
         """False if the server says that it keeps the object encrypted with a key of KMS or SSE-C.
@@ -136,19 +140,24 @@ class Web(Source):
         found = {*TABLES, *MANIFESTS, *named}
         if any("/" in p or "**" in p for p in include if p not in named):
             for folder, manifest in zip(CLASS_FOLDERS, MANIFESTS, strict=True):
-                text = await self.fs._cat_file(self.address(manifest))
-                names = read_manifest(text.decode(errors="replace"))
+                names = read_manifest(await self.fs._cat_file(self.address(manifest)))
                 found |= {f"{folder}/{name}" for name in names}
         return sorted(found)
 
     async def describe(self, key: str) -> Object:  # noqa: D102
-        info = await self.fs._info(self.address(key))
-        if info["size"] is None:
-            raise CapetownError(f"{key}: the server does not say how large it is")
-        return Object(key, info["size"], _bare(info.get("ETag") or info.get("Last-Modified")))
+        session = await self.fs.set_session()
+        # Some servers refuse HEAD, or say the size only in answer to GET.
+        for ask in (session.head, session.get):
+            async with ask(self.address(key), allow_redirects=True) as answer:
+                if answer.ok and "Content-Length" in answer.headers:
+                    # Also where it says `Content-Encoding: gzip`: the bytes are kept as they come.
+                    size, etag = int(answer.headers["Content-Length"]), answer.headers.get("ETag")
+                    return Object(key, size, _bare(etag or answer.headers.get("Last-Modified")))
+        answer.raise_for_status()
+        raise CapetownError(f"{key}: the server does not say how large it is")
 
     async def has_md5(self, item: Object) -> bool:
-        """Whether the server is an S3: other servers' ETags may be anything."""
+        """True if the server is an S3: other servers' ETags may be anything."""
         session = await self.fs.set_session()
         async with session.head(self.address(item.key)) as answer:
             kms = answer.headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")

@@ -1,41 +1,53 @@
-"""Whether what was fetched is what the bucket holds, and the inventory that says so."""
+"""Verification of what was fetched against what the bucket holds; the inventory of it."""
 
 import csv
 import hashlib
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from capetown.errors import CapetownError
 
 CHUNK = 1 << 20
-FIELDS = ("key", "size", "etag", "sha256")
+FIELDS = ("key", "size", "etag", "sha256", "tile_side", "kept_size", "kept_sha256", "note")
+File = io.BytesIO | io.BufferedReader
 MD5 = re.compile(r"[0-9a-f]{32}")
-SIZE = re.compile(r"[0-9]{1,18}")
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """A line of the inventory: an object that is whole.
+    """A line of the inventory: an object that came whole, and what was kept of it.
 
     Attributes:
         key: its key in the bucket and its path in the mirror.
-        size: in bytes.
+        size: in bytes, as it came.
         etag: what the server calls this version of it; an MD5 for most S3 objects.
-        sha256: of its bytes.
+        sha256: of its bytes, as they came.
+        tile_side: pixels that a tile's side was not to exceed; None if there was no limit.
+        kept_size: of the file in the mirror.
+        kept_sha256: of the file in the mirror; `sha256` if it is kept as it came.
+        note: why a tile was kept as it came though it could not be told to be small enough.
     """
 
     key: str
     size: int
     etag: str
     sha256: str
+    tile_side: int | None
+    kept_size: int
+    kept_sha256: str
+    note: str = ""
+
+    @property
+    def is_original(self) -> bool:
+        """True if it is kept as it came."""
+        return self.kept_sha256 == self.sha256
 
 
 def is_md5(etag: str) -> bool:
-    """Whether an ETag looks like an MD5: of objects uploaded in parts it does not."""
+    """True if an ETag looks like an MD5: of objects uploaded in parts it does not."""
     return MD5.fullmatch(etag) is not None
 
 
@@ -48,14 +60,14 @@ def digest(path: Path, algorithm: str) -> str:
 def to_csv(entries: Iterable[Entry]) -> str:
     """Entries as the lines of an inventory, without its head."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows((e.key, e.size, e.etag, e.sha256) for e in entries)
+    csv.writer(text, lineterminator="\n").writerows(map(astuple, entries))
     return text.getvalue()
 
 
 def write_inventory(path: Path, entries: Iterable[Entry], temporary: Path) -> None:
     """Write an inventory, sorted by key, by way of a temporary file beside it."""
-    temporary.write_text(",".join(FIELDS) + "\n" + to_csv(sorted(entries)), encoding="utf-8")
+    rows = sorted(entries, key=lambda entry: entry.key)
+    temporary.write_text(",".join(FIELDS) + "\n" + to_csv(rows), encoding="utf-8")
     temporary.replace(path)
 
 
@@ -68,16 +80,20 @@ def read_inventory(path: Path) -> dict[str, Entry]:
     found = {}
     for line in text.split("\n")[:-1]:
         try:
-            [[key, size, etag, sha256]] = csv.reader([line], strict=True)
+            [[key, size, etag, sha256, side, kept_size, kept_sha256, note]] = csv.reader(
+                [line], strict=True
+            )
+            found[key] = Entry(
+                *(key, int(size), etag, sha256, int(side) if side else None),
+                *(int(kept_size), kept_sha256, note),
+            )
         except (ValueError, csv.Error):
             continue
-        if SIZE.fullmatch(size) and SHA256.fullmatch(sha256):
-            found[key] = Entry(key, int(size), etag, sha256)
     return found
 
 
-def check_content(key: str, path: Path) -> None:
-    """Check that a file is of the kind that its key says.
+def check_content(key: str, file: File) -> None:
+    """Check that a file, read from its start, is of the kind that its key says.
 
     A TIFF must have a first image that Pillow or tifffile can describe, a gzip file must
     decompress to its end and its checksum hold, and a GeoJSON file must open and close as a
@@ -86,30 +102,32 @@ def check_content(key: str, path: Path) -> None:
     Raises:
         CapetownError: if it is not; says what it is not, and leaves the key to the caller.
     """
-    if path.stat().st_size == 0:
+    if file.seek(0, io.SEEK_END) == 0:
         raise CapetownError("is empty")
+    file.seek(0)
     name = key.lower()
     if name.endswith((".tif", ".tiff")):
-        _check_tiff(path)
+        _check_tiff(file)
     elif name.endswith(".gz"):
-        _check_gzip(path)
+        _check_gzip(file)
     elif name.endswith(".geojson"):
-        _check_geojson(path)
+        _check_geojson(file)
 
 
-def _check_tiff(path: Path) -> None:
+def _check_tiff(file: File) -> None:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=["TIFF"]):
+        with Image.open(file, formats=["TIFF"]):
             return
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError):
         pass
     # Pillow knows the common kinds and is quick; tifffile knows the rest.
     from tifffile import TiffFile
 
+    file.seek(0)
     try:
-        with TiffFile(path) as tiff:
+        with TiffFile(file) as tiff:
             height_and_width = tiff.pages[0].shape[:2]
     except Exception as error:
         raise CapetownError(f"is not a TIFF ({' '.join(str(error).split())})") from error
@@ -117,22 +135,21 @@ def _check_tiff(path: Path) -> None:
         raise CapetownError("is a TIFF without pixels")
 
 
-def _check_gzip(path: Path) -> None:
+def _check_gzip(file: File) -> None:
     from isal import igzip, isal_zlib
 
     try:
-        with igzip.open(path) as file:  # type: ignore[no-untyped-call]
-            while file.read(CHUNK):
+        with igzip.open(file) as unpacked:  # type: ignore[no-untyped-call]
+            while unpacked.read(CHUNK):
                 pass
     except (OSError, EOFError, isal_zlib.error) as error:  # type: ignore[misc]
         raise CapetownError(f"is not a whole gzip file ({error})") from error
 
 
-def _check_geojson(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(4096)
-        file.seek(max(0, path.stat().st_size - 4096))
-        tail = file.read()
+def _check_geojson(file: File) -> None:
+    head = file.read(4096)
+    file.seek(max(0, file.seek(0, io.SEEK_END) - 4096))
+    tail = file.read()
     opens = head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
     if not (opens and tail.rstrip().endswith(b"}") and b"FeatureCollection" in head + tail):
         raise CapetownError("is not a whole GeoJSON FeatureCollection")

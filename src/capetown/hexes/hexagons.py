@@ -1,19 +1,7 @@
-"""The City's hexagons: H3 cells of one resolution, read from GeoJSON and checked; counts on them.
-
-`counts` gives one row a hexagon, in the order of the City's file:
-
-- `index`: the H3 cell.
-- `requests`: how many requests lie in it, 0 for most hexagons.
-- `directorate: NAME`: how many of them are NAME's, one column a directorate in alphabetical order,
-  `directorate: (none)` for those without one. These columns sum to `requests`.
-- `median_days_to_completion`: of those completed, null where none is; a completion before its
-  creation (clocks differ by minutes) counts as 0 days.
-- `suburb`: the commonest official suburb, the first in the alphabet among equals, null where no
-  request names one.
-- `geometry`: the City's polygon, longitude first, in `write_geoparquet`'s file.
-"""
+"""The City's hexagons: H3 cells of one resolution, read from GeoJSON and checked."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,25 +9,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import polars_h3
-from numpy.typing import NDArray
 
-from capetown.city import RESOLUTION, TOLERANCE
+from capetown.city import CELL, RESOLUTION, TOLERANCE
 from capetown.errors import CapetownError
+from capetown.hexes.cells import EARTH, Cells, Floats, prepare, vectors
 from capetown.hexes.schema import HEXAGON_SCHEMA
 
-# Radius of H3's own sphere, in metres. Distances on it are within 0.6 % of those on WGS84.
-EARTH = 6_371_007.180918475
-WGS84 = (
-    "urn:ogc:def:crs:OGC:1.3:CRS84",
-    "urn:ogc:def:crs:OGC::CRS84",
-    "OGC:CRS84",
-    "urn:ogc:def:crs:EPSG::4326",
-    "EPSG:4326",
-)
+# WGS84 in any of the usual spellings, with or without height: CRS84 is longitude first, as GeoJSON
+# has it, and what calls itself EPSG:4326 in GeoJSON nearly always means the same.
+WGS84 = re.compile(r"(.*[^a-z0-9])?(crs:?84h?|wgs[ _]?84|4326|4979)", re.IGNORECASE)
 # Points whose distances are taken at a time: bounds the memory that it takes.
 BLOCK = 2048
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,12 +29,14 @@ class Hexagons:
     Attributes:
         index: H3 cells as text, in the file's order.
         rings: a closed ring of longitudes and latitudes for each cell, in degrees.
+        cells: the same cells, ready to find points in.
         deviation: metres of the vertex that is farthest from H3's own.
         empty: how many values are missing or of another type, by the schema's column.
     """
 
     index: pl.Series
     rings: list[Floats]
+    cells: Cells
     deviation: float
     empty: dict[str, int]
 
@@ -64,22 +46,22 @@ def read_hexagons(path: Path) -> Hexagons:
 
     Args:
         path: a GeoJSON FeatureCollection of polygons in WGS84, longitude first, each with a
-            property `index`.
+            property with its cell.
 
     Raises:
         CapetownError: the file cannot be read, is in another CRS or has no hexagon, or an index is
-            not a cell of the City's resolution, comes twice, or has another boundary than H3
-            gives it.
+            not a cell of resolution 8, comes twice, or has another boundary than H3 gives it.
     """
     properties, rings = [], []
     for number, feature in enumerate(_features(path), 1):
         try:
             properties.append([feature["properties"].get(name) for name in HEXAGON_SCHEMA])
             rings.append(_ring(feature["geometry"]))
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        except CapetownError as error:
+            raise CapetownError(f"{path}: feature {number}: {error}") from error
+        except (AttributeError, KeyError, TypeError) as error:
             raise CapetownError(
-                f"{path}: feature {number}: not a polygon of one ring with properties; "
-                "fetch the file again"
+                f"{path}: feature {number}: not a polygon with properties; fetch the file again"
             ) from error
     columns = [
         pl.Series(name, values, dtype, strict=False)
@@ -87,10 +69,11 @@ def read_hexagons(path: Path) -> Hexagons:
             HEXAGON_SCHEMA.items(), zip(*properties, strict=True), strict=True
         )
     ]
-    cells = columns[0]
-    _check_cells(path, cells)
+    index = next(values for values in columns if values.name == CELL).alias("index")
+    _check_cells(path, index)
+    deviation = _check_boundaries(path, index, rings)
     empty = {values.name: values.null_count() for values in columns}
-    return Hexagons(cells, rings, _check_boundaries(path, cells, rings), empty)
+    return Hexagons(index, rings, prepare(index, RESOLUTION), deviation, empty)
 
 
 def metres_to_nearest(hexagons: Hexagons, latitude: Floats, longitude: Floats) -> Floats:
@@ -108,7 +91,7 @@ def metres_to_nearest(hexagons: Hexagons, latitude: Floats, longitude: Floats) -
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     # The planes through an edge's two ends that cut it off, seen from the centre of the Earth.
     after, before = np.cross(normal, start), np.cross(end, normal)
-    points = _vectors(np.column_stack([longitude, latitude]))
+    points = vectors(latitude, longitude)
     nearest = np.empty(len(points))
     for at in range(0, len(points), BLOCK):
         block = points[at : at + BLOCK]
@@ -120,76 +103,6 @@ def metres_to_nearest(hexagons: Hexagons, latitude: Floats, longitude: Floats) -
             np.where(to_edge <= 1, np.arcsin(np.clip(to_edge, 0, 1)), np.inf), to_vertex
         )
     return nearest * EARTH
-
-
-def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
-    """Requests by hexagon, as the module's description says, without the geometry.
-
-    Args:
-        hexagons: the City's.
-        joined: the requests in them: `index`, `directorate`, `official_suburb` as text or
-            categories, and `taken`, a duration.
-    """
-    queries = [
-        joined.group_by("index").agg(
-            requests=pl.len(),
-            median_days_to_completion=pl.col("taken").clip(lower_bound=pl.duration()).median()
-            / pl.duration(days=1),
-        ),
-        joined.drop_nulls("official_suburb").group_by("index", suburb="official_suburb").len(),
-        joined.group_by("index", "directorate").len(),
-    ]
-    totals, named_suburbs, pairs = pl.collect_all(queries, engine="streaming")
-    suburbs = (
-        named_suburbs.cast({"suburb": pl.String})
-        .sort("len", "suburb", descending=[True, False])
-        .unique("index", keep="first")
-        .drop("len")
-    )
-    named = pairs.with_columns(
-        pl.concat_str(
-            pl.lit("directorate: "), pl.col("directorate").cast(pl.String).fill_null("(none)")
-        ).alias("directorate")
-    )
-    # A directorate may be called "(none)" itself.
-    wide = named.pivot("directorate", index="index", values="len", aggregate_function="sum")
-    names = sorted({*named["directorate"], "directorate: (none)"})
-    table = hexagons.index.to_frame()
-    for part in (totals, wide, suburbs):
-        texts = part.cast({"index": pl.String})
-        table = table.join(texts, on="index", how="left", maintain_order="left")
-    missing = [pl.lit(0).alias(name) for name in names if name not in table.columns]
-    return (
-        table.with_columns(missing)
-        .with_columns(pl.col("requests", *names).fill_null(0).cast(pl.Int64))
-        .select("index", "requests", *names, "median_days_to_completion", "suburb")
-    )
-
-
-def write_geoparquet(hexagons: Hexagons, columns: pl.DataFrame, path: Path) -> None:
-    """Write a table with one row a hexagon as GeoParquet 1.1, the polygons in `geometry`.
-
-    Written here and not by geopandas, whose import takes longer than all the rest of the stage.
-    Without a `crs` member the standard's default holds: OGC:CRS84.
-    """
-    heads = (np.array([1, len(ring)], "<u4").tobytes() for ring in hexagons.rings)
-    polygons = [
-        b"\x01\x03\x00\x00\x00" + head + ring.astype("<f8").tobytes()
-        for head, ring in zip(heads, hexagons.rings, strict=True)
-    ]
-    vertices = np.concatenate(hexagons.rings)
-    geometry = {
-        "encoding": "WKB",
-        "geometry_types": ["Polygon"],
-        "bbox": [*vertices.min(axis=0).tolist(), *vertices.max(axis=0).tolist()],
-    }
-    geo = {
-        "version": "1.1.0",
-        "primary_column": "geometry",
-        "columns": {"geometry": geometry},
-    }
-    table = columns.with_columns(geometry=pl.Series(polygons, dtype=pl.Binary))
-    table.write_parquet(path, metadata={"geo": json.dumps(geo)})
 
 
 def _features(path: Path) -> list[Any]:
@@ -204,12 +117,14 @@ def _features(path: Path) -> list[Any]:
     if not isinstance(collection, dict) or not isinstance(collection.get("features"), list):
         raise CapetownError(f"{path}: not a GeoJSON FeatureCollection; fetch the file again")
     crs = collection.get("crs")
-    try:
-        name = None if crs is None else crs["properties"]["name"]
-    except (KeyError, TypeError):
-        name = crs
-    if crs is not None and name not in WGS84:
-        raise CapetownError(f"{path}: its crs is {name!r}; reproject the file to WGS84 (CRS84)")
+    if crs is not None:
+        try:
+            properties = crs["properties"]
+            name = properties["name"] if "name" in properties else properties["code"]
+        except (KeyError, TypeError):
+            name = crs
+        if not WGS84.fullmatch(str(name).strip()):
+            raise CapetownError(f"{path}: its crs is {name!r}; reproject the file to WGS84 (CRS84)")
     if not collection["features"]:
         raise CapetownError(f"{path}: no hexagon in it; fetch the file again")
     features: list[Any] = collection["features"]
@@ -217,11 +132,22 @@ def _features(path: Path) -> list[Any]:
 
 
 def _ring(geometry: dict[str, Any]) -> Floats:
-    [ring] = geometry["coordinates"]
-    points = np.array(ring, dtype=np.float64)
-    if geometry["type"] != "Polygon" or points.ndim != 2 or len(points) < 4:
-        raise ValueError
-    return points[:, :2]
+    """The one ring of a Polygon, or of a MultiPolygon of one part; a third dimension is dropped."""
+    kind, parts = geometry["type"], geometry["coordinates"]
+    if kind == "MultiPolygon" and len(parts) == 1:
+        [parts] = parts
+    elif kind != "Polygon":
+        count = f" of {len(parts)} parts" if kind == "MultiPolygon" else ""
+        raise CapetownError(f"a {kind}{count}, not the polygon of one cell; dissolve it or drop it")
+    if len(parts) != 1:
+        raise CapetownError(f"a polygon of {len(parts)} rings, not one; a cell has no holes")
+    try:
+        ring = np.array([point[:2] for point in parts[0]], dtype=np.float64)
+    except (OverflowError, ValueError) as error:
+        raise CapetownError("a corner that is not longitude and latitude; fetch again") from error
+    if ring.ndim != 2 or len(ring) < 4:
+        raise CapetownError(f"a ring of {len(ring)} corners; fetch the file again")
+    return ring
 
 
 def _check_cells(path: Path, cells: pl.Series) -> None:
@@ -230,6 +156,10 @@ def _check_cells(path: Path, cells: pl.Series) -> None:
         resolution=polars_h3.get_resolution("index"),
     )
     for number, (cell, valid, resolution) in enumerate(table.iter_rows(), 1):
+        if cell is None:
+            raise CapetownError(
+                f"{path}: feature {number}: no text in its property {CELL!r}, which names the cell"
+            )
         if not valid:
             raise CapetownError(
                 f"{path}: feature {number}: index {cell!r} is no H3 cell; fetch the file again"
@@ -262,9 +192,23 @@ def _check_boundaries(path: Path, cells: pl.Series, rings: list[Floats]) -> floa
         row = int(np.argmax(~(deviations <= TOLERANCE)))
         raise CapetownError(
             f"{path}: feature {row + 1}: the polygon of {cells[row]} is not the cell's own "
-            f"boundary ({deviations[row]:.1f} m off); is it WGS84 with longitude first?"
+            f"boundary ({_unlike(rings[row], own[row].to_list(), deviations[row])})"
         )
     return float(deviations.max())
+
+
+def _unlike(ring: Floats, boundary: list[list[float]], deviation: float) -> str:
+    """How a ring differs from the boundary, latitudes first, that it should be."""
+    if (np.abs(ring) > 180).any():
+        return f"{ring[0].tolist()} are no degrees; reproject the file to WGS84 (CRS84)"
+    if (ring[0] != ring[-1]).any():
+        return "its ring is not closed"
+    if len(ring) - 1 != len(boundary):
+        return f"it has {len(ring) - 1} corners, the cell {len(boundary)}"
+    turned = _deviations(ring[None, :-1, ::-1], np.array(boundary)[None, :, ::-1])
+    if (turned <= TOLERANCE).all():
+        return "latitude comes first; swap the coordinates"
+    return f"{deviation:.1f} m off; is it WGS84?"
 
 
 def _deviations(rings: Floats, boundaries: Floats) -> Floats:
@@ -289,16 +233,4 @@ def _outer_edges(rings: list[Floats]) -> tuple[Floats, Floats]:
     middle = np.round((start + end) @ [1, 1j] * 1e7)
     _, first, times = np.unique(middle, return_index=True, return_counts=True)
     outer = first[times == 1]
-    return _vectors(start[outer]), _vectors(end[outer])
-
-
-def _vectors(degrees: Floats) -> Floats:
-    """Points on the unit sphere of longitudes and latitudes."""
-    longitude, latitude = np.radians(degrees).T
-    return np.column_stack(
-        [
-            np.cos(latitude) * np.cos(longitude),
-            np.cos(latitude) * np.sin(longitude),
-            np.sin(latitude),
-        ]
-    )
+    return vectors(*start[outer].T[::-1]), vectors(*end[outer].T[::-1])

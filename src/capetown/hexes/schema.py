@@ -19,4 +19,9 @@ TYPES: dict[str, pl.DataType] = {
     "number": pl.Float64(),
 }
 REQUEST_SCHEMA = {column.name: TYPES[column.kind] for column in city.REQUEST_COLUMNS}
+# Columns that are read as something else than text, and those of them that are judged each for
+# itself: coordinates are judged together, as places.
+TIMED = tuple(name for name, dtype in REQUEST_SCHEMA.items() if dtype == TIMESTAMP)
+NUMBERED = tuple(name for name, dtype in REQUEST_SCHEMA.items() if dtype == pl.Float64())
+JUDGED = tuple(name for name in (*TIMED, *NUMBERED) if name not in city.PLACE)
 HEXAGON_SCHEMA = {column.name: TYPES[column.kind] for column in city.HEXAGON_COLUMNS}

@@ -5,13 +5,16 @@ from typing import Any
 import polars as pl
 
 from capetown.city import NUMBER as KEY
-from capetown.city import REQUEST_COLUMNS, RESOLUTION, TIMES
+from capetown.city import PLACE, REQUEST_COLUMNS, RESOLUTION, TIME_ZONE
 from capetown.hexes.hexagons import Hexagons
-from capetown.hexes.joining import FAILED, MISSING, STATUSES, Join, ReferenceComparison
-from capetown.hexes.table import NAMES, STATUS
+from capetown.hexes.joining import FAILED, MISSING, STATUSES, Join
+from capetown.hexes.reference import ReferenceComparison
+from capetown.hexes.schema import JUDGED, TIMED
+from capetown.hexes.table import METRES, NAMES, REASON, STATUS, UNREADABLE
 
 # How many examples of what deviates a log shows.
 EXAMPLES = 5
+REQUIRED = tuple(column.name for column in REQUEST_COLUMNS if not column.nullable)
 
 Metrics = dict[str, Any]
 
@@ -23,25 +26,30 @@ def summarise(
 
     Returns:
         `requests`, one total a status, `failure_rate` (of the requests with coordinates, invalid
-        ones included), `missing_rate` (of all requests), `reference` (None without one), and
-        `quality`: what deviates from the declared schema.
+        ones included), `missing_rate` (of all requests), `unreadable_rate` (of a column of times
+        or numbers, the worst one; an empty value counts where none should be), `reference` (None
+        without one), and `quality`: what deviates from the declared schema.
     """
     total = len(join.rows)
     found = dict(join.rows["status"].value_counts().iter_rows())
     statuses = {status: found.get(status, 0) for status in STATUSES}
     failed, missing = sum(statuses[status] for status in FAILED), statuses[MISSING]
-    reasons = join.rejects["reason"].fill_null("unknown").value_counts().sort("reason")
+    rejected = join.rejects.filter(pl.col(STATUS).is_in(FAILED))
+    reasons = rejected[REASON].fill_null("unknown").value_counts().sort(REASON)
     return {
         "requests": total,
         **statuses,
         "failure_rate": _rate(failed, total - missing),
         "missing_rate": _rate(missing, total),
+        "unreadable_rate": max(_unreadable_rate(join, name) for name in JUDGED),
         "reference": _reference(comparison),
         "quality": {
             "reasons": dict(reasons.iter_rows()),
             "one_coordinate_of_two": int(join.rows["half"].sum()),
             "completed_before_creation": len(_skewed(join.rows)),
-            "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in TIMES},
+            "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in JUDGED},
+            "unreadable_rates": {name: _unreadable_rate(join, name) for name in JUDGED},
+            "without_zone": {name: int(join.rows[f"unzoned: {name}"].sum()) for name in TIMED},
             "empty": {name: join.empty[name] for name in NAMES},
             "hexagons": len(hexagons.index),
             "hexagons_empty": hexagons.empty,
@@ -59,6 +67,7 @@ def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | No
         f"hexagons: {quality['hexagons']:,} cells of resolution {RESOLUTION}, vertices at most "
         f"{quality['boundary_deviation_metres']:.3f} m from H3's own; "
         f"{quality['hexagons_with_requests']:,} have requests",
+        *join.notes,
         f"requests: {total:,}",
         *(f"  {name:<24}{metrics[name]:>12,}{metrics[name] / total:>11.4%}" for name in STATUSES),
         *(f"  failed, likely {name}: {n:,}" for name, n in quality["reasons"].items()),
@@ -66,6 +75,7 @@ def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | No
     ]
     if comparison:
         found += [
+            *comparison.notes,
             "reference: {compared:,} compared, {matched:,} matched, {mismatched:,} mismatched; "
             "{only_in_requests:,} only in the requests, {only_in_reference:,} only in the "
             "reference".format(**metrics["reference"]),
@@ -77,15 +87,19 @@ def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | No
 
 
 def exceeded_thresholds(
-    metrics: Metrics, *, error: float, missing: float, reference: float
+    metrics: Metrics, *, error: float, missing: float, unreadable: float, reference: float
 ) -> dict[str, str]:
     """The thresholds that are exceeded, in words by name; none if the join is to be trusted."""
     rate = (metrics["reference"] or {"mismatch_rate": 0.0})["mismatch_rate"]
+    rates = metrics["quality"]["unreadable_rates"]
+    worst = max(rates, key=lambda name: float(rates[name]))
     asked = {
         "error_threshold": (
             metrics["failure_rate"], error, "of the requests with coordinates failed to join"),
         "missing_threshold": (
             metrics["missing_rate"], missing, "of the requests have no coordinates"),
+        "unreadable_threshold": (
+            metrics["unreadable_rate"], unreadable, f"of {worst} cannot be read"),
         "reference_threshold": (rate, reference, "of the requests disagree with the reference"),
     }  # fmt: skip
     return {
@@ -93,6 +107,32 @@ def exceeded_thresholds(
         for name, (rate, limit, what) in asked.items()
         if rate > limit
     }
+
+
+def judged(metrics: Metrics) -> str:
+    """All that a verdict is based on, for a person."""
+    reference = metrics["reference"]
+    compared = "no reference to compare with"
+    if reference:
+        compared = "{matched:,} of {compared:,} as in the reference".format(**reference)
+    return (
+        f"rows ({metrics['requests']:,} read, as counted by their line ends, and written), "
+        "numbers (each there and unique), "
+        f"places ({metrics['failure_rate']:.4%} of those given failed), "
+        f"values ({metrics['unreadable_rate']:.4%} of {' or '.join(JUDGED)} unreadable), {compared}"
+    )
+
+
+def _unreadable_rate(join: Join, name: str) -> float:
+    """The share of a column's values that cannot be read, or should be there and are not."""
+    unread, empty, total = (
+        int(join.rows[f"unparsed: {name}"].sum()),
+        join.empty[name],
+        len(join.rows),
+    )
+    if name in REQUIRED:
+        return _rate(unread + empty, total)
+    return _rate(unread, total - empty)
 
 
 def _rate(part: int, whole: int) -> float:
@@ -114,9 +154,8 @@ def _reference(comparison: ReferenceComparison | None) -> Metrics | None:
 
 
 def _rejected(rejects: pl.DataFrame) -> list[str]:
-    shown = rejects.head(EXAMPLES).select(
-        KEY, "latitude", "longitude", STATUS, "reason", "metres_to_nearest_hexagon"
-    )
+    failed = rejects.filter(pl.col(STATUS).is_in(FAILED))
+    shown = failed.head(EXAMPLES).select(KEY, *PLACE, STATUS, REASON, METRES)
     return [
         f"  e.g. {number} at {latitude}, {longitude}: {status}"
         + (f", likely {reason}" if reason else "")
@@ -141,11 +180,14 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
     """What the declared schema does not expect, each with its number and examples."""
     quality, rows = metrics["quality"], join.rows
     extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
-    required = [column.name for column in REQUEST_COLUMNS if not column.nullable]
     checks = [
         ("completed before its creation", _skewed(rows)),
         ("only one of two coordinates", rows.filter("half")),
-        *((f"{name} unreadable", rows.filter(f"unparsed: {name}")) for name in TIMES),
+    ]
+    checks += [
+        (f"{name} without a zone, taken as {TIME_ZONE}", rows.filter(f"unzoned: {name}"))
+        for name in TIMED
+        if quality["without_zone"][name]
     ]
     return [
         f"quality: columns not in the schema, kept: {', '.join(extra) or 'none'}",
@@ -154,13 +196,23 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
             for name, n in quality["hexagons_empty"].items()
             if n
         ),
-        *(f"  {name} is empty: {quality['empty'][name]:,}" for name in required),
+        *(f"  {name} is empty: {quality['empty'][name]:,}" for name in REQUIRED),
         *(f"  {what}: {len(found):,}{_numbers(found)}" for what, found in checks),
+        *(
+            f"  {name} unreadable: {quality['unparsed'][name]:,}{_texts(join.rejects, name)}"
+            for name in JUDGED
+        ),
     ]
 
 
 def _skewed(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("taken") < pl.duration())
+
+
+def _texts(rejects: pl.DataFrame, name: str) -> str:
+    unread = rejects.filter(pl.col(UNREADABLE).str.split(", ").list.contains(name)).head(EXAMPLES)
+    texts = [f"{text!r} of {number}" for number, text in unread.select(KEY, name).iter_rows()]
+    return f", e.g. {', '.join(texts)}" if texts else ""
 
 
 def _numbers(rows: pl.DataFrame) -> str:

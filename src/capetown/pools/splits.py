@@ -1,21 +1,25 @@
 """Folds for training, validation and test that do not leak into each other.
 
-Tiles of one map sheet share roads, roofs and light, so a sheet stays in one fold; so do tiles with
-the same pixels, whatever their names. Folds are filled to the wanted shares of tiles of each class.
+Tiles that touch share roads, roofs and light, and most pools at an edge, so a block of a map sheet
+stays in one fold, or a whole sheet; so do tiles with the same pixels, whatever their names. Folds
+are filled to the wanted shares of tiles of each class.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
 
-from capetown.city import CLASSES
+from capetown.city import BLOCKS_ACROSS, CELLS_ACROSS, CLASSES, TILE_NAME
 from capetown.errors import CapetownError
+from capetown.pools.scoring import FEWEST_SHEETS
 from capetown.pools.tiles.reading import Tile
 
 FOLDS = ("train", "valid", "test")
-Strategy = Literal["sheet", "random"]
+Strategy = Literal["block", "sheet", "random"]
 
 
 def split_tiles(
@@ -33,9 +37,9 @@ def split_tiles(
         tiles: the tiles to divide.
         digests: one a tile, equal for tiles with equal pixels; see
             `capetown.pools.tiles.reading.pixel_digest`.
-        strategy: ``sheet`` keeps the tiles of a sheet together and the share of each class alike
-            in all folds; ``random`` shuffles tiles regardless of sheet and class, as the earlier
-            solution did. Both keep equal images together.
+        strategy: ``block`` and ``sheet`` keep the tiles of a block or of a sheet together, and the
+            share of each class alike in all folds; ``random`` shuffles tiles regardless of place
+            and class, as the earlier solution did. All keep equal images together.
         valid: share of the tiles for choosing epoch, threshold and temperature.
         test: share of the tiles for the final judgement.
         seed: another seed gives other folds.
@@ -44,21 +48,56 @@ def split_tiles(
         One of `FOLDS` a tile.
 
     Raises:
-        CapetownError: if a class has no tile, or a fold lacks a class.
+        CapetownError: if a class has no tile, a fold lacks a class, or one has fewer blocks or
+            sheets than a 95 % interval needs.
     """
     for label in CLASSES:
         if label not in {t.label for t in tiles}:
             raise CapetownError(f"no `{label}` tile can be read.")
-    keys = [t.sheet if strategy == "sheet" else t.path for t in tiles]
+    keys = [group_of(t, strategy) if strategy != "random" else t.path for t in tiles]
     groups = _joined_groups(keys, digests)
     shares = np.array([1 - valid - test, valid, test])
-    if strategy == "sheet":
-        folds = _stratified(groups, tiles, shares, seed)
-    else:
+    if strategy == "random":
         folds = _shuffled(groups, shares, seed)
+    else:
+        folds = _stratified(groups, tiles, shares, seed)
     result = [FOLDS[folds[group]] for group in groups]
     _check_classes(tiles, result)
+    if strategy != "random":
+        _check_groups(groups, result, strategy)
     return result
+
+
+def group_of(tile: Tile, strategy: Strategy) -> str:
+    """Name the group of a tile: its sheet if sheets stay together, else its block.
+
+    Intervals resample these groups. A tile of another form of name is a group of its own.
+    """
+    if strategy == "sheet":
+        return tile.sheet
+    named = _name(tile)
+    return f"{named['sheet']}_{named['block']}" if named else tile.sheet
+
+
+def parted_neighbours(tiles: Sequence[Tile], folds: Sequence[str]) -> tuple[int, int]:
+    """Count pairs of tiles that touch, also at a corner, and those of them in two folds.
+
+    Places are read off the names: blocks and cells are counted row by row from a sheet's corner.
+    """
+    fold_at: dict[tuple[str, int, int], str] = {}
+    for tile, fold in zip(tiles, folds, strict=True):
+        if named := _name(tile):
+            block_row, block_column = divmod(int(named["block"]) - 1, BLOCKS_ACROSS)
+            row, column = divmod(int(named["cell"]) - 1, CELLS_ACROSS)
+            row, column = row + block_row * CELLS_ACROSS, column + block_column * CELLS_ACROSS
+            fold_at[named["sheet"], row, column] = fold
+    pairs = [
+        (fold, fold_at.get((sheet, row + down, column + right)))
+        for (sheet, row, column), fold in fold_at.items()
+        for down, right in ((0, 1), (1, -1), (1, 0), (1, 1))
+    ]
+    touching = [(one, other) for one, other in pairs if other]
+    return len(touching), sum(one != other for one, other in touching)
 
 
 def _joined_groups(keys: Sequence[str], digests: Sequence[str]) -> list[int]:
@@ -124,6 +163,17 @@ def _check_classes(tiles: Sequence[Tile], folds: Sequence[str]) -> None:
                 )
 
 
+def _check_groups(groups: Sequence[int], folds: Sequence[str], strategy: Strategy) -> None:
+    for name in FOLDS:
+        found = len({group for group, fold in zip(groups, folds, strict=True) if fold == name})
+        if found < FEWEST_SHEETS:
+            smaller = " set split.strategy to block," if strategy == "sheet" else ""
+            raise CapetownError(
+                f"fold {name} has {found} {strategy}s, and a 95 % interval needs "
+                f"{FEWEST_SHEETS}:{smaller} bring more tiles or enlarge split.valid and split.test."
+            )
+
+
 def duplicates(tiles: Sequence[Tile], digests: Sequence[str]) -> list[tuple[Tile, Tile, bool]]:
     """Tiles with the same pixels as an earlier one.
 
@@ -141,17 +191,57 @@ def duplicates(tiles: Sequence[Tile], digests: Sequence[str]) -> list[tuple[Tile
     )
 
 
-def summary(tiles: Sequence[Tile], folds: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Tiles of each class and number of sheets, by fold."""
-    counts = Counter((fold, tile.label) for tile, fold in zip(tiles, folds, strict=True))
-    sheets = {
-        fold: {t.sheet for t, f in zip(tiles, folds, strict=True) if f == fold} for fold in FOLDS
-    }
-    return {
-        fold: {
-            "yes": counts[fold, "yes"],
-            "no": counts[fold, "no"],
-            "sheets": len(sheets[fold]),
+def summary(
+    tiles: Sequence[Tile], folds: Sequence[str], strategy: Strategy
+) -> dict[str, dict[str, int]]:
+    """Tiles of each class, number of sheets and of groups, and size of the largest, by fold."""
+    found = {}
+    for name in FOLDS:
+        chosen = [tile for tile, fold in zip(tiles, folds, strict=True) if fold == name]
+        labels = Counter(tile.label for tile in chosen)
+        groups = Counter(group_of(tile, strategy) for tile in chosen)
+        found[name] = {
+            "yes": labels["yes"],
+            "no": labels["no"],
+            "sheets": len({tile.sheet for tile in chosen}),
+            "groups": len(groups),
+            "largest_group": max(groups.values(), default=0),
         }
-        for fold in FOLDS
-    }
+    return found
+
+
+def remarks(
+    tiles: Sequence[Tile], folds: Sequence[str], *, strategy: Strategy, valid: float, test: float
+) -> list[str]:
+    """Lines that say how near folds came to what was wanted, and what leaks.
+
+    Args:
+        tiles: the tiles.
+        folds: of each.
+        strategy: what stayed together.
+        valid: share of the tiles that was wanted.
+        test: likewise.
+    """
+    unit = "sheet" if strategy == "sheet" else "block"
+    wanted = {"train": 1 - valid - test, "valid": valid, "test": test}
+    lines = []
+    for name, fold in summary(tiles, folds, strategy).items():
+        count = fold["yes"] + fold["no"]
+        lines.append(
+            f"{name}: {count} tiles, {count / len(tiles):.1%} (wanted: {wanted[name]:.1%}), "
+            f"{fold['yes'] / count:.1%} with a pool; {fold['groups']} {unit}s of {fold['sheets']} "
+            f"sheets, at most {fold['largest_group']} tiles a {unit}"
+        )
+    touching, parted = parted_neighbours(tiles, folds)
+    lines.append(f"{touching} pairs of tiles touch; {parted} of them are in two folds")
+    if odd := [t.path for t in tiles if not _name(t)]:
+        lines.append(
+            f"{len(odd)} tiles, such as {odd[0]}, are not named SHEET_BLOCK_CELL: each counts as a "
+            "group of its own, though it may be another's neighbour"
+        )
+    return lines
+
+
+def _name(tile: Tile) -> re.Match[str] | None:
+    """The parts of a tile's name, if it says where the tile lies."""
+    return TILE_NAME.fullmatch(PurePosixPath(tile.path).stem)

@@ -92,6 +92,7 @@ def run(trial: Trial) -> None:
     tiles = Fold(
         paths=[f"{n}.tif" for n in range(count)],
         sheets=np.arange(count).astype(str),
+        groups=np.arange(count).astype(str),
         labels=np.arange(count) % 2,
         pixels=np.random.default_rng(trial.seed).integers(0, 256, (count, size, size, 3), np.uint8),
         digest="",

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from capetown.pools.comparing.experiments import Comparison, changed_sides
-from capetown.pools.scoring import FEWEST_SHEETS, METRICS
+from capetown.pools.scoring import METRICS
 from capetown.pools.tiles.reading import UnreadableTileError, read_tile
 from capetown.reporting.figures import Chart
 from capetown.reporting.pages import to_html, to_markdown, to_text
@@ -22,6 +22,12 @@ def as_text(comparison: Comparison, *, resamples: int) -> str:
     """The comparison for a terminal: Markdown's tables, names as they are."""
     values = _values(comparison, resamples)
     return to_text("comparison.md.j2", figure="", picture=None, **values)
+
+
+def as_markdown(comparison: Comparison, *, resamples: int) -> str:
+    """The comparison for a pull request: names appear as text."""
+    values = _values(comparison, resamples)
+    return to_markdown("comparison.md.j2", figure="", picture=None, **values)
 
 
 def as_page(comparison: Comparison, *, resamples: int, tiles: Path) -> str:
@@ -58,7 +64,7 @@ def _values(comparison: Comparison, resamples: int) -> dict[str, Any]:
         "resamples": resamples,
         "changed": {other: changed_sides(comparison, names[0], other) for other in names[1:]},
         "shown": SHOWN,
-        "fewest_sheets": FEWEST_SHEETS,
+        "verdicts": set(comparison.differences["verdict"]),
     }
 
 

@@ -24,12 +24,14 @@ STATUSES = {
 class Facts:
     """Everything the report shows.
 
+    What comes of the requests, or of the tiles, is empty where they were not fetched.
+
     Attributes:
-        transform: `metrics/transform.json`.
+        transform: `metrics/transform.json`, with `metrics/quality.json` as its ``quality``.
         split: `metrics/split.json`.
-        evaluate: `metrics/evaluate.json`.
+        evaluate: `metrics/evaluate.json` and `metrics/judgement.json`.
         card: `models/model.json`.
-        hexagons: `hexes/counts.parquet`.
+        hexagons: `hexes/counts.parquet`; None without requests.
         rejects: `hexes/rejects.parquet`.
         history: `metrics/history.csv`.
         predictions: `metrics/predictions.csv`.
@@ -47,7 +49,7 @@ class Facts:
     split: Mapping[str, Any]
     evaluate: Mapping[str, Any]
     card: Mapping[str, Any]
-    hexagons: gpd.GeoDataFrame
+    hexagons: gpd.GeoDataFrame | None
     rejects: pd.DataFrame
     history: pd.DataFrame
     predictions: pd.DataFrame
@@ -59,6 +61,16 @@ class Facts:
     inventory: pd.DataFrame
     fingerprint: str
     settings: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def has_requests(self) -> bool:
+        """True if there were requests to join."""
+        return bool(self.transform)
+
+    @property
+    def has_pools(self) -> bool:
+        """True if there were tiles to learn from."""
+        return bool(self.evaluate)
 
     @property
     def located(self) -> int:
@@ -88,19 +100,25 @@ class Facts:
         return round(int(self.transform["joined"]) / max(1, hexagons))
 
     @property
-    def sheets_stay_together(self) -> bool:
-        """Whether no map sheet is in two folds."""
-        return bool(self.settings["split"]["strategy"] == "sheet")
+    def neighbours_stay_together(self) -> bool:
+        """True if no block or no map sheet is in two folds."""
+        return bool(self.settings["split"]["strategy"] != "random")
 
     @property
-    def sheet_count(self) -> int:
-        """Map sheets of all folds; only right if `sheets_stay_together`."""
-        return sum(int(fold["sheets"]) for fold in self.split["folds"].values())
+    def groups(self) -> str:
+        """What stays together, and what intervals resample."""
+        by_sheet = self.settings["split"]["strategy"] == "sheet"
+        return "map sheets" if by_sheet else "blocks of map sheets"
+
+    @property
+    def group_count(self) -> int:
+        """Groups of all folds; only right if `neighbours_stay_together`."""
+        return sum(int(fold["groups"]) for fold in self.split["folds"].values())
 
     @property
     def has_intervals(self) -> bool:
-        """Whether the test's sheets are enough for intervals to mean something."""
-        return bool(self.evaluate["sheets"] >= FEWEST_SHEETS)
+        """Whether the test's groups are enough for intervals to mean something."""
+        return bool(self.evaluate["groups"] >= FEWEST_SHEETS)
 
     @property
     def is_better_than_guessing(self) -> bool:
@@ -140,6 +158,7 @@ class Facts:
     @property
     def busy(self) -> pd.DataFrame:
         """The hexagons with most requests: index, suburb, requests."""
+        assert self.hexagons is not None
         ranked = self.hexagons.sort_values(["requests", "index"], ascending=[False, True])
         return pd.DataFrame(ranked[["index", "suburb", "requests"]].head(5))
 

@@ -24,6 +24,7 @@ HEIGHT = 260
 def hexagon_map(facts: Facts) -> Chart:
     """Requests by hexagon; a menu chooses a directorate, and hovering tells what a hexagon is."""
     table = facts.hexagons
+    assert table is not None
     columns = [name for name in table.columns if name.startswith(DIRECTORATE)]
     used = [name for name in columns if table[name].sum() > 0]
     # Drawn on the sphere, a ring's inside is on its right.

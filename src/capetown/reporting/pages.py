@@ -21,6 +21,7 @@ from markupsafe import Markup
 # What Markdown would take for markup; full stops, hyphens and brackets alone are harmless.
 SPECIAL = re.compile(r"([\\`*_\[\]|~$#!])")
 TEMPLATES = jinja2.PackageLoader("capetown.reporting")
+TEMPLATES_OF_PAGES = jinja2.Environment(loader=TEMPLATES, autoescape=True, trim_blocks=True)
 
 
 def to_html(text: str, specs: Mapping[str, Any], title: str) -> str:
@@ -40,15 +41,23 @@ def to_html(text: str, specs: Mapping[str, Any], title: str) -> str:
             heading.attrSet("id", anchor)
             contents.append((anchor, words.content))
     body = reader.renderer.render(tokens, reader.options, {})
-    vega: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
-    environment = jinja2.Environment(loader=TEMPLATES, autoescape=True, trim_blocks=True)
-    return environment.get_template("page.html.j2").render(
+    return TEMPLATES_OF_PAGES.get_template("page.html.j2").render(
         title=title,
         contents=contents,
         body=Markup(body),
         specs=Markup(_for_script(specs)),
-        vega=Markup(vega),
+        vega=_vega(),
     )
+
+
+def plots_template() -> str:
+    """DVC's page of plots with Vega in it, which its own asks a network for."""
+    return TEMPLATES_OF_PAGES.get_template("plots.html.j2").render(vega=_vega())
+
+
+def _vega() -> Markup:
+    vega: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
+    return Markup(vega)
 
 
 def to_markdown(template: str, **values: Any) -> str:

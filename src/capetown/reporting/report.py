@@ -29,9 +29,10 @@ TITLE = "Cape Town: requests on hexagons, pools from the air"
 
 def markdown_and_images(facts: Facts) -> tuple[str, dict[str, bytes]]:
     """The report for Git hosts, and its pictures by their names in ``images/``."""
-    images = {f"{name}.png": _png(figure(facts)) for name, figure in FIGURES.items()}
+    images: dict[str, bytes] = {}
 
     def figure(name: str, caption: str) -> Markup:
+        images[f"{name}.png"] = _png(FIGURES[name](facts))
         return Markup(f"![{caption}](images/{name}.png)\n\n*{caption}*")
 
     def picture(name: str) -> Markup:

@@ -6,27 +6,29 @@ from tempfile import TemporaryDirectory
 from capetown.errors import CapetownError
 from capetown.sample.hexagons import write_hexagons
 from capetown.sample.requests import write_requests
-from capetown.sample.tiles import write_tiles
+from capetown.sample.tiles import SIDE, write_tiles
 
 # Few enough for a test, enough for the requests that stand in every bucket.
 FEWEST_REQUESTS = 100
+# Twenty of the City's years. A year is drawn in memory: this many need 3 GB.
+MOST_REQUESTS = 20_000_000
 
 
-def make_bucket(out: Path, *, requests: int, tiles: int, seed: int) -> None:
+def make_bucket(out: Path, *, requests: int, tiles: int, seed: int, tile_side: int = SIDE) -> None:
     """Write the City's keys in miniature, or at any size, under `out`.
 
     Two GeoJSON files of hexagons, three tables of `requests` service requests, and `tiles` aerial
-    tiles under `images/`. The same arguments give the same bytes, given the same zlib, NumPy, H3
-    and Pillow. `out` appears when all is done.
+    tiles of `tile_side` pixels under `images/`. The same arguments give the same bytes, given the
+    same zlib, NumPy, H3 and Pillow. `out` appears when all is done.
 
     Raises:
         CapetownError: `out` holds something already or cannot be written, or a number is out of
             range.
     """
-    if requests < FEWEST_REQUESTS or tiles < 0 or seed < 0:
+    if not FEWEST_REQUESTS <= requests <= MOST_REQUESTS or tiles < 0 or seed < 0:
         raise CapetownError(
-            f"{requests} requests, {tiles} tiles, seed {seed}: ask for {FEWEST_REQUESTS} requests "
-            "or more, 0 tiles or more, and a seed of 0 or more"
+            f"{requests} requests, {tiles} tiles, seed {seed}: ask for {FEWEST_REQUESTS} to "
+            f"{MOST_REQUESTS} requests, 0 tiles or more, and a seed of 0 or more"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CapetownError(f"{out} is not an empty folder: name another one or empty it first")
@@ -39,7 +41,7 @@ def make_bucket(out: Path, *, requests: int, tiles: int, seed: int) -> None:
             write_hexagons(made)
             write_requests(made, requests, seed)
             if tiles:
-                write_tiles(made, tiles, seed)
+                write_tiles(made, tiles, seed, tile_side)
             made.rename(target)
     except OSError as error:
         raise CapetownError(f"cannot write {out}: {error.strerror}; name another folder") from error

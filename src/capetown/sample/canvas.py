@@ -17,9 +17,10 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Rng = np.random.Generator
 
-PIXELS = 384
 MAX_SLOPE = 1.4
 CROWNS, CROWN_PIXELS = 40, 72
+# Metres of height whose shadow is looked for.
+TALLEST = 12
 
 
 def noise(rng: Rng, size: int, cell: float) -> Array:
@@ -74,32 +75,47 @@ def crowns() -> Array:
 
 @dataclass
 class Canvas:
-    """What is painted so far: colour 0 to 255, height in metres, and which pixels show a pool."""
+    """A square of land as painted so far.
+
+    Attributes:
+        metres: its side.
+        pixels: its side.
+        rng: draws what is random in it.
+        colour: 0 to 255, shape (pixels, pixels, 3).
+        height: in metres, shape (pixels, pixels).
+        pool: True where a pool shows, shape (pixels, pixels).
+    """
 
     metres: float
+    pixels: int
     rng: Rng
     colour: Array = field(init=False)
     height: Array = field(init=False)
     pool: Mask = field(init=False)
 
     def __post_init__(self) -> None:
-        self.scale = PIXELS / self.metres
-        self.colour = np.zeros((PIXELS, PIXELS, 3), np.float32)
-        self.height = np.zeros((PIXELS, PIXELS), np.float32)
-        self.pool = np.zeros((PIXELS, PIXELS), np.bool_)
-        self.fine = noise(self.rng, PIXELS, 1.6)
-        self.medium = noise(self.rng, PIXELS, 7) * 0.6 + noise(self.rng, PIXELS, 16) * 0.6
-        self.coarse = noise(self.rng, PIXELS, 45) * 0.6 + noise(self.rng, PIXELS, 105) * 0.7
+        size = self.pixels
+        self.scale = size / self.metres
+        self.colour = np.zeros((size, size, 3), np.float32)
+        self.height = np.zeros((size, size), np.float32)
+        self.pool = np.zeros((size, size), np.bool_)
+        self.fine = self.noise(0.25)
+        self.medium = self.noise(1.0) * 0.6 + self.noise(2.3) * 0.6
+        self.coarse = self.noise(6.4) * 0.6 + self.noise(15) * 0.7
         self.odds = np.exp(2 * self.coarse + 0.8 * self.medium)
-        everywhere = slice(0, PIXELS), slice(0, PIXELS)
+        everywhere = slice(0, size), slice(0, size)
         self.turf = self.grain(everywhere, (0.07, 0.05, 0.04))[..., None]
+
+    def noise(self, metres: float) -> Array:
+        """Noise over the canvas; its blobs are about so many metres wide, or just over a pixel."""
+        return noise(self.rng, self.pixels, max(metres * self.scale, 1.6))
 
     def locate(self, points: ArrayLike) -> tuple[tuple[slice, slice], Mask] | None:
         """Window and mask of a polygon on the canvas; None where it lies outside."""
         pixels = (np.asarray(points) * self.scale).tolist()
         xs, ys = [x for x, _ in pixels], [y for _, y in pixels]
-        left, right = max(math.floor(min(xs)), 0), min(math.ceil(max(xs)) + 1, PIXELS)
-        top, bottom = max(math.floor(min(ys)), 0), min(math.ceil(max(ys)) + 1, PIXELS)
+        left, right = max(math.floor(min(xs)), 0), min(math.ceil(max(xs)) + 1, self.pixels)
+        top, bottom = max(math.floor(min(ys)), 0), min(math.ceil(max(ys)) + 1, self.pixels)
         if left >= right or top >= bottom:
             return None
         image = Image.new("L", (right - left, bottom - top))
@@ -202,8 +218,8 @@ class Canvas:
         """A tree or a bush: clumps of leaves over an irregular outline, `tall` metres high."""
         x, y = np.asarray(centre) * self.scale
         reach = 1.3 * radius * self.scale
-        left, right = max(int(x - reach), 0), min(int(x + reach) + 1, PIXELS)
-        top, bottom = max(int(y - reach), 0), min(int(y + reach) + 1, PIXELS)
+        left, right = max(int(x - reach), 0), min(int(x + reach) + 1, self.pixels)
+        top, bottom = max(int(y - reach), 0), min(int(y + reach) + 1, self.pixels)
         if left >= right or top >= bottom:
             return
         turned = int(self.rng.integers(8 * CROWNS))
@@ -230,10 +246,11 @@ class Canvas:
         toward = np.array([np.sin(azimuth), -np.cos(azimuth)], np.float32)
         drop = np.tan(elevation) / self.scale
         skyline = self.height.copy()
-        for step in (1, 2, 4, 8, 16, 32, 64):
+        reach = TALLEST / np.tan(elevation) * self.scale
+        for step in 2 ** np.arange(math.ceil(np.log2(reach))):
             dx, dy = np.round(toward * step).astype(int)
-            here = skyline[max(-dy, 0) : PIXELS - max(dy, 0), max(-dx, 0) : PIXELS - max(dx, 0)]
-            there = skyline[max(dy, 0) : PIXELS + min(dy, 0), max(dx, 0) : PIXELS + min(dx, 0)]
+            here = skyline[_overlap(-dy), _overlap(-dx)]
+            there = skyline[_overlap(dy), _overlap(dx)]
             np.maximum(here, there - np.float32(step * drop), out=here)
         shadow = np.clip((skyline - self.height) / 0.35, 0, 1)
         slope_y, slope_x = np.gradient(self.height * np.float32(self.scale))
@@ -243,3 +260,8 @@ class Canvas:
         share = np.asarray(ambient, np.float32)
         lit: Array = self.colour * (share + (1 - share) * sun[..., None])
         return lit
+
+
+def _overlap(shift: int) -> slice:
+    """The part of an axis that is still on it after a shift by so many pixels back."""
+    return slice(max(shift, 0), min(shift, 0) or None)

@@ -1,4 +1,4 @@
-"""What stands in gardens: swimming pools, and the things that are mistaken for one."""
+"""Things in gardens: swimming pools, and the things that are mistaken for one."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from capetown.sample.styles import BLUES, WATER, Style, pick, vary
 
 def pool_outline(rng: Rng) -> Array:
     """The outline of a pool about the origin, its long side along x."""
-    length = rng.uniform(5.0, 10.5)
+    length = float(np.clip(rng.lognormal(np.log(6.6), 0.27), 3.6, 13))
     width = length * rng.uniform(0.42, 0.64)
     shape = rng.choice(
         ("rectangle", "rounded", "kidney", "round", "ell"), p=(0.4, 0.2, 0.2, 0.1, 0.1)

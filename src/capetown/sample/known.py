@@ -1,4 +1,4 @@
-"""The requests whose answers are known: they stand in every sample bucket."""
+"""The requests whose answers are known: they stand in a sample bucket, as many as it bears."""
 
 from dataclasses import dataclass
 
@@ -59,4 +59,11 @@ DAMAGED = (
     Known("-3768230.16", "-45917.62", None, "GRASSY PARK"),
     Known("-33,90312", "18,58847", None, "PAROW"),
 )
-KNOWN = (*ANSWERS, *OUTSIDE, *DAMAGED)
+# The share of all requests that may fail to join: the pipeline stops at a thousandth of those with
+# coordinates, which are three in four.
+FAILING = 0.0007
+
+
+def known_requests(count: int) -> tuple[Known, ...]:
+    """The known requests of a bucket of `count`: all answers, and as many failures as it bears."""
+    return (*ANSWERS, *(*OUTSIDE, *DAMAGED)[: int(FAILING * count)])

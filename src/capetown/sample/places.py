@@ -19,8 +19,10 @@ from capetown.sample.hexagons import DEGREE, city_cells
 INHABITED = 2082
 # Spread of the natural logarithm of a cell's people about what the distance to suburbs says.
 ROUGHNESS = 1.3
-# The share of places located to the metre by a telephone; the others come from the cadastre.
-COARSE = 0.3
+# Decimals of a place's coordinates, and the share of places that have so many: as in the City's
+# table, which comes from several systems, most of them of the cadastre.
+DECIMALS = (5, 7, 8, 11, 12, 13, 14)
+SHARES = (0.03, 0.14, 0.56, 0.02, 0.20, 0.03, 0.02)
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Places:
     """Points on the map, all arrays of the same length.
 
     Attributes:
-        latitude: degrees, at most 8 decimals.
-        longitude: degrees, at most 8 decimals.
+        latitude: degrees, of 5 to 14 decimals.
+        longitude: degrees, as many.
         cell: position of the point's cell in `city_cells()`.
         suburb: row of the suburb in `suburbs()`.
     """
@@ -66,9 +68,11 @@ def draw_places(count: int, rng: np.random.Generator) -> Places:
     while left.size:
         at = suburb[left]
         offset = rng.standard_normal((left.size, 2)) * spread[at, None] / DEGREE
-        points[left] = np.round(centres[at] + offset, 8)
-        coarse = left[rng.random(left.size) < COARSE]
-        points[coarse] = np.round(points[coarse], 6)
+        drawn = np.searchsorted(np.cumsum(SHARES), rng.random(left.size), side="right")
+        points[left] = centres[at] + offset
+        for group, decimals in enumerate(DECIMALS):
+            rows = left[drawn == group]
+            points[rows] = np.round(points[rows], decimals)
         pairs = zip(points[left, 1].tolist(), points[left, 0].tolist(), strict=True)
         found = (inhabited.get(h3.latlng_to_cell(lat, lon, RESOLUTION), -1) for lat, lon in pairs)
         cell[left] = np.fromiter(found, dtype=np.int16, count=left.size)

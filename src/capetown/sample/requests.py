@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from capetown.sample.hexagons import city_cells
-from capetown.sample.known import KNOWN, Known
+from capetown.sample.known import Known, known_requests
 from capetown.sample.places import Places, draw_places, suburbs
 
 # Rows written at a time, and rows of the truncated file.
@@ -192,10 +192,9 @@ def _numbers(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     app = rng.permutation(count) < round(APP_SHARE * count)
     for (first, span), rows in ((APP, app), (OTHERS, ~app)):
         size = int(rows.sum())
-        kept = [
-            known.number for known in KNOWN if known.number and 0 <= known.number - first < span
-        ]
-        free = np.delete(np.arange(max(span, size * 11 // 10)), np.array(kept) - first)
+        fixed = (one.number for one in known_requests(count) if one.number)
+        kept = np.array([n for n in fixed if 0 <= n - first < span], dtype=np.int64)
+        free = np.delete(np.arange(max(span, size * 11 // 10)), kept - first)
         drawn = first + rng.choice(free, size - len(kept), replace=False, shuffle=False)
         numbers[rows] = np.sort(np.concatenate([drawn, kept]))
     return numbers
@@ -212,9 +211,10 @@ def _codes(suburb: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.in
 
 
 def _positions(number: NDArray[np.int64], rng: np.random.Generator) -> dict[int, Known]:
-    placed = {int(np.flatnonzero(number == k.number)[0]): k for k in KNOWN if k.number}
+    fixed = known_requests(len(number))
+    placed = {int(np.flatnonzero(number == k.number)[0]): k for k in fixed if k.number}
     free = np.setdiff1d(np.arange(len(number)), list(placed))
-    rest = [known for known in KNOWN if not known.number]
+    rest = [known for known in fixed if not known.number]
     spots = rng.choice(free, len(rest), replace=False)
     return placed | dict(zip(spots.tolist(), rest, strict=True))
 

@@ -1,4 +1,4 @@
-"""What the tiles of one map sheet share: the flight, the season and the suburb.
+"""Style of a scene: the flight and the season of their sheet, and the suburb.
 
 Lengths are metres, angles radians, colours sRGB from 0 to 255.
 """
@@ -39,14 +39,17 @@ CARS = (
     (50, 84, 150),
 )
 SUBURBS: tuple[Suburb, ...] = ("estate", "suburb", "dense", "works", "open")
+# Share of the plots that have a pool, typically.
+POOLS: dict[Suburb, float] = {
+    "estate": 0.5, "suburb": 0.22, "dense": 0.015, "works": 0.04, "open": 0.3
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Style:
-    """What the tiles of one sheet share."""
+    """Light, camera, colours and plots that the tiles of one scene share."""
 
     suburb: Suburb
-    metres: float
     azimuth: float
     elevation: float
     ambient: Array
@@ -62,6 +65,7 @@ class Style:
     leaf: Array
     roofs: Array
     plot: tuple[float, float]
+    pools: float
     trees: float
     paved: Array
     angle: float
@@ -73,9 +77,14 @@ def vary(rng: Rng, colour: ArrayLike, amount: float = 10) -> Array:
     return np.clip(np.asarray(colour) + shift, 8, 245).astype(np.float32)
 
 
-def choose_style(rng: Rng) -> Style:
-    """Draw a sheet's look; the sun stands in the north, so shadows fall down the picture."""
-    suburb = SUBURBS[rng.choice(5, p=(0.24, 0.36, 0.16, 0.1, 0.14))]
+def choose_style(flight: Rng, rng: Rng) -> Style:
+    """Draw what a scene looks like; the sun stands in the north, so shadows fall down.
+
+    Args:
+        flight: draws light and camera, which the scenes of a sheet share.
+        rng: draws the suburb.
+    """
+    suburb = SUBURBS[rng.choice(5, p=(0.3, 0.42, 0.1, 0.08, 0.1))]
     width, depth = {
         "estate": (30, 42),
         "suburb": (20, 31),
@@ -92,19 +101,18 @@ def choose_style(rng: Rng) -> Style:
             for kind, share in zip(ROOFS, kinds, strict=True)
         ]
     )
-    shade = rng.uniform(0.34, 0.52)
+    shade = flight.uniform(0.34, 0.52)
     return Style(
         suburb=suburb,
-        metres=float(rng.uniform(46, 64)),
-        azimuth=float(rng.uniform(-1.1, 1.1)),
-        elevation=float(rng.uniform(0.6, 1.1)),
+        azimuth=float(flight.uniform(-1.1, 1.1)),
+        elevation=float(flight.uniform(0.6, 1.1)),
         ambient=np.array([shade - 0.03, shade, shade + 0.05], np.float32),
-        tint=rng.normal(1, 0.02, 3).astype(np.float32),
-        colourful=float(rng.uniform(0.75, 1.05)),
-        haze=float(rng.uniform(0, 22)),
-        blur=float(rng.uniform(0.35, 0.95)),
-        grain=float(rng.uniform(1.0, 4.0)),
-        sharpen=float(rng.uniform(0, 0.7)),
+        tint=flight.normal(1, 0.02, 3).astype(np.float32),
+        colourful=float(flight.uniform(0.75, 1.05)),
+        haze=float(flight.uniform(0, 22)),
+        blur=float(flight.uniform(0.35, 0.95)),
+        grain=float(flight.uniform(1.0, 4.0)),
+        sharpen=float(flight.uniform(0, 0.7)),
         green=green,
         grass=vary(rng, np.array([142, 132, 92]) * (1 - green) + np.array([104, 118, 70]) * green),
         soil=vary(rng, ((176, 156, 126), (190, 176, 150), (150, 122, 94))[rng.integers(3)]),
@@ -113,6 +121,7 @@ def choose_style(rng: Rng) -> Style:
         ),
         roofs=palette.astype(np.float32),
         plot=(width * scale, depth * scale),
+        pools=POOLS[suburb] * float(rng.lognormal(0, 0.5)),
         trees=float(rng.uniform(0.4, 1.5)) * (1.5 if suburb == "estate" else 1.0),
         paved=vary(rng, ((188, 178, 164), (170, 150, 134), (160, 158, 154))[rng.integers(3)]),
         angle=float(rng.uniform(0, np.pi)),

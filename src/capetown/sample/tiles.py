@@ -1,5 +1,11 @@
-"""Made-up aerial tiles in the layout of the City's bucket, with and without swimming pools."""
+"""Made-up aerial tiles in the layout of the City's bucket, with and without swimming pools.
 
+Tiles are cut from scenes of several tiles a side, so that neighbours continue each other: roads run
+on, and pools are cut at edges. A scene is a piece of a block of a map sheet, and a tile's name says
+where: SHEET_BLOCK_CELL. As in the City's bucket a few sheets hold most of the tiles.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,104 +13,161 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from capetown.city import BLOCKS_ACROSS, CELLS_ACROSS, CLASSES, MANIFEST, TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.sample.canvas import Array, Mask, Rng, noise
 from capetown.sample.scenes import draw
 from capetown.sample.styles import Style, choose_style
 
-SIZE = 256
+# Pixels and metres of a tile's side, and tiles of a scene's.
+SIDE, METRES, ACROSS = 256, 100, 3
+# Scenes a side of a block. A scene lies anywhere in its part of the block but in the last row and
+# column, so that none touches another.
+SCENES = 2
+SCENES_A_SHEET = (BLOCKS_ACROSS * SCENES) ** 2
+SHEETS = [f"{a}{n:02d}{b}" for a in "NPRSTUVWX" for n in range(1, 100) for b in "ABCD"]
 QUALITY = 72
-TILES_A_SHEET = (4, 8)
-COLUMNS, ROWS = 60, 20
-LEAST_POOL = 24
-"""Fewest pool pixels of a `yes` tile: about a square metre, so a few labels are near noise."""
+# The share with a pool, and of labels that are wrong.
+WITH_POOL, WRONG = 2 / 3, 0.015
+# Fewest square metres of a pool that shows: a corner of a pool makes a tile one with a pool.
+LEAST_POOL = 1.5
+MOST_TILES = 100_000
 
 
 @dataclass(frozen=True)
-class TilePlan:
-    """A tile to be drawn: its place in the seed's tree, its label and its file name."""
+class Cut:
+    """A tile cut from its scene: file name, pixels (side, side, 3), and where a pool shows."""
 
-    sheet: int
-    number: int
-    has_pool: bool
     name: str
+    pixels: NDArray[np.uint8]
+    pool: Mask
+
+    @property
+    def has_pool(self) -> bool:
+        """True if enough of a pool shows."""
+        return float(self.pool.mean()) * METRES**2 >= LEAST_POOL
 
 
-def write_tiles(folder: Path, count: int, seed: int) -> None:
+def write_tiles(folder: Path, count: int, seed: int, side: int = SIDE) -> None:
     """Write `count` tiles under `folder`, two thirds of them with a pool.
 
-    They go to `images/swimming-pool/{yes,no}/SHEET_ROW_COL.tif`, 256 by 256 RGB TIFFs with JPEG
-    compression, and each of the two folders gets a `manifest`, one file name a line. The same
-    arguments give the same bytes.
+    They go to `images/swimming-pool/{yes,no}/SHEET_BLOCK_CELL.tif`, RGB TIFFs with JPEG
+    compression, or with LZW, as the City's, if they are larger than 512 pixels. Each folder gets a
+    `manifest`, one file name a line. A label in seventy is wrong. The same arguments give the same
+    bytes.
 
     Raises:
-        CapetownError: `count` is below 1, or more than there are sheet names for.
+        CapetownError: `count` or `side` is out of range.
     """
-    tiles = plan(count, seed)
-    for label in ("yes", "no"):
-        home = folder / "images" / "swimming-pool" / label
-        home.mkdir(parents=True, exist_ok=True)
-        chosen = [tile for tile in tiles if tile.has_pool == (label == "yes")]
-        for tile in chosen:
-            pixels, _ = make_tile(tile, seed)
-            image = Image.fromarray(pixels).convert("YCbCr")
-            image.save(home / tile.name, compression="jpeg", quality=QUALITY)
-        names = sorted(tile.name for tile in chosen)
-        (home / "manifest").write_text("".join(f"{name}\n" for name in names))
+    if not 1 <= count <= MOST_TILES:
+        raise CapetownError(f"cannot make {count} tiles: ask for 1 to {MOST_TILES}")
+    if not 64 <= side <= 2048:
+        raise CapetownError(f"cannot make tiles of {side} pixels: ask for 64 to 2048")
+    left = {"yes": round(count * WITH_POOL)}
+    left["no"] = count - left["yes"]
+    names: dict[str, list[str]] = {label: [] for label in CLASSES}
+    errors = np.random.default_rng([seed, 3])
+    for label in CLASSES:
+        (folder / TILES_FOLDER / label).mkdir(parents=True, exist_ok=True)
+    for cut in cuts(count, seed, side):
+        has_pool = cut.has_pool ^ bool(errors.random() < WRONG)
+        label = "yes" if has_pool else "no"
+        if left[label]:
+            left[label] -= 1
+            names[label].append(cut.name)
+            _save(folder / TILES_FOLDER / label / cut.name, cut.pixels)
+        if not any(left.values()):
+            break
+    for label, found in names.items():
+        lines = "".join(f"{name}\n" for name in sorted(found))
+        (folder / TILES_FOLDER / label / MANIFEST).write_text(lines)
 
 
-def plan(count: int, seed: int) -> list[TilePlan]:
-    """Names and labels of the tiles: sheets of 4 to 8, some richer in pools than others."""
-    names = [f"{a}{n:02d}{b}" for a in "NPRSTUVWX" for n in range(1, 100) for b in "ABCD"]
-    if not 1 <= count <= len(names) * TILES_A_SHEET[0]:
-        limit = len(names) * TILES_A_SHEET[0]
-        raise CapetownError(f"cannot make {count} tiles: ask for 1 to {limit}")
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(names))
-    places: list[tuple[int, int, str]] = []
-    wealth: list[float] = []
-    sheet = 0
-    while len(places) < count:
-        size = int(rng.integers(TILES_A_SHEET[0], TILES_A_SHEET[1] + 1))
-        rich = rng.normal()
-        cells = rng.choice(ROWS * COLUMNS, size, replace=False)
-        for number, cell in enumerate(cells.tolist()):
-            name = f"{names[order[sheet]]}_{cell // COLUMNS + 1}_{cell % COLUMNS + 1}.tif"
-            places.append((sheet, number, name))
-            wealth.append(0.6 * rich + rng.normal())
-        sheet += 1
-    with_pool = set(np.argsort(wealth[:count])[count - round(count * 2 / 3) :].tolist())
-    return [TilePlan(s, n, i in with_pool, name) for i, (s, n, name) in enumerate(places[:count])]
+def cuts(count: int, seed: int, side: int) -> Iterator[Cut]:
+    """The tiles of one scene after the other, without end.
+
+    Args:
+        count: how many are wanted; decides how many sheets there are.
+        seed: of everything random.
+        side: of a tile, in pixels.
+    """
+    for number, (sheet, block, row, column) in enumerate(places(count, seed)):
+        flight = np.random.default_rng([seed, 1, SHEETS.index(sheet)])
+        rng = np.random.default_rng([seed, 2, number])
+        pixels, pool = make_scene(choose_style(flight, rng), side, rng)
+        for y in range(ACROSS):
+            for x in range(ACROSS):
+                cell = (row + y) * CELLS_ACROSS + column + x + 1
+                part = np.s_[y * side : (y + 1) * side, x * side : (x + 1) * side]
+                yield Cut(f"{sheet}_{block}_{cell}.tif", pixels[part], pool[part])
 
 
-def make_tile(tile: TilePlan, seed: int) -> tuple[NDArray[np.uint8], Mask]:
-    """The tile's picture, `(256, 256, 3)`, and which of its pixels show a pool, `(256, 256)`."""
-    look = choose_style(
-        np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(tile.sheet,)))
-    )
-    root = np.random.SeedSequence(seed, spawn_key=(tile.sheet, tile.number))
+def places(count: int, seed: int) -> Iterator[tuple[str, int, int, int]]:
+    """Places of one scene after the other: sheet, block, row and column of its first cell.
+
+    Sheets have unlike shares of the scenes, as in the City's bucket, where one of seven has two
+    fifths; a sheet's blocks get a scene each before one gets a second.
+    """
+    rng = np.random.default_rng([seed, 0])
+    sheets = rng.permutation(SHEETS)
+    scenes = count / ACROSS**2
+    weights = 1 / np.arange(1, 8 + int(scenes / SCENES_A_SHEET * 1.5)) ** 1.2
+    left: dict[int, list[tuple[int, int, int]]] = {}
     while True:
-        rng = np.random.default_rng(root.spawn(1)[0])
-        scene, pool = draw(look, tile.has_pool, rng)
-        seen = np.asarray(shrink(Image.fromarray(pool.astype(np.uint8) * 255))) > 127
-        if not tile.has_pool or int(seen.sum()) >= LEAST_POOL:
-            return photograph(scene, look, rng), seen
+        number = int(rng.choice(len(weights), p=weights / weights.sum()))
+        # A sheet that is full leaves its share to a new one.
+        while number in left and not left[number]:
+            number += len(weights)
+        if number not in left:
+            left[number] = _parts(rng)
+        yield (str(sheets[number]), *left[number].pop())
 
 
-def photograph(scene: Array, look: Style, rng: Rng) -> NDArray[np.uint8]:
+def _parts(rng: Rng) -> list[tuple[int, int, int]]:
+    """Block, row and column of a sheet's scenes; the last one is to be taken first."""
+    room, found = CELLS_ACROSS // SCENES, []
+    for part in rng.permutation(SCENES**2).tolist():
+        for block in rng.permutation(BLOCKS_ACROSS**2).tolist():
+            row, column = rng.integers(0, room - ACROSS, 2).tolist()
+            y, x = divmod(part, SCENES)
+            found.append((block + 1, y * room + row, x * room + column))
+    return found[::-1]
+
+
+def make_scene(look: Style, side: int, rng: Rng) -> tuple[NDArray[np.uint8], Mask]:
+    """A scene's picture, shape (3 side, 3 side, 3), and which of its pixels show a pool."""
+    size = side * ACROSS
+    # Small tiles are drawn larger and shrunk, as a camera would average.
+    drawn = size * 3 // 2 if side <= 512 else size
+    scene, pool = draw(look, METRES * ACROSS, drawn, rng)
+    seen = np.asarray(_shrink(Image.fromarray(pool.astype(np.uint8) * 255), size)) > 127
+    return photograph(scene, look, size, rng), seen
+
+
+def photograph(scene: Array, look: Style, size: int, rng: Rng) -> NDArray[np.uint8]:
     """The scene as the sheet's camera took it: blur, haze, tint, sharpening and sensor noise."""
     grey = scene @ np.array([[0.3], [0.6], [0.1]], np.float32)
     colours = (grey + (scene - grey) * look.colourful) * look.tint
     hazy = colours * (1 - look.haze / 255) + look.haze
-    image = shrink(Image.fromarray(np.clip(hazy, 0, 255).astype(np.uint8)))
-    image = image.filter(ImageFilter.GaussianBlur(look.blur))
-    image = image.filter(ImageFilter.UnsharpMask(1.2, round(100 * look.sharpen), 0))
-    specks = np.stack([noise(rng, SIZE, 1.7) for _ in range(3)], 2)
-    pixels = np.asarray(image) + look.grain * specks
+    image = _shrink(Image.fromarray(np.clip(hazy, 0, 255).astype(np.uint8)), size)
+    # Per pixel of a small tile; a large one has the same photograph in more pixels.
+    zoom = max(1.0, size / ACROSS / 512)
+    image = image.filter(ImageFilter.GaussianBlur(look.blur * zoom))
+    image = image.filter(ImageFilter.UnsharpMask(1.2 * zoom, round(100 * look.sharpen), 0))
+    specks = np.stack([noise(rng, size, 1.7 * zoom) for _ in range(3)], 2)
+    pixels = np.asarray(image) + look.grain / zoom**2 * specks
     exposed: NDArray[np.uint8] = np.clip(pixels, 0, 255).astype(np.uint8)
     return exposed
 
 
-def shrink(image: Image.Image) -> Image.Image:
-    """The canvas at a tile's size, each pixel the mean of what it covers."""
-    return image.resize((SIZE, SIZE), Image.Resampling.BOX)
+def _shrink(image: Image.Image, size: int) -> Image.Image:
+    """A picture at another size, each pixel the mean of what it covers."""
+    return image.resize((size, size), Image.Resampling.BOX)
+
+
+def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
+    image = Image.fromarray(pixels)
+    if max(image.size) > 512:
+        image.save(path, compression="tiff_lzw")
+    else:
+        image.convert("YCbCr").save(path, compression="jpeg", quality=QUALITY)

@@ -26,12 +26,14 @@ from tests.browser import Opened
 PATHS = [f"images/{label}/S{sheet}_{n}_0.tif" for sheet in range(10) for n, label in
          enumerate(["yes", "yes", "no", "no"])]  # fmt: skip
 LABELS = ["yes" if "/yes/" in path else "no" for path in PATHS]
+# Tiles of a sheet stay together.
+SHEETS: dict[str, object] = {"split.strategy": "sheet"}
 TRUTH = np.array([label == "yes" for label in LABELS])
 
 
 def experiment(name: str, probabilities: np.ndarray, threshold: float = 0.5) -> Experiment:
     table = pd.DataFrame({"path": PATHS, "label": LABELS, "probability": probabilities})
-    return Experiment(name, table, threshold)
+    return Experiment(name, table, threshold, SHEETS | {"model": name, "seed": 1})
 
 
 def noisy(seed: int, noise: float) -> np.ndarray:
@@ -109,7 +111,9 @@ def test_only_tiles_that_all_judged_alike_are_compared() -> None:
     one, two = experiment("a", GOOD), experiment("b", GOOD)
     relabelled = two.predictions.copy()
     relabelled.loc[0, "label"] = "no"
-    found = compare([one, Experiment("b", relabelled.drop(index=7), 0.5)], resamples=20, seed=1)
+    found = compare(
+        [one, Experiment("b", relabelled.drop(index=7), 0.5, SHEETS)], resamples=20, seed=1
+    )
     assert len(found.tiles) == 38
     assert found.left_out == 2
 
@@ -118,36 +122,82 @@ def test_experiments_without_a_common_tile_cannot_be_compared() -> None:
     other = experiment("b", GOOD)
     moved = other.predictions.assign(path=[f"other/{path}" for path in PATHS])
     with pytest.raises(CapetownError, match="a, b: no test tile that all of them judged"):
-        compare([experiment("a", GOOD), Experiment("b", moved, 0.5)], resamples=20, seed=1)
+        compare([experiment("a", GOOD), Experiment("b", moved, 0.5, SHEETS)], resamples=20, seed=1)
     with pytest.raises(CapetownError, match="name each experiment once"):
         compare([other, other], resamples=20, seed=1)
 
 
-def test_four_sheets_are_too_few_for_a_verdict_and_five_are_enough() -> None:
-    def verdicts(sheets: int) -> set[str]:
-        some = [sheets > int(path.split("/S")[1].split("_")[0]) for path in PATHS]
-        both = [
-            Experiment(e.name, e.predictions[some], e.threshold)
-            for e in (experiment("bad", 1 - GOOD), experiment("good", GOOD))
-        ]
-        found = compare(both, resamples=200, seed=1)
-        assert found.sheets == sheets
-        text = as_text(found, resamples=200)
-        assert ("there is no verdict" in text) == (sheets < 5)
-        assert ("| – | too few sheets to tell |" in text) == (sheets < 5)
-        page = as_page(found, resamples=200, tiles=Path("nowhere"))
-        assert "NaN" not in page.split('<script type="application/json"')[1].split("</script>")[0]
-        return set(found.differences["verdict"])
+@pytest.mark.parametrize(("sheets", "interval"), [(1, False), (4, False), (5, True), (7, True)])
+def test_of_few_sheets_nothing_can_be_told(sheets: int, interval: bool) -> None:
+    """Of seven, two exchanges of 128 show the largest difference: five times that is over 5 %."""
+    found = compare(on_sheets(sheets), resamples=200, seed=1)
+    assert found.groups == sheets
+    assert set(found.differences["verdict"]) == {"cannot tell"}
+    assert found.differences["low"].notna().all() == interval
+    text = as_text(found, resamples=200)
+    assert (
+        f"Here it cannot be told: neighbouring tiles are alike, and {sheets} map sheets are" in text
+    )
+    page = as_page(found, resamples=200, tiles=Path("nowhere"))
+    assert "NaN" not in page.split('<script type="application/json"')[1].split("</script>")[0]
 
-    assert verdicts(1) == verdicts(4) == {"too few sheets to tell"}
-    assert verdicts(5) == {"better"}
+
+def test_blocks_are_groups_of_their_own_unless_an_experiment_keeps_sheets_together() -> None:
+    blocks = [Experiment(e.name, e.predictions, e.threshold, {}) for e in on_sheets(2)]
+    found = compare(blocks, resamples=200, seed=1)
+    assert (found.groups, found.by_sheet) == (8, False)
+    assert "8 test tiles of 8 blocks of map sheets" in as_text(found, resamples=200)
+    mixed = compare([blocks[0], on_sheets(2)[1]], resamples=200, seed=1)
+    assert (mixed.groups, mixed.by_sheet) == (2, True)
+
+
+def test_of_eight_sheets_it_can() -> None:
+    found = compare(on_sheets(8), resamples=200, seed=1)
+    assert set(found.differences["verdict"]) == {"better"}
+
+
+def on_sheets(sheets: int) -> list[Experiment]:
+    """A model that is always wrong and one that is always right, on some of the sheets."""
+    some = [sheets > int(path.split("/S")[1].split("_")[0]) for path in PATHS]
+    return [
+        Experiment(e.name, e.predictions[some], e.threshold, SHEETS)
+        for e in (experiment("bad", 1 - GOOD), experiment("good", GOOD))
+    ]
+
+
+def test_a_difference_that_goes_with_the_threshold_is_not_better() -> None:
+    """A second tile of every sheet is found at a lower threshold, for two false alarms."""
+    said = np.tile([0.9, 0.6, 0.4, 0.3], 10)
+    found = compare(
+        [experiment("high", said, 0.7), experiment("low", said, 0.2)], resamples=200, seed=1
+    )
+    verdicts = found.differences.set_index("metric")["verdict"]
+    assert (verdicts["recall"], verdicts["precision"]) == ("from the threshold",) * 2
+    assert (verdicts["average_precision"], verdicts["roc_auc"]) == ("within noise",) * 2
+    text = as_text(found, resamples=200)
+    assert "A difference from the threshold is gone when both models call as many tiles" in text
+    assert "| high | 70.0 % | 75.0 % | 100.0 % | 100.0 % | 50.0 % | 100.0 % |" in text
+
+
+def test_what_differs_and_who_is_at_chance_stand_above_the_table() -> None:
+    guessing = noisy(3, 40)
+    found = compare([experiment("a", GOOD), experiment("b", guessing)], resamples=200, seed=1)
+    assert found.at_chance == ["b"]
+    assert found.params.to_dict("index") == {"model": {"a": "a", "b": "b"}}
+    above = as_text(found, resamples=200).split("## Metrics")[0]
+    assert "| Param that differs | a | b |" in above
+    assert "| model | a | b |" in above
+    assert "seed" not in above
+    assert "At chance, since the 95 % interval of the ROC AUC has 50 % in it: b." in above
+    both = compare([experiment("a", guessing), experiment("b", guessing)], resamples=200, seed=1)
+    assert "**All are at chance**" in as_text(both, resamples=200)
 
 
 def test_one_experiment_or_one_class_cannot_be_compared() -> None:
     with pytest.raises(CapetownError, match="a: name two or more experiments"):
         compare([experiment("a", GOOD)], resamples=20, seed=1)
     pools = [
-        Experiment(name, experiment(name, GOOD).predictions.query("label == 'yes'"), 0.5)
+        Experiment(name, experiment(name, GOOD).predictions.query("label == 'yes'"), 0.5, SHEETS)
         for name in ("a", "b")
     ]
     with pytest.raises(CapetownError, match="a, b: all test tiles that they share are `yes`"):
@@ -166,7 +216,7 @@ def hostile() -> Comparison:
     first = experiment("main_1", GOOD)
     first.predictions.loc[5, "path"] = HOSTILE
     other = first.predictions.assign(probability=np.where(np.arange(len(GOOD)) == 5, 0.2, GOOD))
-    return compare([first, Experiment(SCRIPT, other, 0.5)], resamples=100, seed=1)
+    return compare([first, Experiment(SCRIPT, other, 0.5, SHEETS)], resamples=100, seed=1)
 
 
 def test_the_text_says_it_with_names_as_they_are(hostile: Comparison) -> None:
@@ -217,7 +267,7 @@ def test_no_file_from_elsewhere_is_shown(path: str, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.tif")
     first = experiment("a", GOOD)
     first.predictions.loc[0, "path"] = path.format(tmp_path)
-    other = Experiment("b", first.predictions.assign(probability=1 - GOOD), 0.5)
+    other = Experiment("b", first.predictions.assign(probability=1 - GOOD), 0.5, SHEETS)
     found = compare([first, other], resamples=100, seed=1)
     assert "image/jpeg" not in as_page(found, resamples=100, tiles=tmp_path / "raw")
 
@@ -252,7 +302,10 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def read(revision: str) -> Experiment:
     return read_experiment(
-        revision, predictions="metrics/predictions.csv", figures="metrics/evaluate.json"
+        revision,
+        predictions="metrics/predictions.csv",
+        figures="metrics/evaluate.json",
+        params="params.yaml",
     )
 
 
@@ -304,6 +357,8 @@ def test_the_command_compares_revisions_experiments_and_the_workspace(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(experiment("b", 1 - GOOD).predictions.to_csv(index=False).encode())
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("seed: 42", "seed: 7").replace("0.001", "1e-3"))
     with Repo() as repo:
         repo.experiments.save(name="bad-idea")
     main(["compare", "HEAD", "bad-idea", "workspace"])
@@ -313,6 +368,16 @@ def test_the_command_compares_revisions_experiments_and_the_workspace(
         assert f"| {name} | recall | -100.0 | -100.0 to -100.0 | worse |" in said
     assert said.endswith("Page: compare.html\n")
     assert "bad-idea" in Path("compare.html").read_text()
+    assert "| seed | 42 | 7 | 7 |" in said
+    assert "learning_rate" not in said, "a number written in another way is the same"
+    Path("compare.html").unlink()
+    main(["compare", "--markdown", "HEAD", "bad-idea"])
+    assert "| bad-idea | ROC AUC | -100.0 | -100.0 to -100.0 | worse |" in capsys.readouterr().out
+    assert not Path("compare.html").exists()
+    for no_commit in ("HEAD:params.yaml", "HEAD^{tree}"):
+        with pytest.raises(SystemExit, match=r"metrics/predictions\.csv cannot be read") as caught:
+            main(["compare", no_commit, "HEAD"])
+        assert "\n" not in str(caught.value)
     with pytest.raises(SystemExit, match=r"nothing: metrics/predictions\.csv cannot be read"):
         main(["compare", "HEAD", "nothing"])
     with pytest.raises(SystemExit, match="HEAD: name two or more experiments to compare"):

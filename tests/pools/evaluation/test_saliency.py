@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from capetown.city import CLASSES
-from capetown.pools.evaluation.examples import picture_name
 from capetown.pools.evaluation.saliency import contributions, overlay, saliency
 from capetown.pools.model.backbones import heads
 from tests.pools.training.tiny import card_of, fold, outspoken_model
@@ -35,11 +33,3 @@ def test_saliency_shows_what_speaks_for_and_against(architecture: str) -> None:
     assert not np.array_equal(up, down)
     assert overlay(pixels, up).size == (64, 64)
     assert overlay(np.zeros((20, 30, 3), np.uint8), up).size == (30, 20)
-
-
-def test_every_tile_has_a_picture_of_its_own() -> None:
-    assert picture_name("images/yes/W35A_7_58.tif") == "yes-W35A_7_58.png"
-    assert picture_name("images/yes/W35A_7_58.tif", "-saliency") == "yes-W35A_7_58-saliency.png"
-    names = ["a1.tif", "a1.TIF", "a1.tiff", "a1.tiff.tif", "a1-saliency.tif", "a1.tif.tif"]
-    drawn = [picture_name(f"{c}/{n}", s) for c in CLASSES for n in names for s in ("", "-saliency")]
-    assert len(set(drawn)) == len(drawn)

@@ -106,7 +106,8 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(files: list[Path], tmp_p
 def test_a_fold_is_read_from_its_table(files: list[Path], tmp_path: Path) -> None:
     table = tmp_path / "tiles.csv"
     table.write_text(
-        "path,label,sheet,fold\nA_1_0.tif,no,A,train\nA_1_1.tif,yes,A,train\nA_1_2.tif,yes,A,test\n"
+        "path,label,sheet,group,fold,digest\nA_1_0.tif,no,A,A_1,train,0\n"
+        "A_1_1.tif,yes,A,A_1,train,1\nA_1_2.tif,yes,A,A_1,test,2\n"
     )
 
     def load(name: str) -> Fold:
@@ -118,9 +119,14 @@ def test_a_fold_is_read_from_its_table(files: list[Path], tmp_path: Path) -> Non
     assert fold.paths == ["A_1_0.tif", "A_1_1.tif"]
     assert fold.labels.tolist() == [0, 1]
     assert fold.sheets.tolist() == ["A", "A"]
+    assert fold.groups.tolist() == ["A_1", "A_1"]
     with pytest.raises(CapetownError, match="fold test has no `no` tile"):
         load("test")
     files[1].unlink()
+    assert (load("train").pixels == fold.pixels).all(), (
+        "from the pack: the tiles are not read again"
+    )
+    table.write_text(table.read_text().replace(",1\n", ",9\n"))
     with pytest.raises(CapetownError, match=r"A_1_1\.tif: cannot be read"):
         load("train")
     table.unlink()

@@ -37,7 +37,8 @@ def fold(tiles: int = 12, size: int = 64, seed: int = 0) -> Fold:
     labels = np.arange(tiles) % 2
     pixels[labels == 1, size // 4 : size // 2, size // 4 : size // 2] = 255
     paths = [f"{n}.tif" for n in range(tiles)]
-    return Fold(paths, np.array(["A"] * tiles), labels, pixels, f"{tiles} {size} {seed}")
+    sheets = np.array(["A"] * tiles)
+    return Fold(paths, sheets, sheets, labels, pixels, f"{tiles} {size} {seed}")
 
 
 def train(

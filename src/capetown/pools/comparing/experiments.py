@@ -1,18 +1,21 @@
 """Experiments side by side on the same tiles, and whether their differences are more than noise.
 
-Two models that judge the same tiles are compared tile by tile: every resample of the map sheets
-gives both their metrics, and the interval is that of the difference. It is far narrower than the
-two models' own intervals would suggest, since a hard sheet is hard for both.
+Two models that judge the same tiles are compared tile by tile: every resample of groups of tiles
+that are alike gives both their metrics, and the interval is that of the difference. It is far
+narrower than the two models' own intervals would suggest, since a hard group is hard for both. The
+verdict takes all differences together; see `significance`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
+from capetown.pools.comparing.significance import ALARMS, EXCHANGES, can_tell, chances, holm
 from capetown.pools.scoring import (
     FEWEST_SHEETS,
     METRICS,
@@ -20,7 +23,11 @@ from capetown.pools.scoring import (
     resampled_weights,
     weighted_scores,
 )
-from capetown.pools.tiles.reading import sheet_of
+from capetown.pools.splits import group_of
+from capetown.pools.tiles.reading import Tile, sheet_of
+
+# Another threshold gives more of the one for less of the other.
+TRADED = ("precision", "recall")
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,13 @@ class Experiment:
         name: its Git revision or its name among DVC's experiments.
         predictions: path, label and probability, a row a tile.
         threshold: the model's.
+        params: what it was run with, by dotted keys.
     """
 
     name: str
     predictions: pd.DataFrame
     threshold: float
+    params: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -43,33 +52,47 @@ class Comparison:
     """Experiments on the tiles that all of them judged.
 
     Attributes:
-        tiles: path, label, sheet, and a column ``probability: NAME`` and one ``right: NAME`` for
+        tiles: path, label, group, and a column ``probability: NAME`` and one ``right: NAME`` for
             each experiment.
         left_out: tiles that not all judged, or with different labels.
-        metrics: a row an experiment, a column a metric.
+        metrics: a row an experiment, a column a metric, and ``threshold``.
         differences: of each experiment but the first from the first: experiment, metric,
-            difference, low and high (95 % interval), and verdict; on fewer than `FEWEST_SHEETS`
-            sheets no interval, and the verdict says so.
+            difference, low and high (its 95 % interval; none on fewer than `FEWEST_SHEETS`
+            groups), and verdict.
+        params: a row for each that is not the same in all, a column an experiment.
+        by_sheet: True if the groups are whole map sheets, False if they are blocks of them.
+        at_chance: experiments whose ROC AUC may be one half, by its 95 % interval.
     """
 
     tiles: pd.DataFrame
     left_out: int
     metrics: pd.DataFrame
     differences: pd.DataFrame
+    params: pd.DataFrame
+    by_sheet: bool
+    at_chance: Sequence[str]
 
     @property
-    def sheets(self) -> int:
-        """Map sheets that the tiles lie on."""
-        return int(self.tiles["sheet"].nunique())
+    def groups(self) -> int:
+        """Groups of tiles that are alike."""
+        return int(self.tiles["group"].nunique())
 
 
-def compare(experiments: Sequence[Experiment], *, resamples: int, seed: int) -> Comparison:
+def compare(
+    experiments: Sequence[Experiment], *, resamples: int, seed: int, exchanges: int = EXCHANGES
+) -> Comparison:
     """Compare experiments with the first of them.
+
+    A verdict is ``better`` or ``worse`` when Holm's correction over all differences leaves at most
+    one in twenty comparisons of equal models with any such verdict; otherwise ``within noise``, or
+    ``cannot tell`` where there are too few groups for any other. ``from the threshold`` is a
+    difference in precision or recall that goes when both models call as many tiles.
 
     Args:
         experiments: two or more, with different names.
-        resamples: of the map sheets.
+        resamples: of the groups, for the intervals.
         seed: another seed gives other resamples.
+        exchanges: of answers, for the verdicts.
 
     Raises:
         CapetownError: if there are not two, two names are equal, or the tiles that all judged are
@@ -80,7 +103,8 @@ def compare(experiments: Sequence[Experiment], *, resamples: int, seed: int) -> 
         raise CapetownError(f"{', '.join(names)}: name two or more experiments to compare.")
     if len(set(names)) < len(names):
         raise CapetownError(f"{', '.join(names)}: name each experiment once.")
-    tiles = _common(experiments)
+    by_sheet = any(e.params.get("split.strategy") == "sheet" for e in experiments)
+    tiles = _common(experiments, by_sheet=by_sheet)
     every = pd.concat([e.predictions["path"] for e in experiments]).nunique()
     if tiles.empty:
         raise CapetownError(
@@ -94,33 +118,55 @@ def compare(experiments: Sequence[Experiment], *, resamples: int, seed: int) -> 
             "`seed`."
         )
     labels = tiles["label"].map(CLASSES.index).to_numpy(np.int64)
-    resampled = resampled_weights(tiles["sheet"].to_numpy(np.str_), resamples=resamples, seed=seed)
-    sheets = tiles["sheet"].nunique()
+    groups = tiles["group"].to_numpy(np.str_)
+    resampled = resampled_weights(groups, resamples=resamples, seed=seed)
     weights = np.vstack([np.ones((1, len(tiles))), resampled])
-    scores = {}
+    said, called, scores = {}, {}, {}
     for experiment in experiments:
-        probabilities = tiles[f"probability: {experiment.name}"].to_numpy(np.float64)
-        called = probabilities >= experiment.threshold
-        tiles[f"right: {experiment.name}"] = called == (labels == 1)
-        scores[experiment.name] = weighted_scores(
-            labels, probabilities, experiment.threshold, weights
-        )
-    base = scores[names[0]]
+        name = experiment.name
+        said[name] = tiles[f"probability: {name}"].to_numpy(np.float64)
+        called[name] = said[name] >= experiment.threshold
+        tiles[f"right: {name}"] = called[name] == (labels == 1)
+        scores[name] = weighted_scores(labels, said[name], experiment.threshold, weights)
+    enough = tiles["group"].nunique() >= FEWEST_SHEETS
+    base, *others = names
     rows = []
-    for name in names[1:]:
+    for name in others:
+        alike = _as_many(said[name], called[base].sum())
+
+        def by_lot(calls: npt.NDArray[np.bool_], name: str = name) -> dict[str, float]:
+            return chances(
+                labels, (said[base], said[name]), (called[base], calls), groups,
+                exchanges=exchanges, seed=seed,
+            )  # fmt: skip
+
+        own, matched = by_lot(called[name]), by_lot(alike)
         for metric in METRICS:
-            difference = scores[name][metric] - base[metric]
-            rows.append((name, metric, difference[0], *_judged(difference[1:], sheets)))
+            difference = scores[name][metric] - scores[base][metric]
+            low, high = np.nanpercentile(difference[1:], [2.5, 97.5]) if enough else [np.nan] * 2
+            traded = metric in TRADED and matched[metric] > ALARMS
+            rows.append((name, metric, difference[0], low, high, own[metric], traded))
+    table = pd.DataFrame(
+        rows, columns=["experiment", "metric", "difference", "low", "high", "chance", "traded"]
+    )
     return Comparison(
         tiles=tiles,
         left_out=every - len(tiles),
         metrics=pd.DataFrame(
-            {metric: [scores[name][metric][0] for name in names] for metric in METRICS},
+            {metric: [scores[name][metric][0] for name in names] for metric in METRICS}
+            | {"threshold": [experiment.threshold for experiment in experiments]},
             index=pd.Index(names, name="experiment"),
         ),
-        differences=pd.DataFrame(
-            rows, columns=["experiment", "metric", "difference", "low", "high", "verdict"]
+        differences=table.assign(verdict=_verdicts(table, tiles["group"].nunique())).drop(
+            columns=["chance", "traded"]
         ),
+        params=_different(experiments),
+        by_sheet=by_sheet,
+        at_chance=[
+            name
+            for name in names
+            if enough and np.nanpercentile(scores[name]["roc_auc"][1:], 2.5) <= 0.5
+        ],
     )
 
 
@@ -146,20 +192,39 @@ def changed_sides(comparison: Comparison, base: str, other: str) -> pd.DataFrame
     return changed.loc[by_change].sort_values("now", kind="stable")
 
 
-def _judged(differences: Floats, sheets: int) -> tuple[float, float, str]:
-    """The 95 % interval of resampled differences, and what it says."""
-    if sheets < FEWEST_SHEETS:
-        return np.nan, np.nan, "too few sheets to tell"
-    low, high = np.nanpercentile(differences, [2.5, 97.5])
-    return low, high, "better" if low > 0 else "worse" if high < 0 else "within noise"
+def _as_many(probabilities: Floats, wanted: int) -> npt.NDArray[np.bool_]:
+    """Calls by the threshold at which a model calls as many tiles as wanted, or ties allow."""
+    if not wanted:
+        return np.zeros(len(probabilities), bool)
+    return np.asarray(probabilities >= np.sort(probabilities)[-wanted])
 
 
-def _common(experiments: Sequence[Experiment]) -> pd.DataFrame:
-    """The tiles that all experiments judged and that have one label in all."""
+def _verdicts(table: pd.DataFrame, groups: int) -> list[str]:
+    if not can_tell(groups, len(table)):
+        return ["cannot tell"] * len(table)
+    real = holm(table["chance"].tolist()) <= ALARMS
+    direction = np.where(table["difference"] > 0, "better", "worse")
+    names = np.where(table["traded"], "from the threshold", direction)
+    return list(np.where(real, names, "within noise"))
+
+
+def _different(experiments: Sequence[Experiment]) -> pd.DataFrame:
+    """The params that are not the same in all experiments."""
+    table = pd.DataFrame({e.name: pd.Series(e.params, dtype=object) for e in experiments})
+    told = table.map(repr).nunique(axis="columns") > 1
+    return table[told].sort_index()
+
+
+def _common(experiments: Sequence[Experiment], *, by_sheet: bool) -> pd.DataFrame:
+    """The tiles that all experiments judged and that have one label in all, with their groups."""
+
+    def group(path: str) -> str:
+        return group_of(Tile(path, "", sheet_of(path)), "sheet" if by_sheet else "block")
+
     first, *others = (
         e.predictions.rename(columns={"probability": f"probability: {e.name}"}) for e in experiments
     )
     for other in others:
         first = first.merge(other, on=["path", "label"])
     table = first.sort_values("path", ignore_index=True)
-    return table.assign(sheet=table["path"].map(sheet_of))
+    return table.assign(group=table["path"].map(group))

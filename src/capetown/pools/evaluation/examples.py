@@ -1,6 +1,8 @@
-"""Tiles as pictures for people: the worst mistakes with what led to them, and samples."""
+"""Tiles as pictures for people: the worst mistakes with what led to them, and samples.
 
-import re
+They are named by number and not by tile, so that Git knows a run's pictures from the last one.
+"""
+
 from pathlib import Path
 
 import pandas as pd
@@ -13,16 +15,6 @@ from capetown.pools.tiles.reading import read_tile, resize
 
 # Tiles of each class that are shown as examples.
 SAMPLES = 4
-
-
-def picture_name(path: str, suffix: str = "") -> str:
-    """A tile's picture, of another name for every tile: ``yes-W35A_7_58.png``.
-
-    Only where the end of the name cannot be guessed does it stay: ``yes-pool.TIF.png``.
-    """
-    tile = Path(path)
-    name = tile.stem if re.fullmatch(r"[^.]*\d\.tif", tile.name) else tile.name
-    return f"{tile.parent.name}-{name}{suffix}.png"
 
 
 def draw_mistakes(
@@ -40,15 +32,17 @@ def draw_mistakes(
     Returns:
         The rows, with the names of the pictures as ``tile`` and ``saliency``.
     """
-    for path, kind in zip(worst["path"], worst["kind"], strict=True):
+    rows = zip(worst["path"], worst["kind"], strict=True)
+    for number, (path, kind) in enumerate(rows, start=1):
         tile = read_tile(root / path, card.tiles)
         pixels = resize(tile, card.image_size, card.interpolation)
         heat = saliency(model, card, pixels, towards_yes=kind == "false_positive")
-        Image.fromarray(tile).save(folder / picture_name(path))
-        overlay(tile, heat).save(folder / picture_name(path, "-saliency"))
+        Image.fromarray(tile).save(folder / f"mistake-{number}.png")
+        overlay(tile, heat).save(folder / f"mistake-{number}-saliency.png")
+    numbers = range(1, len(worst) + 1)
     return worst.assign(
-        tile=[picture_name(path) for path in worst["path"]],
-        saliency=[picture_name(path, "-saliency") for path in worst["path"]],
+        tile=[f"mistake-{number}.png" for number in numbers],
+        saliency=[f"mistake-{number}-saliency.png" for number in numbers],
     )
 
 
@@ -69,6 +63,7 @@ def draw_samples(
     """
     shuffled = table.sample(frac=1, random_state=seed)
     chosen = shuffled.groupby("label").head(SAMPLES).sort_values("path")[["path", "label"]]
-    for path in chosen["path"]:
-        Image.fromarray(read_tile(root / path, card.tiles)).save(folder / picture_name(path))
-    return chosen.assign(tile=[picture_name(path) for path in chosen["path"]])
+    for number, path in enumerate(chosen["path"], start=1):
+        picture = Image.fromarray(read_tile(root / path, card.tiles))
+        picture.save(folder / f"sample-{number}.png")
+    return chosen.assign(tile=[f"sample-{number}.png" for number in range(1, len(chosen) + 1)])

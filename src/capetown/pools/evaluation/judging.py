@@ -9,6 +9,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from capetown.city import CLASSES
 from capetown.pools.model.modelfile import ModelCard
 from capetown.pools.scoring import (
+    FEWEST_SHEETS,
+    METRICS,
     Floats,
     bootstrap_intervals,
     brier,
@@ -29,7 +31,7 @@ def judge(
         fold: the tiles.
         logits: the model's, shape (tiles,).
         card: threshold and temperature.
-        resamples: of the fold's sheets, for the 95 % intervals.
+        resamples: of the fold's groups of tiles that are alike, for the 95 % intervals.
         seed: another seed gives other resamples.
 
     Returns:
@@ -45,8 +47,9 @@ def judge(
         "n": len(labels),
         "positives": int(labels.sum()),
         "sheets": len(np.unique(fold.sheets)),
+        "groups": len(np.unique(fold.groups)),
         "intervals": bootstrap_intervals(
-            labels, probabilities, card.threshold, fold.sheets, resamples=resamples, seed=seed
+            labels, probabilities, card.threshold, fold.groups, resamples=resamples, seed=seed
         ),
         "at_half": score(labels, probabilities, 0.5),
         "baseline": score(labels, np.ones(len(labels)), 0.5),
@@ -59,6 +62,20 @@ def judge(
         },
     }
     return {**_rounded(figures), "threshold": card.threshold}
+
+
+def headline(figures: dict[str, Any]) -> dict[str, Any]:
+    """What a review looks at first: the metrics, each with its interval in words.
+
+    DVC compares numbers and words, and passes over the lists in which `judge` gives intervals.
+    """
+    enough = figures["groups"] >= FEWEST_SHEETS
+    found: dict[str, Any] = {}
+    for name in METRICS:
+        low, high = figures["intervals"][name]
+        found[name] = figures[name]
+        found[f"{name}_interval"] = f"{low:.3f} to {high:.3f}" if enough else "too few groups"
+    return found | {name: figures[name] for name in ("threshold", "n")}
 
 
 def _rounded(value: Any) -> Any:

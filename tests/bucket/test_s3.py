@@ -1,0 +1,227 @@
+"""An S3 bucket as source, through every fault of the way."""
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capetown.bucket.sources import RANGE
+from capetown.errors import CapetownError
+from tests import s3
+from tests.bucket.mirrors import (
+    assert_nothing_half_written,
+    assert_whole,
+    credentials,
+    fetch,
+    fetch_s3,
+    files,
+    incoming,
+)
+
+
+def test_a_public_bucket_is_mirrored_anonymously(
+    bucket: Path, proxy: s3.Proxy, tmp_path: Path
+) -> None:
+    fetch_s3(proxy, tmp_path / "raw")
+    assert_whole(tmp_path / "raw", bucket)
+    asked = len(proxy.asked)
+    fetch_s3(proxy, tmp_path / "raw")
+    # The second run lists, and nothing else.
+    assert len(proxy.asked) == asked + proxy.count("list-type") // 2
+    assert_whole(tmp_path / "raw", bucket)
+
+
+def test_what_aws_tools_are_set_to_does_not_matter_to_nobody(
+    bucket: Path, proxy: s3.Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text("no [section\n")
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "config"))
+    fetch_s3(proxy, tmp_path / "raw", include=("sr.csv.gz",))
+    assert files(tmp_path / "raw") == {"sr.csv.gz": (bucket / "sr.csv.gz").read_bytes()}
+
+
+def test_a_private_bucket_wants_keys(
+    bucket: Path, proxy: s3.Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, private = tmp_path / "raw", "s3://private"
+    with pytest.raises(CapetownError, match=r"cannot be listed.*see download\.credentials"):
+        fetch_s3(proxy, raw, private)
+    with pytest.raises(CapetownError, match="cannot be listed") as caught:
+        fetch_s3(proxy, raw, private, credentials=credentials(tmp_path, "hunter2"))
+    assert "hunter2" not in str(caught.value)
+    assert s3.ACCESS_KEY not in str(caught.value)
+    assert not raw.exists()
+
+    fetch_s3(proxy, raw, private, credentials=credentials(tmp_path))
+    assert_whole(raw, bucket)
+    shutil.rmtree(raw)
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET_KEY)
+    fetch_s3(proxy, raw, private, credentials="aws")
+    assert_whole(raw, bucket)
+    shutil.rmtree(raw)
+
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "aws").write_text(
+        f"[city]\naws_access_key_id={s3.ACCESS_KEY}\naws_secret_access_key={s3.SECRET_KEY}\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws"))
+    fetch_s3(proxy, raw, private, profile="city")
+    assert_whole(raw, bucket)
+    with pytest.raises(CapetownError, match="nobody"):
+        fetch_s3(proxy, raw, private, profile="nobody")
+
+
+def test_a_bucket_or_prefix_that_is_not_there_is_one_line(proxy: s3.Proxy, tmp_path: Path) -> None:
+    with pytest.raises(CapetownError, match=r"s3://(nowhere|public/nowhere)"):
+        fetch_s3(proxy, tmp_path / "raw", "s3://nowhere")
+    with pytest.raises(CapetownError, match=r"correct download\.source"):
+        fetch_s3(proxy, tmp_path / "raw", "s3://public/nowhere")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    [port] = s3.free_ports(1)
+    with pytest.raises(CapetownError, match=r"s3://public: cannot be listed: .*\(2 tries\)"):
+        fetch("s3://public", tmp_path / "raw", endpoint_url=f"http://127.0.0.1:{port}", tries=2)
+
+
+FAULTS = {
+    "reset": s3.connection_reset,
+    "cut short": s3.cut_short,
+    "truncated": s3.truncated,
+    "damaged": s3.damaged,
+    "503": s3.unavailable,
+    "stall": s3.stall,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("key", ["sr_hex_truncated.csv", "sr.csv.gz", r"yes/\w+.tif", "manifest"])
+def test_a_passing_fault_ends_in_a_whole_mirror(
+    fault: str, key: str, bucket: Path, proxy: s3.Proxy, tmp_path: Path
+) -> None:
+    proxy.fault(f"GET .*{key}", FAULTS[fault], times=3)
+    fetch_s3(proxy, tmp_path / "raw", timeout=0.3)
+    assert_whole(tmp_path / "raw", bucket)
+    assert proxy.count(f"GET .*{key}") >= 4
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_lasting_fault_names_every_key_and_the_next_run_goes_on(
+    fault: str, bucket: Path, proxy: s3.Proxy, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    proxy.fault(r"GET .*(sr\.csv\.gz|truncated\.csv)", FAULTS[fault])
+    with pytest.raises(CapetownError) as caught:
+        fetch_s3(proxy, raw, tries=2, timeout=0.3)
+    said = str(caught.value)
+    assert re.match(r"2 of \d+ objects could not be fetched: sr.csv.gz \(.*\); sr_hex_tr", said)
+    assert "run the same command again to go on" in said
+    assert "\n" not in said
+    assert_nothing_half_written(raw, bucket)
+    assert len(files(incoming(raw))) == len(files(bucket)) - 2 + 1  # and the journal
+
+    proxy.reset()
+    fetch_s3(proxy, raw)
+    assert_whole(raw, bucket)
+    assert proxy.count("GET") - proxy.count("list-type") == 2
+
+
+def test_a_listing_that_fails_for_a_while_is_asked_for_again(
+    bucket: Path, proxy: s3.Proxy, tmp_path: Path
+) -> None:
+    proxy.fault("list-type", s3.unavailable, times=2)
+    proxy.fault("list-type", s3.cut_short, times=1)
+    fetch_s3(proxy, tmp_path / "raw", timeout=0.5)
+    assert_whole(tmp_path / "raw", bucket)
+
+
+def test_a_wrong_etag_is_told_and_the_object_not_kept(
+    bucket: Path, proxy: s3.Proxy, tmp_path: Path
+) -> None:
+    raw, key = tmp_path / "raw", "sr_hex_truncated.csv"
+    md5 = hashlib.md5((bucket / key).read_bytes()).hexdigest()
+    proxy.fault("list-type", s3.rewritten(md5, "0" * 32))
+    with pytest.raises(CapetownError, match=f"{key}.*its MD5 is {md5} and its ETag says 000"):
+        fetch_s3(proxy, raw, tries=2)
+    assert_nothing_half_written(raw, bucket)
+    assert not (incoming(raw) / key).exists()
+
+
+def test_an_object_that_is_stored_as_encoded_is_kept_as_it_comes(
+    bucket: Path, seaweed: s3.Server, proxy: s3.Proxy, tmp_path: Path
+) -> None:
+    data = (bucket / "sr.csv.gz").read_bytes()
+    seaweed.fs.pipe("public/encoded/sr.csv.gz", data, ContentEncoding="gzip")
+    fetch_s3(proxy, tmp_path / "raw", "s3://public/encoded")
+    assert files(tmp_path / "raw") == {"sr.csv.gz": data}
+
+
+@pytest.mark.parametrize("key", ["../x.tif", "/etc/x", "images/../../x"])
+def test_a_server_cannot_make_a_mirror_write_elsewhere(
+    key: str, bucket: Path, proxy: s3.Proxy, tmp_path: Path
+) -> None:
+    proxy.fault("list-type", s3.rewritten("city/sr_hex_truncated.csv", f"city/{key}"))
+    with pytest.raises(CapetownError, match="nothing was fetched"):
+        fetch_s3(proxy, tmp_path / "raw")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_object_comes_in_ranges_and_survives_faults(
+    seaweed: s3.Server, proxy: s3.Proxy, tmp_path: Path
+) -> None:
+    data = os.urandom(2 * RANGE + 12_345)
+    seaweed.fs.pipe("public/large/table.bin", data)
+    proxy.fault("GET .*table.bin", s3.connection_reset, times=2)
+    proxy.fault("GET .*table.bin", s3.truncated, times=1)
+    fetch_s3(proxy, tmp_path / "raw", "s3://public/large")
+    assert files(tmp_path / "raw") == {"table.bin": data}
+    assert proxy.count("GET .*table.bin") == 3 + 3
+
+
+def test_an_object_that_changes_while_it_is_fetched_is_not_a_mixture(
+    seaweed: s3.Server, proxy: s3.Proxy, tmp_path: Path
+) -> None:
+    """Uploaded in parts, so that its ETag is no MD5 and only its version can tell."""
+    first, second = (bytes([n]) * (RANGE + (1 << 20)) for n in (1, 2))
+
+    def upload(data: bytes) -> None:
+        with seaweed.fs.open("public/parts/table.bin", "wb", block_size=5 << 20) as file:
+            file.write(data)
+
+    upload(first)
+
+    async def change(request: Any, answer: Any, data: bytes) -> Any:
+        await asyncio.to_thread(upload, second)
+        return s3.plain(answer, data)
+
+    proxy.fault("GET .*table.bin", change, times=1)
+    with pytest.raises(CapetownError, match=r"table\.bin \(it changed while it was fetched"):
+        fetch_s3(proxy, tmp_path / "raw", "s3://public/parts", tries=2, connections=1)
+    assert not (tmp_path / "raw" / "table.bin").exists()
+    proxy.reset()
+    fetch_s3(proxy, tmp_path / "raw", "s3://public/parts")
+    assert (tmp_path / "raw" / "table.bin").read_bytes() == second
+
+
+def test_a_listing_of_several_pages_is_read_to_its_end(
+    seaweed: s3.Server, proxy: s3.Proxy, tmp_path: Path
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(1_100):
+        (many / f"{number:04}.csv").write_text(f"{number}\n")
+    seaweed.upload(many, "public/many")
+    fetch_s3(proxy, tmp_path / "raw", "s3://public/many", connections=32)
+    assert_whole(tmp_path / "raw", many)
+    assert proxy.count("list-type") == 2

@@ -1,0 +1,90 @@
+"""A DVC repository on the disk with a tiny bucket, and the commands that a user types in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "GIT_AUTHOR_NAME": "test",
+    "GIT_AUTHOR_EMAIL": "test@example.org",
+    "GIT_COMMITTER_NAME": "test",
+    "GIT_COMMITTER_EMAIL": "test@example.org",
+}
+# What makes the pipeline quick. Of so few requests a few failures are a large share.
+TINY: dict[str, object] = {
+    "transform.error_threshold": 0.5,
+    "transform.missing_threshold": 0.5,
+    "train.image_size": 64,
+    "train.head_epochs": 1,
+    "train.epochs": 1,
+    "evaluate.bootstrap": 20,
+    "evaluate.mistakes": 1,
+}
+OFFLINE = ["-S", "pretrained=false"]
+
+
+class Repository:
+    """A DVC repository on the disk, and the commands a user types in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def try_run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env=ENVIRONMENT | variables,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, as a shell does."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=ENVIRONMENT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def run(self, *command: str) -> str:
+        done = self.try_run(*command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def copy(self, root: Path) -> "Repository":
+        shutil.copytree(self.root, root, symlinks=True)
+        return Repository(root)
+
+    def files(self, *folders: str) -> dict[str, bytes]:
+        """What lies in folders, byte for byte."""
+        found = sorted(p for folder in folders for p in (self.root / folder).rglob("*.*"))
+        return {str(p.relative_to(self.root)): p.read_bytes() for p in found if p.is_file()}
+
+    def metrics(self) -> dict[str, bytes]:
+        """Every metric, plot and prediction that Git tracks."""
+        return self.files("metrics")
+
+    def set_params(self, values: dict[str, object]) -> None:
+        path = self.root / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        for key, value in values.items():
+            section = params
+            *names, last = key.split(".")
+            for name in names:
+                section = section[name]
+            assert last in section, key
+            section[last] = value
+        # As DVC writes it: nothing for null.
+        text = yaml.safe_dump(params, sort_keys=False).replace(": null\n", ":\n")
+        path.write_text(text)

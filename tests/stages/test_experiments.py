@@ -1,0 +1,157 @@
+"""Experiments as the README runs them: begun at the commit, compared, kept whole, undone."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from playwright.sync_api import Browser
+
+from tests import ROOT
+from tests.browser import Opened
+from tests.stages.repository import OFFLINE, Repository
+
+README = (ROOT / "README.md").read_text()
+BACK = "git checkout . && git clean -fdq metrics reports && dvc checkout"
+KEEP = 'dvc exp apply NAME && git add . && git commit -m "..."'
+COLUMNS = ".*(Created|Executor|State|interval|/)|evaluation|hexes|models|raw|splits"
+FIVE = {"balanced_accuracy", "average_precision", "precision", "recall", "roc_auc"}
+
+
+def is_clean(repository: Repository) -> bool:
+    tracked = repository.run("git", "status", "--porcelain")
+    return tracked == "" and "up to date" in repository.run("dvc", "status")
+
+
+def test_a_kept_experiment_is_whole_and_the_way_back_is_clean(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """More mistakes than before make more pictures, which Git does not know yet."""
+    command = ["dvc", "exp", "run", "--temp", "--name", "more", "-S", "evaluate.mistakes=4"]
+    repository.run(*command)
+    assert is_clean(repository), "it ran in a workspace of its own"
+    assert {p.name for p in (repository.root / "logs" / "more").iterdir()} == {
+        "evaluate.log",
+        "report.log",
+    }
+    assert BACK in README
+    repository.run("dvc", "exp", "apply", "more")
+    assert "?? reports/images/mistake-" in repository.run("git", "status", "--porcelain")
+    repository.run("sh", "-c", BACK)
+    assert is_clean(repository)
+
+    assert KEEP in README
+    repository.run("sh", "-c", KEEP.replace("NAME", "more"))
+    assert is_clean(repository)
+    repository.run("git", "clone", "-q", str(repository.root), str(tmp_path / "clone"))
+    reports = tmp_path / "clone" / "reports"
+    shown = set(re.findall(r"images/[\w-]+\.\w+", (reports / "index.md").read_text()))
+    assert shown == {f"images/{p.name}" for p in (reports / "images").iterdir()}
+    assert sum("mistake" in name for name in shown) > 2
+    repository.run("git", "checkout", "-q", "HEAD~1")
+    repository.run("dvc", "checkout", "-q")
+    assert is_clean(repository)
+
+
+def test_a_sweep_is_queued_run_sorted_and_compared(repository: Repository, tmp_path: Path) -> None:
+    """Each experiment runs the code that it was queued with, whatever is edited later."""
+    mark = tmp_path / "mark"
+    source = repository.root / "src" / "capetown" / "errors.py"
+    code = source.read_text()
+    source.write_text(f"{code}\nopen({str(mark)!r}, 'a').write('queued ')\n")
+    sweep = ["-S", "model=lite,convnext_tiny", "-S", "train.head_learning_rate=0.003"]
+    repository.run("dvc", "exp", "run", "--queue", *sweep, *OFFLINE)
+    source.write_text(f"{code}\nopen({str(mark)!r}, 'a').write('edited ')\n")
+    repository.run("dvc", "queue", "start")
+    while re.search(r"Queued|Running", repository.run("dvc", "queue", "status")):
+        time.sleep(1)
+    assert set(mark.read_text().split()) == {"queued"}
+    source.write_text(code)
+    assert is_clean(repository)
+
+    assert f"--drop '{COLUMNS}'" in README
+    show = ["dvc", "exp", "show", "--no-pager", "--only-changed", "--drop", COLUMNS]
+    done = repository.try_run(*show, "--sort-by", "roc_auc", COLUMNS="160")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 160
+    assert "…" not in done.stdout
+    [*names] = re.findall(r"\[([\w-]+)\]", done.stdout)
+    assert len(names) == 2
+    assert {"lite", "convnext_tiny"} < set(done.stdout.split())
+
+    diff = json.loads(repository.run("dvc", "metrics", "diff", "--json", *names))
+    assert set(diff) == {"metrics/evaluate.json"}
+    assert set(diff["metrics/evaluate.json"]) <= FIVE | {"threshold"} | {
+        f"{name}_interval" for name in FIVE
+    }
+    compared = repository.run("capetown", "compare", "HEAD", *names)
+    above = compared.split("## Metrics")[0]
+    assert "| model | lite |" in above
+    assert "| pretrained | True | False | False |" in above
+    assert (repository.root / "compare.html").stat().st_size > 100_000
+    assert is_clean(repository)
+    unknown = repository.try_run("capetown", "compare", "HEAD", "nobody")
+    assert unknown.returncode == 1
+    assert "nobody: metrics/predictions.csv cannot be read" in unknown.stderr
+
+
+def test_the_metrics_are_those_that_a_review_needs(reproduced: Repository) -> None:
+    shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert set(shown) == {"metrics/evaluate.json", "metrics/transform.json"}
+    found = shown["metrics/evaluate.json"]["data"]
+    assert set(found) == FIVE | {f"{name}_interval" for name in FIVE} | {"threshold", "n"}
+    assert shown["metrics/transform.json"]["data"]["verdict"].endswith("the join can be trusted")
+
+
+def test_plots_of_two_revisions_open_without_a_network(
+    repository: Repository, browser: Browser
+) -> None:
+    repository.run("capetown", "plots")
+    history = repository.root / "metrics" / "history.csv"
+    history.write_text(history.read_text().replace("0.", "0.1"))
+    repository.run("dvc", "plots", "diff", "HEAD", "workspace")
+    assert repository.run("git", "status", "--porcelain") == " M metrics/history.csv\n"
+    opened = Opened(browser, repository.root / "dvc_plots" / "index.html")
+    assert (opened.requests, opened.errors) == ([], [])
+    pipeline = yaml.safe_load((repository.root / "dvc.yaml").read_text())
+    titles = [plot["title"] for entry in pipeline["plots"] for plot in entry.values()]
+    drawn = opened.page.locator("svg.marks").all()
+    assert len(drawn) == len(titles) == 7
+    plots = {
+        title: next(plot for plot in drawn if title in plot.locator("text").all_text_contents())
+        for title in titles
+    }
+    for title, plot in plots.items():
+        legend = plot.locator(".role-legend-label text").all_text_contents()
+        assert sorted(legend) == ([] if "Confusion" in title else ["HEAD", "workspace"]), title
+        dashed = plot.locator("path[stroke-dasharray='4,4']").count()
+        assert dashed == title.startswith(("ROC", "Calibration")), title
+    axes = plots["Metrics on the validation fold"].locator(".role-axis-label text")
+    assert {"1", "2"} <= set(axes.all_text_contents())
+    assert "0" not in axes.all_text_contents()
+    says = plots["Confusion matrix on the test fold"].locator(".role-axis-title text")
+    assert set(says.all_text_contents()) == {"The model says", "The label says"}
+
+
+def test_the_tables_alone_make_a_report_of_the_requests(repository: Repository) -> None:
+    model = (repository.root / "models" / "model.safetensors").read_bytes()
+    tables = "download.include=[*.csv.gz,*.geojson]"
+    repository.run("dvc", "exp", "run", "-S", tables, "transform")
+    said = repository.run("dvc", "repro")
+    assert "no tiles in raw/: there is nothing to train on or to judge" in said
+    assert is_clean(repository) is False
+    report = (repository.root / "reports" / "index.md").read_text()
+    assert "With `images/swimming-pool/**` among `download.include` in params.yaml" in report
+    assert "## Requests on hexagons" in report
+    assert "classifier" not in report.split("## How it was made")[0]
+    assert "up to date" in repository.run("dvc", "status")
+    repository.run("sh", "-c", BACK)
+    assert is_clean(repository)
+    assert (repository.root / "models" / "model.safetensors").read_bytes() == model
+
+
+@pytest.mark.parametrize("section", ["## Experiments", "## A sweep", "## When things go wrong"])
+def test_the_readme_has_its_sections(section: str) -> None:
+    assert f"\n{section}\n" in README

@@ -1,0 +1,54 @@
+"""Files and folders take each other's place all together or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from capetown.files import exchange
+
+PLACES = [Path("models"), Path("metrics/plots"), Path("metrics/history.csv")]
+
+
+def write(root: Path, text: str, *extra: str) -> None:
+    for name in ("models/weights", "metrics/plots/roc.csv", "metrics/history.csv", *extra):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def contents() -> dict[str, str]:
+    return {
+        str(path): path.read_text()
+        for top in ("models", "metrics")
+        for path in sorted(Path(top).rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_nothing_of_the_last_ones_stays_and_what_is_beside_them_does() -> None:
+    write(Path(), "old", "models/stale", "metrics/plots/stale/deep", "metrics/other.json")
+    write(Path("made"), "new")
+    exchange(PLACES, Path("made"), Path("last"))
+    assert contents() == {
+        "metrics/history.csv": "new",
+        "metrics/other.json": "old",
+        "metrics/plots/roc.csv": "new",
+        "models/weights": "new",
+    }
+
+
+@pytest.mark.parametrize("missing", PLACES)
+@pytest.mark.parametrize("before", [True, False])
+def test_if_one_cannot_be_put_in_place_none_is(missing: Path, before: bool) -> None:
+    if before:
+        write(Path(), "old", "models/other")
+    write(Path("made"), "new")
+    (Path("made") / missing).rename("elsewhere")
+    last = contents()
+    with pytest.raises(FileNotFoundError):
+        exchange(PLACES, Path("made"), Path("last"))
+    assert contents() == last
