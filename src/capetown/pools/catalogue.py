@@ -7,6 +7,7 @@ belongs to weights (``caformer_s36.sail_in22k_ft_in1k_384``), a speed to an arch
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import platformdirs
@@ -51,12 +52,13 @@ def fetch(name: str) -> Path:
         ) from error
 
 
-def read_catalogue(accuracy: Path, speed: Path) -> pl.DataFrame:
+def read_catalogue(accuracy: Path, speed: Path, untrainable: Collection[str] = ()) -> pl.DataFrame:
     """Both tables joined.
 
     Args:
         accuracy: timm's table of ImageNet results.
         speed: timm's table of inference speed.
+        untrainable: architectures to leave out.
 
     Returns:
         A row for each set of weights and image size: model, image_size (pixels), top1 (per cent),
@@ -80,6 +82,7 @@ def read_catalogue(accuracy: Path, speed: Path) -> pl.DataFrame:
     )
     fastest = speeds.group_by("architecture", "image_size").max()
     joined = weights.join(fastest, on=["architecture", "image_size"], how="left")
+    joined = joined.filter(~pl.col("architecture").is_in(list(untrainable)))
     return joined.drop("architecture").sort("top1", "model", descending=[True, False])
 
 

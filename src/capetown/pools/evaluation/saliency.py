@@ -56,9 +56,10 @@ def contributions(model: nn.Module, batch: Tensor) -> Tensor:
         float32, shape (height, width), of the features' resolution.
     """
     with torch.enable_grad():
-        features = model.forward_features(batch).detach()  # type: ignore[operator]
-        if features.ndim == 4:
-            features.requires_grad_(True)
+        features = model.forward_features(batch)  # type: ignore[operator]
+        # Some architectures have features of several kinds, or tokens of them.
+        if isinstance(features, Tensor) and features.ndim == 4:
+            features = features.detach().requires_grad_(True)
             logit = model.forward_head(features)[0, 0]  # type: ignore[operator]
             contributions = features * torch.autograd.grad(logit, features)[0]
             channels = 1 if features.shape[1] == model.num_features else 3
