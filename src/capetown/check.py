@@ -1,4 +1,4 @@
-"""What can be known to be wrong before work starts: params, data, weights and device."""
+"""Checks before work starts: params, data, weights and device."""
 
 from collections.abc import Iterator
 from pathlib import Path

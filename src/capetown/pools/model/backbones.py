@@ -166,7 +166,7 @@ def _can_be_read(architecture: str, file: Path, image_size: int) -> bool:
 
 
 def pretrained_config(architecture: str) -> Any:
-    """What timm knows of an architecture's published weights.
+    """timm's config of an architecture's published weights.
 
     Raises:
         CapetownError: if timm does not know the architecture.
@@ -234,7 +234,7 @@ def check_weights(backbone: Backbone, *, pretrained: bool) -> None:
 
 
 def _cached_file(architecture: str) -> Path | None:
-    """Where the weights lie on this machine, if they do."""
+    """The file of the weights on this machine, if there is one."""
     if architecture in PACKAGED:
         package, name = PACKAGED[architecture]
         spec = find_spec(package)
@@ -250,7 +250,7 @@ def _cached_file(architecture: str) -> Path | None:
 
 
 def _weights_file(architecture: str) -> Path:
-    """Where the weights lie, after downloading them where they are missing."""
+    """The file of the weights, downloaded if it is missing."""
     if found := _cached_file(architecture):
         return found
     repository = pretrained_config(architecture).hf_hub_id
