@@ -15,18 +15,8 @@ from capetown.pools.tiles.unlike import count_unlike, difference, usual
 from stages import kept_logs, put_in_place, run, step
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
-INVENTORY = RAW / "inventory.csv"
 REJECTED = kept_logs() / "split-rejected.csv"
 log = logging.getLogger("capetown")
-
-
-def reduced(inventory: Path) -> dict[str, str]:
-    """The sha256 of each tile that is kept reduced, by path; none without an inventory."""
-    if not inventory.exists():
-        return {}
-    rows = pd.read_csv(inventory, dtype=str, keep_default_na=False)
-    rows = rows[rows["kept_sha256"] != rows["sha256"]]
-    return dict(zip(rows["key"], rows["kept_sha256"], strict=True))
 
 
 def main() -> None:
@@ -42,10 +32,8 @@ def main() -> None:
     found = find_tiles(RAW / TILES_FOLDER, RAW)
     with step("read every tile"):
         readable, reasons = look_at_tiles(found, RAW, params.tiles)
-    # Equal files of tiles that `download` reduced are equal pictures.
-    by_sha256 = reduced(INVENTORY)
     tiles = list(readable)
-    digests = [by_sha256.get(tile.path) or digest for tile, (digest, _) in readable.items()]
+    digests = [digest for digest, _ in readable.values()]
     looks = [look for _, look in readable.values()]
     rejected = pd.DataFrame(
         [(tile.path, why) for tile, why in reasons.items()], columns=["path", "reason"]
