@@ -41,9 +41,11 @@ def main() -> None:
     settings, seed = params.evaluate, params.seed
     make_repeatable(params.threads)
     model, card = load_model(Path("models"), choose_device(params.device))
-    size, how = card.image_size, card.interpolation
     with step("decode the tiles"):
-        fold = load_fold(TILES, "test", RAW, size=size, interpolation=how, cache=cache_folder())
+        fold = load_fold(
+            TILES, "test", RAW, size=card.image_size, interpolation=card.interpolation,
+            cache=cache_folder(), rule=card.tiles,
+        )  # fmt: skip
     with step("predict"):
         logits = predict_logits(model, fold.pixels, mean=card.mean, std=card.std)
     with step("judge"):
@@ -64,7 +66,7 @@ def main() -> None:
         worst = worst_mistakes(table, card.threshold, settings.mistakes)
         mistakes = draw_mistakes(worst, model, card, root=RAW, folder=pictures)
         mistakes.to_csv(pictures / "mistakes.csv", index=False)
-        samples = draw_samples(table, seed=seed, root=RAW, folder=pictures)
+        samples = draw_samples(table, card, seed=seed, root=RAW, folder=pictures)
         samples.to_csv(pictures / "samples.csv", index=False)
 
 

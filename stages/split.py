@@ -10,7 +10,8 @@ from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.pools.splits import duplicates, group_of, remarks, split_tiles, summary
-from capetown.pools.tiles.reading import digest_tiles, find_tiles
+from capetown.pools.tiles.reading import find_tiles, look_at_tiles
+from capetown.pools.tiles.unlike import count_unlike, difference, usual
 from stages import kept_logs, put_in_place, run, step
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
@@ -39,16 +40,13 @@ def main() -> None:
             (made / METRICS).write_text("{}\n")
         return
     found = find_tiles(RAW / TILES_FOLDER, RAW)
-    # `download` has read the tiles that it reduced: equal files of them are equal pictures.
+    with step("read every tile"):
+        readable, reasons = look_at_tiles(found, RAW, params.tiles)
+    # Equal files of tiles that `download` reduced are equal pictures.
     by_sha256 = reduced(INVENTORY)
-    with step("read the tiles that are as they came"):
-        readable, reasons = digest_tiles(
-            [tile for tile in found if tile.path not in by_sha256], RAW
-        )
-    readable = {
-        tile: digest for tile in found if (digest := by_sha256.get(tile.path) or readable.get(tile))
-    }
-    tiles, digests = list(readable), list(readable.values())
+    tiles = list(readable)
+    digests = [by_sha256.get(tile.path) or digest for tile, (digest, _) in readable.items()]
+    looks = [look for _, look in readable.values()]
     rejected = pd.DataFrame(
         [(tile.path, why) for tile, why in reasons.items()], columns=["path", "reason"]
     )
@@ -71,11 +69,19 @@ def main() -> None:
     for path, first, noise in twice.itertuples(index=False):
         if noise:
             log.warning("label noise: %s has the pixels of %s", path, first)
+    most = usual(looks)
+    unlike, first_unlike = count_unlike(
+        {tile.path: difference(look, most) for tile, look in zip(tiles, looks, strict=True)}
+    )
+    if unlike:
+        log.warning("%d tiles are unlike the others, such as %s", unlike, first_unlike)
     counts = {
         "tiles": len(tiles),
         "rejected": len(rejected),
         "duplicates": len(twice),
         "label_noise": int(twice["label_noise"].sum()),
+        "unlike": unlike,
+        "unlike_first": first_unlike,
         "folds": summary(tiles, folds, how.strategy),
     }
     for line in remarks(tiles, folds, **how.model_dump()):
@@ -84,6 +90,7 @@ def main() -> None:
         (made / OUT).mkdir()
         groups = [group_of(tile, how.strategy) for tile in tiles]
         divided = pd.DataFrame(tiles).assign(group=groups, fold=folds, digest=digests)
+        divided = pd.concat([divided, pd.DataFrame(looks)], axis=1)
         divided.to_csv(made / OUT / "tiles.csv", index=False)
         rejected.to_csv(made / OUT / "rejected.csv", index=False)
         twice.to_csv(made / OUT / "duplicates.csv", index=False)

@@ -14,7 +14,7 @@ from capetown.params import load_params
 from capetown.pools.model.backbones import build_model, input_config
 from capetown.pools.model.devices import choose_device, make_repeatable, place
 from capetown.pools.model.modelfile import save_model
-from capetown.pools.tiles.folds import load_fold
+from capetown.pools.tiles.folds import load_fold, usual_look
 from capetown.pools.tiles.packing import cache_folder
 from capetown.pools.training import parallel
 from capetown.pools.training.card import make_card
@@ -56,7 +56,7 @@ def main() -> None:
         )  # fmt: skip
         model = place(model, device)
         how = input_config(model)["interpolation"]
-    read = partial(load_fold, size=size, interpolation=how, cache=cache_folder())
+    read = partial(load_fold, size=size, interpolation=how, cache=cache_folder(), rule=params.tiles)
     with step("decode the tiles"):
         train, valid = (read(TILES, fold, Path("raw")) for fold in ("train", "valid"))
     checkpoints = (
@@ -82,8 +82,10 @@ def main() -> None:
             live.end()
             rows = [row.row() for row in history]
             pd.DataFrame(rows).to_csv(made / HISTORY, index=False)
-            maximised = settings.threshold_maximises
-            card = make_card(model, train, valid, backbone.architecture, maximised)
+            card = make_card(
+                model, train, valid, backbone.architecture, settings.threshold_maximises,
+                params.tiles, usual_look(TILES, "train"),
+            )  # fmt: skip
             save_model(made / MODEL, model, card)
     if first:
         forget_checkpoint(checkpoints)

@@ -47,7 +47,7 @@ def test_everything_as_it_should_be(workspace: Path, capsys: pytest.CaptureFixtu
     main(["check"])
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == ["params", "data", "table", "table", "weights", "device"]
+    assert names == ["params", "data", "table", "table", "weights", "device", "model"]
     assert lines[2:4] == [
         "table    data/sr.csv.gz: 16 columns",
         "table    data/sr_hex.csv.gz: 16 columns",

@@ -1,4 +1,4 @@
-"""What can be known to be wrong before work starts: params, data, weights and device."""
+"""Checks before work starts: params, data, weights and device."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +8,9 @@ from capetown.city import HEXAGONS_FILE, INDEX, NUMBER, REQUESTS_TABLE
 from capetown.hexes.layout import read_layout
 from capetown.hexes.table import NAMES
 from capetown.params import load_params
-from capetown.pools.model.backbones import check_weights
+from capetown.pools.model.backbones import check_weights, weights_at_hand
 from capetown.pools.model.devices import choose_device
+from capetown.pools.trial import Trial, try_apart
 
 
 def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
@@ -45,3 +46,16 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
     yield f"weights  those of {params.model} ({params.backbone.architecture}) are {start}"
 
     yield f"device   {choose_device(params.device)}"
+
+    at_hand = params.pretrained and weights_at_hand(params.backbone.architecture)
+    try_apart(
+        Trial(
+            backbone=params.backbone,
+            settings=params.train,
+            pretrained=at_hand,
+            seed=params.seed,
+            threads=params.threads,
+            device=params.device,
+        )
+    )
+    yield f"model    {params.model} trains a step of each phase, is saved, loaded and explained"

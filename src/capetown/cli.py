@@ -41,7 +41,9 @@ def predict(arguments: argparse.Namespace) -> None:
     from capetown.pools.model.devices import choose_device
     from capetown.pools.model.modelfile import load_model
     from capetown.pools.prediction import Prediction, find_new_tiles, predict_tiles
+    from capetown.pools.tiles.unlike import count_unlike
 
+    check_replaceable(arguments.out)
     model, card = load_model(arguments.model, choose_device(arguments.device))
     tiles = find_new_tiles(arguments.paths)
     try:
@@ -55,9 +57,14 @@ def predict(arguments: argparse.Namespace) -> None:
             writer.writerows(rows)
     except OSError as error:
         raise CapetownError(f"{arguments.out}: cannot be written ({error.strerror}).") from error
+    count, first = count_unlike({row.path: row.unlike or "" for row in rows})
+    if count:
+        print(f"{count} tiles are unlike those that the model learned from, such as {first}")
     unread = sum(row.error is not None for row in rows)
     pools = sum(row.decision == "yes" for row in rows)
     print(f"{arguments.out}: {len(rows)} tiles, {pools} with a pool, {unread} that cannot be read")
+    if unread == len(rows):
+        raise CapetownError(f"no tile could be read; {arguments.out} says why, tile by tile.")
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -105,11 +112,12 @@ def plots(arguments: argparse.Namespace) -> None:
 def backbones(arguments: argparse.Namespace) -> None:
     """Choose a backbone by timm's published accuracy, size and speed."""
     from capetown.pools import catalogue
+    from capetown.pools.model.backbones import untrainable
     from capetown.reporting.backbones import as_page
 
     accuracy = arguments.accuracy or catalogue.fetch(catalogue.ACCURACY)
     speed = arguments.speed or catalogue.fetch(catalogue.SPEED)
-    table = catalogue.read_catalogue(accuracy, speed)
+    table = catalogue.read_catalogue(accuracy, speed, untrainable())
     rows = catalogue.choose(
         table,
         max_parameters=arguments.max_params,
@@ -129,8 +137,19 @@ def backbones(arguments: argparse.Namespace) -> None:
     write_page(arguments.out, as_page(rows, speed.name))
 
 
+def check_replaceable(path: Path) -> None:
+    """Refuse to put a file in the place of what is no regular file: a device, pipe, link, folder.
+
+    Raises:
+        CapetownError: something such is there.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise CapetownError(f"{path}: is not a regular file and is left alone; name another one.")
+
+
 def write_page(path: Path, page: str) -> None:
     """Write a page and say where."""
+    check_replaceable(path)
     try:
         with written_whole(path) as part:
             part.write_text(page, encoding="utf-8")

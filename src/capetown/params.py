@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from capetown.errors import CapetownError
 from capetown.files import one_line
@@ -22,7 +22,15 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), "-+0123456789"
 )
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Share = Annotated[float, Field(ge=0, le=1)]
+ImageSize = Annotated[int, Field(ge=32, le=2048)]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+# Of values from 0 to 1, by band.
+BandMeans = Annotated[list[Share], Field(min_length=3, max_length=3)]
+BandDeviations = Annotated[
+    list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)
+]
 
 
 class Section(BaseModel):
@@ -35,13 +43,13 @@ class Backbone(Section):
     """A model to fine-tune, by timm's name."""
 
     architecture: str
-    image_size: Annotated[int, Field(ge=32, le=2048)]
+    image_size: ImageSize
     batch_size: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0)]
 
 
 class Download(Section):
-    """Where the data comes from."""
+    """The source of the data, and what to take of it."""
 
     source: Annotated[str, Field(min_length=1)]
     watch: Annotated[str, Field(min_length=1)]
@@ -67,7 +75,7 @@ class Download(Section):
 
 
 class Transform(Section):
-    """How the requests join the hexagons."""
+    """The join of requests to hexagons."""
 
     error_threshold: Share
     missing_threshold: Share
@@ -78,15 +86,31 @@ class Transform(Section):
 
 
 class Split(Section):
-    """How the tiles are divided into folds."""
+    """The division of tiles into folds."""
 
     strategy: Literal["block", "sheet", "random"]
     valid: Annotated[float, Field(gt=0, lt=0.5)]
     test: Annotated[float, Field(gt=0, lt=0.5)]
 
 
+class Tiles(Section):
+    """The bands of a tile that are shown, and their range of values."""
+
+    bands: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)] | None
+    scale: (
+        Literal["full", "percentile"]
+        | Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
+    )
+
+    @model_validator(mode="after")
+    def _scale_rises(self) -> Self:
+        if isinstance(self.scale, list) and self.scale[0] >= self.scale[1]:
+            raise ValueError("scale: the first value must be below the second")
+        return self
+
+
 class Augment(Section):
-    """How far training changes its images."""
+    """Ranges of the random changes to images."""
 
     flips: bool
     brightness: Share
@@ -96,16 +120,13 @@ class Augment(Section):
 
 
 class Train(Section):
-    """How the classifier is trained."""
+    """Training of the classifier."""
 
     regime: Literal["full", "head"]
-    image_size: Annotated[int, Field(ge=32, le=2048)] | None
-    interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None
-    mean: Annotated[list[Share], Field(min_length=3, max_length=3)] | None
-    std: (
-        Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
-        | None
-    )
+    image_size: ImageSize | None
+    interpolation: Interpolation | None
+    mean: BandMeans | None
+    std: BandDeviations | None
     head_epochs: Annotated[int, Field(ge=0)]
     epochs: Annotated[int, Field(ge=1)]
     head_learning_rate: Annotated[float, Field(gt=0)]
@@ -122,7 +143,7 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    """How the classifier is judged."""
+    """Evaluation of the classifier."""
 
     bootstrap: Annotated[int, Field(ge=1)]
     mistakes: Annotated[int, Field(ge=0)]
@@ -136,10 +157,11 @@ class Params(Section):
     # NumPy's and scikit-learn's limit.
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Annotated[int, Field(ge=1)]
-    device: Literal["auto", "cpu", "cuda", "mps"]
+    device: DeviceName
     backbones: dict[str, Backbone]
     download: Download
     transform: Transform
+    tiles: Tiles
     split: Split
     train: Train
     evaluate: Evaluate
@@ -174,7 +196,12 @@ def load_params(path: Path) -> Params:
     except yaml.YAMLError as error:
         raise CapetownError(f"{path}: not valid YAML: {one_line(error, 500)}") from error
     except ValidationError as error:
-        raise CapetownError(f"{path}: {'; '.join(map(_describe, error.errors()))}.") from error
+        raise CapetownError(f"{path}: {describe_errors(error)}.") from error
+
+
+def describe_errors(error: ValidationError) -> str:
+    """The keys that are wrong in a file, and how, in one line."""
+    return "; ".join(map(_describe, error.errors()))
 
 
 def _describe(error: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a stage checks before it touches an out: everything that can be known to be wrong by then.
+"""Checks of a stage before it touches an out: everything that can be known to be wrong by then.
 
 Quick when all is well: torch and timm are loaded only where the answer needs them.
 """

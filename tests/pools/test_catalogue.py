@@ -218,3 +218,9 @@ def test_the_earlier_choice_comes_out_of_the_real_tables() -> None:
     assert (caformer["top1"], caformer["parameters"]) == (86.86, 39.3)
     assert caformer["images_per_second"] == 338.23
     assert "convnext_small.in12k_ft_in1k_384" in rows["model"].to_list()
+
+
+def test_what_cannot_be_trained_is_left_out(tables: tuple[Path, Path], table: pl.DataFrame) -> None:
+    rest = read_catalogue(*tables, {"former_s36": "it bites"})
+    left = ["former_s36.sail", "former_s36.sail_384"]
+    assert sorted(set(table["model"]) - set(rest["model"])) == left

@@ -1,5 +1,6 @@
 """`capetown predict`: any tiles, from a model's folder alone."""
 
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -13,17 +14,18 @@ from PIL import Image
 from torch import nn
 
 from capetown.cli import main
-from capetown.pools.model.backbones import create, head
+from capetown.pools.model.backbones import create, heads
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import ModelCard, save_model
 from capetown.pools.scoring import calibrated
-from capetown.pools.tiles.reading import read_tile, resize
+from capetown.pools.tiles.reading import AS_THEY_ARE, read_tile, resize
 from tests import s3
+from tests.pools import USUAL
 
 CARD = ModelCard(
     architecture="test_efficientnet.r160_in1k", image_size=32, mean=[0.5] * 3, std=[0.5] * 3,
-    interpolation="bicubic", classes=["no", "yes"], threshold=0.6, temperature=2.0,
-    dataset="", packages={},
+    interpolation="bicubic", tiles=AS_THEY_ARE, usual=USUAL, classes=["no", "yes"], threshold=0.6,
+    temperature=2.0, dataset="", packages={},
 )  # fmt: skip
 
 
@@ -31,7 +33,7 @@ CARD = ModelCard(
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     torch.manual_seed(3)
     built = create(CARD.architecture, CARD.image_size)
-    nn.init.normal_(next(head(built).parameters()))
+    nn.init.normal_(next(heads(built)[0].parameters()))
     folder = tmp_path_factory.mktemp("model")
     save_model(folder, built, CARD)
     return built, folder
@@ -91,7 +93,7 @@ def test_paths_keep_their_order_and_a_file_may_have_any_name(
     found = predict(model[1], tmp_path / "out.csv", *paths)
     assert found["path"].tolist() == [*paths[:2], str(tiles / "deep" / "B_1_1.TIF")]
     assert found["error"].tolist() == [
-        "", "no image, or damaged: neither Pillow nor tifffile reads it.", ""
+        "", "no image that is known here, or damaged.", ""
     ]  # fmt: skip
 
 
@@ -155,3 +157,65 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(
         main(["predict", "--model", str(model[1]), "--out", "out.csv", *given])
     assert "\n" not in str(caught.value)
     assert {*tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "device"])
+def test_what_is_no_regular_file_is_never_replaced(
+    kind: str, model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    (tmp_path / "kept.csv").write_text("kept")
+    if kind == "link":
+        out.symlink_to("kept.csv")
+    elif kind == "pipe":
+        os.mkfifo(out)
+    elif kind == "folder":
+        out.mkdir()
+    else:
+        out = Path("/dev/null")
+    with pytest.raises(SystemExit, match="is not a regular file and is left alone"):
+        main(["predict", str(tiles), "--model", str(model[1]), "--out", str(out)])
+    assert (tmp_path / "kept.csv").read_text() == "kept"
+    assert kind != "link" or out.is_symlink()
+
+
+def test_links_are_followed_once_and_a_pipe_is_no_tile(
+    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
+) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "one.tif").symlink_to(tiles / "A_1_1.tif")
+    (linked / "folder").symlink_to(tiles / "deep")
+    (linked / "folder" / "again").symlink_to(linked)
+    os.mkfifo(linked / "pipe.tif")
+    found = predict(model[1], tmp_path / "out.csv", str(linked))
+    names = ["folder/B_1_1.TIF", "one.tif", "pipe.tif"]
+    assert found["path"].tolist() == [str(linked / name) for name in names]
+    assert found["error"].tolist() == ["", "", "not a file that can be read."]
+
+
+def test_a_folder_of_other_images_is_told_from_an_empty_one(
+    model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(SystemExit, match="; 1 other images, which can be named one by one"):
+        main(["predict", str(tmp_path), "--model", str(model[1]), "--out", str(tmp_path / "o")])
+
+
+def test_it_fails_if_no_tile_could_be_read(
+    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    with pytest.raises(SystemExit, match=r"error: no tile could be read; .*out\.csv says why"):
+        main(["predict", str(tiles / "D_1_1.tif"), "--model", str(model[1]), "--out", str(out)])
+    assert pd.read_csv(out)["error"].tolist() == ["empty: 0 bytes."]
+
+
+def test_tiles_unlike_those_learned_from_are_counted_and_named(
+    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = predict(model[1], tmp_path / "out.csv", str(tiles))
+    assert found["unlike"].tolist() == ["", "grey", "", ""]
+    said = capsys.readouterr().out
+    assert "1 tiles are unlike those that the model learned from, such as " in said
+    assert "C_1_1.tiff (grey)" in said

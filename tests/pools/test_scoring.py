@@ -33,6 +33,8 @@ from capetown.pools.scoring import (
     weighted_scores,
 )
 from capetown.pools.tiles.folds import Fold
+from capetown.pools.tiles.reading import AS_THEY_ARE
+from tests.pools import USUAL
 
 # Labels, probabilities from a coarse grid (so that there are ties) and weights of tiles.
 TILES = st.lists(
@@ -237,6 +239,8 @@ CARD = ModelCard(
     mean=[0.5] * 3,
     std=[0.5] * 3,
     interpolation="bicubic",
+    tiles=AS_THEY_ARE,
+    usual=USUAL,
     classes=["no", "yes"],
     threshold=0.6,
     temperature=2.0,

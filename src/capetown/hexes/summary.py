@@ -177,7 +177,7 @@ def _mismatched(mismatches: pl.DataFrame) -> list[str]:
 
 
 def _deviations(metrics: Metrics, join: Join) -> list[str]:
-    """What the declared schema does not expect, each with its number and examples."""
+    """Deviations from the declared schema, each with its number and examples."""
     quality, rows = metrics["quality"], join.rows
     extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
     checks = [

@@ -7,6 +7,7 @@ belongs to weights (``caformer_s36.sail_in22k_ft_in1k_384``), a speed to an arch
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import platformdirs
@@ -51,12 +52,13 @@ def fetch(name: str) -> Path:
         ) from error
 
 
-def read_catalogue(accuracy: Path, speed: Path) -> pl.DataFrame:
+def read_catalogue(accuracy: Path, speed: Path, untrainable: Collection[str] = ()) -> pl.DataFrame:
     """Both tables joined.
 
     Args:
         accuracy: timm's table of ImageNet results.
         speed: timm's table of inference speed.
+        untrainable: architectures to leave out.
 
     Returns:
         A row for each set of weights and image size: model, image_size (pixels), top1 (per cent),
@@ -80,6 +82,7 @@ def read_catalogue(accuracy: Path, speed: Path) -> pl.DataFrame:
     )
     fastest = speeds.group_by("architecture", "image_size").max()
     joined = weights.join(fastest, on=["architecture", "image_size"], how="left")
+    joined = joined.filter(~pl.col("architecture").is_in(list(untrainable)))
     return joined.drop("architecture").sort("top1", "model", descending=[True, False])
 
 
@@ -127,7 +130,7 @@ def choose(
 
 
 def params_entry(model: str, image_size: int) -> str:
-    """What to add to `backbones` in the params file to train with a model.
+    """An entry for `backbones` in the params file.
 
     The batch size and learning rate are those to start from: 16 GB of GPU memory hold that many
     images of most backbones of up to 100 M parameters.
@@ -174,7 +177,7 @@ def _architecture(name: str) -> pl.Expr:
 
 
 def _front(rows: pl.DataFrame, by: str, *, descending: bool) -> pl.Series:
-    """Whether each row is more accurate than all that are better by another column, or as good."""
+    """True for rows more accurate than all that are better by another column, or as good."""
     sign = -1 if descending else 1
     cost = pl.col(by) * sign
     ranked = rows.with_row_index("row").sort(

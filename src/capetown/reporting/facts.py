@@ -1,4 +1,4 @@
-"""What the report is made from, and the numbers that its sentences need."""
+"""The inputs of the report, and the numbers that its sentences need."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -84,7 +84,7 @@ class Facts:
 
     @property
     def is_sample(self) -> bool:
-        """Whether the data is the embedded miniature."""
+        """True if the data is the embedded miniature."""
         return PurePosixPath(self.settings["download"]["source"]) == PurePosixPath("data")
 
     @property
@@ -106,7 +106,7 @@ class Facts:
 
     @property
     def groups(self) -> str:
-        """What stays together, and what intervals resample."""
+        """The units that stay together, and that intervals resample."""
         by_sheet = self.settings["split"]["strategy"] == "sheet"
         return "map sheets" if by_sheet else "blocks of map sheets"
 
@@ -117,12 +117,12 @@ class Facts:
 
     @property
     def has_intervals(self) -> bool:
-        """Whether the test's groups are enough for intervals to mean something."""
+        """True if the test's groups are enough for intervals to mean something."""
         return bool(self.evaluate["groups"] >= FEWEST_SHEETS)
 
     @property
     def is_better_than_guessing(self) -> bool:
-        """Whether the interval of the balanced accuracy lies above one half."""
+        """True if the interval of the balanced accuracy lies above one half."""
         bounds = self.evaluate["intervals"]["balanced_accuracy"]
         return bool(bounds and bounds[0] is not None and bounds[0] > 0.5)
 

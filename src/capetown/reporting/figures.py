@@ -123,7 +123,7 @@ def precision_recall(facts: Facts) -> Chart:
 
 
 def calibration(facts: Facts) -> Chart:
-    """What the model says against what is so."""
+    """Calibration: the share of pools by the model's probability."""
     table = facts.curves["calibration"]
     says, so = "Probability that the model gives", "Share that has a pool"
     axes = (
@@ -144,7 +144,7 @@ def calibration(facts: Facts) -> Chart:
 
 
 def probabilities(facts: Facts) -> Chart:
-    """How sure the model is of the tiles of each kind."""
+    """Histogram of the model's probabilities, by label."""
     bars = (
         alt.Chart(_tiles(facts))
         .mark_bar(opacity=0.75)
@@ -326,7 +326,7 @@ def _curve(
 
 
 def _dashes(points: list[list[float]], x: str, y: str) -> alt.Chart:
-    """Where guessing, or perfect calibration, would be."""
+    """Dashed line of guessing, or of perfect calibration."""
     table = pd.DataFrame(points, columns=["x", "y"])
     chart: alt.Chart = alt.Chart(table).mark_line(strokeDash=[4, 4], color="#888")
     return chart.encode(_share(alt.X, "x", x), _share(alt.Y, "y", y))

@@ -43,7 +43,7 @@ def test_mistakes_are_numbered_from_the_worst(
 def test_samples_are_numbered_by_path(table: pd.DataFrame, tmp_path: Path) -> None:
     folder = tmp_path / "evaluation"
     folder.mkdir()
-    drawn = draw_samples(table, seed=3, root=tmp_path, folder=folder)
+    drawn = draw_samples(table, card_of(ARCHITECTURE), seed=3, root=tmp_path, folder=folder)
     assert drawn["path"].tolist() == sorted(table["path"])
     assert drawn["tile"].tolist() == [f"sample-{n}.png" for n in range(1, 7)]
     assert [grey(folder / name) for name in drawn["tile"]] == [40 * n for n in range(6)]

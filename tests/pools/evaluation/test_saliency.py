@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from capetown.pools.evaluation.saliency import contributions, overlay, saliency
-from capetown.pools.model.backbones import head
+from capetown.pools.model.backbones import heads
 from tests.pools.training.tiny import card_of, fold, outspoken_model
 
 
 def test_the_contributions_of_all_places_sum_to_the_logit() -> None:
     model = outspoken_model("test_efficientnet.r160_in1k")
-    bias = list(head(model).parameters())[-1]
+    bias = list(heads(model)[0].parameters())[-1]
     batch = torch.rand(1, 3, 64, 64)
     assert contributions(model, batch).sum().item() == pytest.approx(
         (model(batch) - bias).item(), abs=1e-4

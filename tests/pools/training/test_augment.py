@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from capetown.pools.model.backbones import build_model, head
+from capetown.pools.model.backbones import build_model, heads
 from capetown.pools.model.devices import place
 from capetown.pools.model.inference import normalise, predict_logits, to_device
 from capetown.pools.training.augment import augment, draws
@@ -90,7 +90,7 @@ def test_changes_depend_on_seed_epoch_and_tile_alone() -> None:
 
 def test_logits_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model = place(build_model(SMALL, image_size=64, pretrained=False, seed=0), CPU)
-    nn.init.ones_(next(head(model).parameters()))
+    nn.init.ones_(next(heads(model)[0].parameters()))
     tiles = fold(7).pixels
     monkeypatch.setattr("capetown.pools.model.inference.BATCH_SIZE", 3)
     found = predict_logits(model, tiles, mean=[0.5] * 3, std=[0.2] * 3)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from capetown.errors import CapetownError
+from capetown.params import Tiles
 from capetown.pools.evaluation.saliency import saliency
 from capetown.pools.model.backbones import backbone_parameters, build_model
 from capetown.pools.model.devices import place
@@ -21,6 +22,7 @@ from capetown.pools.training.checkpoints import (
 from capetown.pools.training.schedules import (
     best_epoch,
 )
+from tests.pools import USUAL
 from tests.pools.training.tiny import (
     CPU,
     PARAMS,
@@ -121,7 +123,11 @@ def test_equal_seeds_train_equal_models_and_others_do_not(tmp_path: Path) -> Non
 
 def test_the_card_says_how_to_use_the_model(tmp_path: Path) -> None:
     model, _ = train(tmp_path)
-    card = make_card(model, fold(), fold(8, seed=9), SMALL.architecture, "balanced_accuracy")
+    rule = Tiles(bands=[3, 2, 1], scale=[0, 4095])
+    card = make_card(
+        model, fold(), fold(8, seed=9), SMALL.architecture, "balanced_accuracy", rule, USUAL
+    )
+    assert (card.tiles, card.usual) == (rule, USUAL)
     assert (card.architecture, card.image_size) == (SMALL.architecture, 64)
     assert card.classes == ["no", "yes"]
     assert 0 < card.threshold < 1

@@ -7,15 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from capetown.params import Augment, Backbone, Train, load_params
-from capetown.pools.model.backbones import build_model, head
+from capetown.pools.model.backbones import build_model, heads
 from capetown.pools.model.devices import place
 from capetown.pools.model.modelfile import ModelCard
 from capetown.pools.tiles.folds import Fold
+from capetown.pools.tiles.reading import AS_THEY_ARE
 from capetown.pools.training.loop import fit
 from capetown.pools.training.schedules import (
     Epoch,
 )
 from tests import ROOT
+from tests.pools import USUAL
 
 PARAMS = load_params(ROOT / "params.yaml")
 CPU = torch.device("cpu")
@@ -63,8 +65,8 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def card_of(architecture: str) -> ModelCard:
     return ModelCard(
         architecture=architecture, image_size=64, mean=[0.5] * 3, std=[0.5] * 3,
-        interpolation="bicubic", classes=["no", "yes"], threshold=0.5, temperature=1,
-        dataset="", packages={},
+        interpolation="bicubic", tiles=AS_THEY_ARE, usual=USUAL,
+        classes=["no", "yes"], threshold=0.5, temperature=1, dataset="", packages={},
     )  # fmt: skip
 
 
@@ -72,6 +74,6 @@ def outspoken_model(architecture: str) -> nn.Module:
     """With random weights in the last layer, too."""
     backbone = SMALL.model_copy(update={"architecture": architecture})
     model = build_model(backbone, image_size=64, pretrained=False, seed=0).eval()
-    for parameter in list(head(model).parameters())[-2:]:
+    for parameter in list(heads(model)[0].parameters())[-2:]:
         nn.init.normal_(parameter)
     return model

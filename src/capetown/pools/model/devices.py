@@ -1,19 +1,18 @@
-"""Where torch computes, and what makes its results repeat."""
+"""Devices that torch computes on, and the settings that make its results repeat."""
 
 import ctypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from capetown.errors import CapetownError
+from capetown.params import DeviceName
 
 # glibc's numbers of what mallopt sets.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def _keep_freed_memory() -> None:
@@ -69,7 +68,29 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
         CapetownError: if the device's memory is too small.
     """
     with memory_errors("the model's weights alone", "choose a smaller model"):
-        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d) and _crashes_in_channels_last(layer):
+            layer.weight.data = torch.empty(layer.weight.shape, device=device).copy_(layer.weight)
+            layer.register_forward_pre_hook(_in_channels_first)
+    return model
+
+
+def _crashes_in_channels_last(layer: nn.Conv2d) -> bool:
+    """True for what torch 2.13's oneDNN writes beyond its memory for, in the backward pass on CPUs.
+
+    Found with repvgg_a0 and fastvit_t8, whose first layer is such a one.
+    """
+    return (
+        layer.weight.device.type == "cpu"
+        and layer.kernel_size == (1, 1)
+        and max(layer.stride) > 1
+        and layer.in_channels // layer.groups < 16
+    )
+
+
+def _in_channels_first(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(image.contiguous() for image in inputs)
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from capetown.errors import CapetownError
 from capetown.pools.model.devices import memory_errors
 from capetown.pools.tiles.reading import Pixels
 
@@ -44,7 +45,7 @@ def predict_logits(
         std: likewise.
 
     Raises:
-        CapetownError: if the device's memory is too small.
+        CapetownError: if the device's memory is too small, or a logit is no number.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -53,4 +54,10 @@ def predict_logits(
         for start in range(0, len(pixels), BATCH_SIZE):
             batch = to_device(pixels[start : start + BATCH_SIZE], device).float() / 255
             logits.append(model(normalise(batch, mean, std))[:, 0].float().cpu())
-    return torch.cat(logits).double().numpy() if logits else np.empty(0)
+    found = torch.cat(logits).double().numpy() if logits else np.empty(0)
+    if wrong := int(np.sum(~np.isfinite(found))):
+        raise CapetownError(
+            f"the model's answer to {wrong} of {len(found)} tiles is no number: its weights are "
+            "damaged, or its learning rates were too high; train again."
+        )
+    return found

@@ -5,48 +5,73 @@ Loading runs no pickled code and needs no network; a folder with the two files i
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, FiniteFloat, ValidationError, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.files import one_line
+from capetown.params import (
+    BandDeviations,
+    BandMeans,
+    ImageSize,
+    Interpolation,
+    Section,
+    Share,
+    Tiles,
+    describe_errors,
+)
 from capetown.pools.model.backbones import create
 from capetown.pools.model.devices import place
+from capetown.pools.tiles.unlike import Usual
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
 
 
-class ModelCard(BaseModel):
-    """What is needed, beside the weights, to use a model.
+class ModelCard(Section):
+    """Everything beside the weights that is needed to use a model.
 
-    A tile is resized to a square of `image_size` pixels by `interpolation`, scaled to 0..1, shifted
-    by `mean` and divided by `std`. Its logit divided by `temperature` gives, through the logistic
-    function, the probability of the second class; at `threshold` and above it is that class.
+    A tile is read by the rule `tiles`, resized to a square of `image_size` pixels by
+    `interpolation`, scaled to 0..1, shifted by `mean` and divided by `std`. Its logit divided by
+    `temperature` gives, through the logistic function, the probability of the second class; at
+    `threshold` and above it is that class. Most tiles that it learned from look as `usual` says.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     architecture: str
-    image_size: int
-    mean: list[float]
-    std: list[float]
-    interpolation: str
+    image_size: ImageSize
+    mean: BandMeans
+    std: BandDeviations
+    interpolation: Interpolation
+    tiles: Tiles
+    usual: Usual
     classes: list[str]
-    threshold: float
-    temperature: float
+    threshold: Share
+    temperature: Annotated[FiniteFloat, Field(gt=0)]
     dataset: str
     packages: dict[str, str]
+
+    @field_validator("classes")
+    @classmethod
+    def _are_known(cls, classes: list[str]) -> list[str]:
+        if classes != list(CLASSES):
+            raise ValueError(f"must be {list(CLASSES)}")
+        return classes
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
     """Write both files into a folder, made where it is missing; the JSON last."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Copies: two names may share a tensor, which safetensors would refuse.
+    tensors = {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
     (folder / WEIGHTS).write_bytes(save(tensors))
     (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n")
 
@@ -64,7 +89,11 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelCard
         raise CapetownError(
             f"{folder}: no model in it ({CARD} and {WEIGHTS}); `dvc repro train` makes one."
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+    except ValidationError as error:
+        raise CapetownError(
+            f"{folder / CARD}: {describe_errors(error)}; train or copy it again."
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CapetownError(
             f"{folder / CARD}: damaged: {one_line(error)}; train or copy it again."
         ) from error
@@ -79,4 +108,6 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelCard
         raise CapetownError(
             f"{folder / WEIGHTS}: not the weights of {card.architecture}, which {CARD} names."
         ) from error
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise CapetownError(f"{folder / WEIGHTS}: not all weights are numbers; train again.")
     return place(model, device).eval(), card

@@ -10,8 +10,10 @@ import pandas as pd
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
+from capetown.params import Tiles
 from capetown.pools.tiles.packing import pack_tiles
-from capetown.pools.tiles.reading import Pixels
+from capetown.pools.tiles.reading import AS_THEY_ARE, Pixels
+from capetown.pools.tiles.unlike import Look, Usual, usual
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Fold:
         groups: what each is alike with, which intervals resample: its block or its sheet.
         labels: int64, shape (tiles,), indices in `CLASSES`.
         pixels: uint8, shape (tiles, size, size, 3).
-        digest: of the tiles' pixels and the labels.
+        digest: of the tiles' pixels, how they are read, and the labels.
     """
 
     paths: list[str]
@@ -36,17 +38,26 @@ class Fold:
 
 
 def load_fold(
-    table: Path, name: str, root: Path, *, size: int, interpolation: str, cache: Path
+    table: Path,
+    name: str,
+    root: Path,
+    *,
+    size: int,
+    interpolation: str,
+    cache: Path,
+    rule: Tiles = AS_THEY_ARE,
 ) -> Fold:
     """Read a fold.
 
     Args:
-        table: the CSV file that `split` writes: path, label, sheet, group, fold, digest.
+        table: the CSV file that `split` writes: path, label, sheet, group, fold, digest and the
+            `Look` of each tile.
         name: the fold's.
         root: what the paths are relative to.
         size: side in pixels of the square that each tile is resized to.
         interpolation: how, as timm names it.
         cache: where packs are kept; see `capetown.pools.tiles.packing`.
+        rule: how tiles are read.
 
     Raises:
         CapetownError: if there is no table, a class has no tile, a tile cannot be read, or the
@@ -69,6 +80,13 @@ def load_fold(
         sheets=rows["sheet"].to_numpy(dtype=str),
         groups=rows["group"].to_numpy(dtype=str),
         labels=rows["label"].map(CLASSES.index).to_numpy(dtype=np.int64),
-        pixels=pack_tiles(files, contents, size, interpolation, cache),
-        digest=sha256(f"{contents} {list(rows['label'])}".encode()).hexdigest(),
+        pixels=pack_tiles(files, contents, size, interpolation, cache, rule),
+        digest=sha256(f"{contents} {list(rows['label'])} {rule}".encode()).hexdigest(),
     )
+
+
+def usual_look(table: Path, name: str) -> Usual:
+    """The usual look of a fold's tiles, by the table that `split` writes."""
+    rows = pd.read_csv(table, keep_default_na=False).query("fold == @name")
+    columns = rows[list(Look._fields)].itertuples(index=False)
+    return usual([Look(*row) for row in columns])

@@ -20,11 +20,12 @@ import numpy as np
 import platformdirs
 
 from capetown.errors import CapetownError
-from capetown.pools.tiles.reading import Pixels, UnreadableTileError, read_tile, resize
+from capetown.params import Tiles
+from capetown.pools.tiles.reading import AS_THEY_ARE, Pixels, UnreadableTileError, read_tile, resize
 
 MONTH = 30 * 24 * 3600
 # Part of every pack's name: raise it when reading or resizing gives other pixels.
-VERSION = 2
+VERSION = 3
 
 log = logging.getLogger("capetown")
 
@@ -52,7 +53,12 @@ def contents_digest(files: Sequence[Path]) -> str:
 
 
 def pack_tiles(
-    files: Sequence[Path], contents: str, size: int, interpolation: str, folder: Path
+    files: Sequence[Path],
+    contents: str,
+    size: int,
+    interpolation: str,
+    folder: Path,
+    rule: Tiles = AS_THEY_ARE,
 ) -> Pixels:
     """The tiles as one array, from the cache in a folder or added to it.
 
@@ -62,6 +68,7 @@ def pack_tiles(
         size: side of the square that each is resized to, in pixels.
         interpolation: ``bilinear``, ``bicubic``, … as timm names them.
         folder: where packs are kept; see `cache_folder`.
+        rule: how tiles are read.
 
     Returns:
         uint8, shape (tiles, size, size, 3), mapped from the file and read-only.
@@ -69,14 +76,14 @@ def pack_tiles(
     Raises:
         CapetownError: if a tile cannot be read, or the pack cannot be written.
     """
-    name = f"{contents} {size} {interpolation} {VERSION}"
+    name = f"{contents} {size} {interpolation} {rule} {VERSION}"
     pack = folder / f"{sha256(name.encode()).hexdigest()[:32]}.npy"
     shape = (len(files), size, size, 3)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _forget_old_packs(folder)
         if not _is_whole(pack, shape):
-            _write_pack(pack, files, shape, interpolation)
+            _write_pack(pack, files, shape, interpolation, rule)
         os.utime(pack)
         return np.load(pack, mmap_mode="r")  # type: ignore[no-any-return]
     except OSError as error:
@@ -95,7 +102,7 @@ def _is_whole(pack: Path, shape: tuple[int, ...]) -> bool:
 
 
 def _write_pack(
-    pack: Path, files: Sequence[Path], shape: tuple[int, ...], interpolation: str
+    pack: Path, files: Sequence[Path], shape: tuple[int, ...], interpolation: str, rule: Tiles
 ) -> None:
     """Write a pack under another name and rename it, so that none is ever seen in part."""
     start = time.perf_counter()
@@ -109,7 +116,7 @@ def _write_pack(
 
         def decode(row: int) -> None:
             try:
-                pixels[row] = resize(read_tile(files[row]), shape[1], interpolation)
+                pixels[row] = resize(read_tile(files[row], rule), shape[1], interpolation)
             except UnreadableTileError as error:
                 raise CapetownError(f"{files[row]}: {error}") from error
 

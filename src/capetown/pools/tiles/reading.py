@@ -1,11 +1,11 @@
 """Aerial tiles: finding them, and reading any of them as 8-bit RGB.
 
-Tiles lie in one folder a class, ``yes`` and ``no``, and are named ``SHEET_ROW_COLUMN.tif`` after
-the map sheet that they were cut from. Files that are not ``.tif`` or ``.tiff``, in any case, are
-no tiles: the City puts a ``manifest`` beside them.
+Tiles lie in one folder a class, and are named after the map sheet that they were cut from. Files
+that are not ``.tif`` or ``.tiff``, in any case, are no tiles: the City puts a ``manifest`` beside
+them. A tile is read by its file's own tags and one rule of bands and scale, the same for training
+and predicting: it is kept in the model's card.
 """
 
-import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -17,27 +17,36 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from capetown.city import CLASSES, TILE_NAME
 from capetown.errors import CapetownError
+from capetown.files import one_line
+from capetown.params import Tiles
+from capetown.pools.tiles.tiff import (
+    BYTE_ORDERS,
+    COLOUR,
+    GREY,
+    MAX_SIDE,
+    Raster,
+    check_size,
+    read_tiff,
+)
+from capetown.pools.tiles.tiff import Pixels as Pixels
+from capetown.pools.tiles.tiff import UnreadableTileError as UnreadableTileError
+from capetown.pools.tiles.unlike import Look, look_of
 
+PLAIN = (GREY, COLOUR)
 SUFFIXES = (".tif", ".tiff")
-# A tile is a few hundred pixels a side. What is larger is a mosaic or a mistake, and squeezing it
-# into a model's input would leave no pool to see.
-MAX_SIDE = 4096
-
-MINISBLACK, MINISWHITE = tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE
-Pixels = npt.NDArray[np.uint8]
+# The rule that fits most tiles.
+AS_THEY_ARE = Tiles(bands=None, scale="full")
+# A file that calls itself a TIFF may be one of these.
+OTHERS = ("PNG", "JPEG", "JPEG2000", "WEBP", "BMP", "GIF")
+# 16 bits of which no value needs more than 12 would be all but black.
+TWELVE_BITS = 4095
 
 # A damaged tile is one error of ours, not warnings besides.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-class UnreadableTileError(CapetownError):
-    """Why a tile cannot be used."""
 
 
 @dataclass(frozen=True, order=True)
@@ -60,7 +69,7 @@ def sheet_of(name: str) -> str:
 
 
 def is_tile_name(name: str) -> bool:
-    """Whether a file's name ends as a tile's does."""
+    """True if a file's name ends as a tile's does."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -85,37 +94,121 @@ def find_tiles(folder: Path, root: Path) -> list[Tile]:
     return sorted(tiles)
 
 
-def read_tile(source: Path | BinaryIO) -> Pixels:
+def read_tile(source: Path | BinaryIO, rule: Tiles = AS_THEY_ARE) -> Pixels:
     """Read the first image of a file as 8-bit RGB, whatever its name ends in.
 
-    Grey becomes three equal bands; alpha and every band after the third are dropped; 16 bits are
-    scaled to 8 by the type's full range.
-
     Args:
-        source: a file's path, or a binary file that can seek.
+        source: a file's path, or a binary file that can seek; the result is the same.
+        rule: which bands to show, and what range of values as 0 to 255. Bands that it does not
+            name are the file's own: grey as three equal ones, else the first three.
 
     Returns:
-        uint8, shape (height, width, 3).
+        uint8, shape (height, width, 3), the right way up.
 
     Raises:
         UnreadableTileError: the reason, if the file cannot be opened, is empty, damaged, no image,
-            not of integers of 8 or 16 bits, or more than `MAX_SIDE` pixels wide or high.
+            more than `MAX_SIDE` pixels wide or high, or cannot be shown faithfully by the rule.
     """
+    return to_rgb(read_raster(source), rule)
+
+
+def read_raster(source: Path | BinaryIO) -> Raster:
+    """The first image of a file as it is stored.
+
+    Raises:
+        UnreadableTileError: as `read_tile`, but for the rule.
+    """
+    if isinstance(source, Path):
+        try:
+            with source.open("rb") as file:
+                return read_raster(file)
+        except OSError as error:
+            raise UnreadableTileError(f"cannot be read ({error.strerror}).") from error
+    source.seek(0)
+    if not (start := source.read(4)):
+        raise UnreadableTileError("empty: 0 bytes.")
+    source.seek(0)
     try:
-        if _size(source) == 0:
-            raise UnreadableTileError("empty: 0 bytes.")
-    except OSError as error:
-        raise UnreadableTileError(f"cannot be read ({error.strerror}).") from error
-    try:
-        return _read_with_pillow(source)
+        return read_tiff(source) if start in BYTE_ORDERS else _read_other(source)
     except UnreadableTileError:
         raise
-    except (UnidentifiedImageError, ValueError):  # no image, or bands that Pillow does not know
-        return _read_with_tifffile(source)
+    except UnidentifiedImageError as error:
+        raise UnreadableTileError("no image that is known here, or damaged.") from error
     except Image.DecompressionBombError as error:
         raise UnreadableTileError(f"over {MAX_SIDE} pixels a side: no tile.") from error
     except Exception as error:  # a decoder may fail in any way on a damaged file
-        raise UnreadableTileError(f"damaged: {' '.join(str(error).split())}.") from error
+        raise UnreadableTileError(f"damaged: {one_line(error)}.") from error
+
+
+def to_rgb(raster: Raster, rule: Tiles) -> Pixels:
+    """An image as 8-bit RGB.
+
+    Raises:
+        UnreadableTileError: the reason, if the rule does not fit it.
+    """
+    values, largest = raster.values, raster.largest
+    if largest not in (None, 255, 65535) and (most := int(values.max())) > (largest or 0):
+        raise UnreadableTileError(f"damaged: a value of {most}, where the bits hold {largest}.")
+    bands = _bands(raster, rule)
+    # Slices are no copies.
+    chosen = values[..., : 1 if bands == GREY else 3] if bands in PLAIN else values[..., bands]
+    if rule.scale == "full":
+        if largest is None:
+            raise UnreadableTileError(
+                f"pixels of type {values.dtype}: not unsigned, or over 16 bits; set tiles.scale."
+            )
+        if largest == 65535 and 0 < (top := int(chosen.max())) <= TWELVE_BITS:
+            raise UnreadableTileError(
+                f"16 bits, but no value over {top}: nearly black; set tiles.scale."
+            )
+        low, high = 0.0, float(largest)
+    elif rule.scale == "percentile":
+        low, high = np.nanpercentile(chosen.astype(np.float64), (2, 98))
+    else:
+        low, high = rule.scale
+        if largest is not None and high > largest:
+            raise UnreadableTileError(
+                f"no value can be over {largest}: tiles.scale ends at {high:g}."
+            )
+    shown = _scaled(chosen, low, high, largest)
+    if raster.white_is_zero:
+        shown = 255 - shown
+    return np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], 3)))
+
+
+def _bands(raster: Raster, rule: Tiles) -> tuple[int, ...]:
+    """The bands to show, from 0."""
+    count = raster.values.shape[2]
+    if rule.bands is None:
+        if raster.shown is None:
+            raise UnreadableTileError(f"{count} bands, neither grey nor colours; set tiles.bands.")
+        return raster.shown
+    if max(rule.bands) > count:
+        raise UnreadableTileError(f"has {count} bands; tiles.bands asks for {max(rule.bands)}.")
+    return tuple(band - 1 for band in rule.bands)
+
+
+def _scaled(values: npt.NDArray[Any], low: float, high: float, largest: int | None) -> Pixels:
+    """Values from low to high as 0 to 255: cut off beyond, and 0 where there is no number."""
+    if (low, high, largest) == (0, 255, 255):
+        return np.asarray(values, np.uint8)
+    if largest is not None:
+        every = _scaled(np.arange(largest + 1), low, high, None)
+        return np.asarray(every[values], np.uint8)
+    share = (values.astype(np.float64) - low) / (high - low or 1)
+    return np.asarray(np.rint(255 * np.nan_to_num(share).clip(0, 1)), np.uint8)
+
+
+def _read_other(source: BinaryIO) -> Raster:
+    with Image.open(source, formats=OTHERS) as image:
+        check_size(*image.size)
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):
+            grey = np.asarray(upright, dtype=np.uint16)
+            return Raster(grey[..., None], 65535, GREY)
+        if upright.mode in ("I", "F", "LAB"):
+            raise UnreadableTileError(f"pixels of mode {image.mode}: cannot be shown.")
+        return Raster(np.asarray(upright.convert("RGB")))
 
 
 def pixel_digest(pixels: Pixels) -> str:
@@ -123,23 +216,33 @@ def pixel_digest(pixels: Pixels) -> str:
     return sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
-def digest_tiles(tiles: Sequence[Tile], root: Path) -> tuple[dict[Tile, str], dict[Tile, str]]:
+def look_at(source: Path | BinaryIO, rule: Tiles) -> tuple[Pixels, Look]:
+    """A tile as `read_tile` gives it, and what it looks like at a glance."""
+    raster = read_raster(source)
+    pixels = to_rgb(raster, rule)
+    return pixels, look_of(pixels, raster.side or max(pixels.shape), raster.resolution)
+
+
+def look_at_tiles(
+    tiles: Sequence[Tile], root: Path, rule: Tiles = AS_THEY_ARE
+) -> tuple[dict[Tile, tuple[str, Look]], dict[Tile, str]]:
     """Read tiles with all cores.
 
     Returns:
-        The `pixel_digest` of each that can be read, and why each other one cannot.
+        The `pixel_digest` and the look of each that can be read, and why each other one cannot.
     """
 
-    def look(tile: Tile) -> tuple[str, str]:
+    def look(tile: Tile) -> tuple[str, Look] | str:
         try:
-            return pixel_digest(read_tile(root / tile.path)), ""
+            pixels, found = look_at(root / tile.path, rule)
         except UnreadableTileError as error:
-            return "", str(error)
+            return str(error)
+        return pixel_digest(pixels), found
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = dict(zip(tiles, pool.map(look, tiles), strict=True))
-    digests = {tile: digest for tile, (digest, _) in looks.items() if digest}
-    return digests, {tile: reason for tile, (_, reason) in looks.items() if reason}
+        found = dict(zip(tiles, pool.map(look, tiles), strict=True))
+    reasons = {tile: reason for tile, reason in found.items() if isinstance(reason, str)}
+    return {t: pair for t, pair in found.items() if not isinstance(pair, str)}, reasons
 
 
 def resize(pixels: Pixels, size: int, interpolation: str) -> Pixels:
@@ -157,76 +260,3 @@ def resize(pixels: Pixels, size: int, interpolation: str) -> Pixels:
     """
     method = Image.Resampling[interpolation.upper()]
     return np.asarray(Image.fromarray(pixels).resize((size, size), method))
-
-
-def _read_with_pillow(source: Path | BinaryIO) -> Pixels:
-    with Image.open(source) as image:
-        _check_size(*image.size)
-        if image.mode.startswith("I;16"):
-            grey = np.asarray(image, dtype=np.uint16)
-            # Pillow turns white-is-zero round for up to 8 bits only.
-            tags = getattr(image, "tag_v2", {})
-            if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == MINISWHITE:
-                grey = ~grey
-            return _to_rgb(grey[..., None])
-        if image.mode in ("I", "F", "LAB"):
-            raise UnreadableTileError(
-                f"pixels of mode {image.mode}: not RGB or grey, 8 or 16 bits."
-            )
-        return np.asarray(image.convert("RGB"))
-
-
-def _read_with_tifffile(source: Path | BinaryIO) -> Pixels:
-    if not isinstance(source, Path):
-        source.seek(0)
-    try:
-        with tifffile.TiffFile(source) as tiff:
-            page = tiff.pages.first
-            _check_page(page, tiff.filehandle.size)
-            bands = page.asarray()
-            if page.photometric == MINISWHITE:
-                bands = ~bands
-            if page.axes == "SYX":
-                bands = np.moveaxis(bands, 0, -1)
-            return _to_rgb(bands.reshape(page.imagelength, page.imagewidth, -1))
-    except UnreadableTileError:
-        raise
-    except Exception as error:
-        reason = "no image, or damaged: neither Pillow nor tifffile reads it."
-        raise UnreadableTileError(reason) from error
-
-
-def _check_page(page: Any, file_size: int) -> None:
-    _check_size(page.imagewidth, page.imagelength)
-    if page.dtype not in (np.uint8, np.uint16):
-        raise UnreadableTileError(f"pixels of type {page.dtype}: not 8 or 16 bits.")
-    if page.photometric not in (tifffile.PHOTOMETRIC.RGB, MINISBLACK, MINISWHITE):
-        raise UnreadableTileError(f"colours as {page.photometric.name}: not RGB or grey.")
-    # tifffile would fill what is missing with zeros.
-    if max(np.add(page.dataoffsets, page.databytecounts)) > file_size:
-        raise UnreadableTileError("damaged: the file ends before its pixels do.")
-
-
-def _size(source: Path | BinaryIO) -> int:
-    """The size of a file in bytes; an open one is left at its start."""
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            return file.seek(0, os.SEEK_END)
-    size = source.seek(0, os.SEEK_END)
-    source.seek(0)
-    return size
-
-
-def _check_size(width: int, height: int) -> None:
-    if max(width, height) > MAX_SIDE:
-        raise UnreadableTileError(f"{width} x {height} pixels, over {MAX_SIDE} a side: no tile.")
-
-
-def _to_rgb(bands: npt.NDArray[np.uint8 | np.uint16]) -> Pixels:
-    """The first three bands, or the first three times, of an array (height, width, bands)."""
-    if bands.shape[2] < 3:
-        bands = np.repeat(bands[..., :1], 3, axis=2)
-    bands = bands[..., :3]
-    if bands.dtype == np.uint16:
-        return np.ascontiguousarray((bands.astype(np.uint32) + 128) // 257, dtype=np.uint8)
-    return np.ascontiguousarray(bands, dtype=np.uint8)

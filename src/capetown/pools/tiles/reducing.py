@@ -3,6 +3,7 @@
 from io import BytesIO
 
 from PIL import Image
+from PIL.TiffImagePlugin import IMAGEDESCRIPTION
 
 from capetown.pools.tiles.reading import read_tile
 
@@ -16,7 +17,7 @@ def reduce_tile(data: bytes, side: int) -> bytes:
 
     A larger tile becomes a TIFF of 8-bit RGB, by `read_tile`'s rule, with JPEG compression and
     colours at full resolution; Pillow's filters average over all the pixels that one replaces.
-    Tags, such as a place on Earth, are not kept.
+    Tags, such as a place on Earth, are not kept; the description says the size as it came.
 
     Args:
         data: of a file that `read_tile` reads.
@@ -33,8 +34,10 @@ def reduce_tile(data: bytes, side: int) -> bytes:
     if longer <= side:
         return data
     width, height = (max(1, round(length * side / longer)) for length in image.size)
+    before = "{} x {}".format(*image.size)
+    came = f"reduced from {before} pixels"
     file = BytesIO()
     image.resize((width, height), FILTER).convert("YCbCr").save(
-        file, "TIFF", compression="jpeg", quality=QUALITY
+        file, "TIFF", compression="jpeg", quality=QUALITY, tiffinfo={IMAGEDESCRIPTION: came}
     )
     return file.getvalue()

@@ -6,11 +6,13 @@ from importlib.metadata import version
 from torch import nn
 
 from capetown.city import CLASSES
+from capetown.params import Tiles
 from capetown.pools.model.backbones import input_config
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import ModelCard
 from capetown.pools.scoring import Aim, calibrated, choose_threshold, fit_temperature
 from capetown.pools.tiles.folds import Fold
+from capetown.pools.tiles.unlike import Usual
 
 
 def package_versions() -> dict[str, str]:
@@ -18,7 +20,15 @@ def package_versions() -> dict[str, str]:
     return {name: version(name).split("+")[0] for name in ("capetown", "timm", "torch")}
 
 
-def make_card(model: nn.Module, train: Fold, valid: Fold, architecture: str, aim: Aim) -> ModelCard:
+def make_card(
+    model: nn.Module,
+    train: Fold,
+    valid: Fold,
+    architecture: str,
+    aim: Aim,
+    tiles: Tiles,
+    usual: Usual,
+) -> ModelCard:
     """Fit a trained model's temperature and threshold on `valid`, and describe the model.
 
     Args:
@@ -27,6 +37,8 @@ def make_card(model: nn.Module, train: Fold, valid: Fold, architecture: str, aim
         valid: what its epoch was chosen on.
         architecture: timm's name of it.
         aim: what the threshold, of the calibrated probability, maximises.
+        tiles: how the tiles of both were read.
+        usual: what most tiles of `train` look like.
     """
     inputs = input_config(model)
     logits = predict_logits(model, valid.pixels, mean=inputs["mean"], std=inputs["std"])
@@ -36,6 +48,8 @@ def make_card(model: nn.Module, train: Fold, valid: Fold, architecture: str, aim
         architecture=architecture,
         image_size=valid.pixels.shape[1],
         **inputs,
+        tiles=tiles,
+        usual=usual,
         classes=list(CLASSES),
         threshold=threshold,
         temperature=temperature,

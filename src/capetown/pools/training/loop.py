@@ -135,6 +135,18 @@ class Training:
         labels = torch.from_numpy(self.train.labels[rows]).to(self.device)
         return normalise(changed, self.inputs["mean"], self.inputs["std"]), labels
 
+    def answer(self, images: Tensor) -> Tensor:
+        """The logits of images; a `CapetownError` if there are too few for batch normalisation."""
+        try:
+            return self.forward(images)[:, 0]
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise CapetownError(
+                f"batch_size: batch normalisation needs more than {len(images)} tile a step: raise "
+                "the backbone's batch_size, or choose one without, such as convnext_tiny."
+            ) from error
+
     def learn(self, images: Tensor, labels: Tensor, rate: float, of: int) -> Tensor:
         """Take a step.
 
@@ -149,7 +161,7 @@ class Training:
         """
         smooth = self.settings.label_smoothing
         with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
-            logits = self.forward(images)[:, 0]
+            logits = self.answer(images)
         loss = functional.binary_cross_entropy_with_logits(
             logits.float(), labels * (1 - smooth) + smooth / 2, reduction="sum"
         )

@@ -1,8 +1,7 @@
-"""Tiles of every kind are read as RGB or refused with a reason; packs are whole and reused."""
+"""Tiles of every kind are read as RGB or refused with a reason."""
 
+import contextlib
 import io
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,13 @@ import tifffile
 from PIL import Image
 
 from capetown.errors import CapetownError
-from capetown.pools.tiles import packing
-from capetown.pools.tiles.folds import Fold, load_fold
-from capetown.pools.tiles.packing import contents_digest, pack_tiles
+from capetown.params import Tiles
 from capetown.pools.tiles.reading import (
     Tile,
     UnreadableTileError,
     find_tiles,
     pixel_digest,
     read_tile,
-    resize,
     sheet_of,
 )
 
@@ -139,20 +135,20 @@ def test_what_is_no_tile_is_refused_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "five_cut.tif").write_bytes(cut(tmp_path / "five", 0.7))
     (tmp_path / "lzw_cut.tif").write_bytes(cut(tmp_path / "lzw", 0.7))
     (tmp_path / "jpeg_cut.tif").write_bytes(cut(tmp_path / "jpeg", 0.7))
-    no_image = "no image, or damaged: neither Pillow nor tifffile reads it."
+    no_image = "no image that is known here, or damaged."
     expected = {
         "empty.tif": "empty: 0 bytes.",
         "text.tif": no_image,
-        "plain_cut.tif": "damaged: image file is truncated",
-        "header_cut.tif": no_image,
+        "plain_cut.tif": "damaged: the file ends before its pixels do.",
+        "header_cut.tif": "damaged: ",
         "five_cut.tif": "damaged: the file ends before its pixels do.",
-        "lzw_cut.tif": no_image,
-        "jpeg_cut.tif": no_image,
-        "float.tif": "pixels of type float32: not 8 or 16 bits.",
-        "long.tif": "pixels of mode I: not RGB or grey, 8 or 16 bits.",
-        "lab.tif": "pixels of mode LAB: not RGB or grey, 8 or 16 bits.",
+        "lzw_cut.tif": "damaged: ",
+        "jpeg_cut.tif": "damaged: ",
+        "float.tif": "pixels of type float32: not unsigned, or over 16 bits; set tiles.scale.",
+        "long.tif": "pixels of type uint32: not unsigned, or over 16 bits; set tiles.scale.",
+        "lab.tif": "colours as CIELAB, 3 bands of 8 bits: cannot be shown.",
         "wide.tif": "20000 x 2 pixels, over 4096 a side: no tile.",
-        "vast.tif": "over 4096 pixels a side: no tile.",
+        "vast.tif": "20000 x 20000 pixels, over 4096 a side: no tile.",
     }
     found = {}
     for name in expected:
@@ -202,111 +198,143 @@ def test_the_digest_is_of_the_pixels_and_not_of_the_file(tmp_path: Path) -> None
     assert pixel_digest(RGB) != pixel_digest(RGB.reshape(32, 24, 3))
 
 
-# --- packs ------------------------------------------------------------------------------------
+# --- what used to be read wrongly without a word ----------------------------------------------
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    files = [tmp_path / f"A_1_{n}.tif" for n in range(3)]
-    for n, file in enumerate(files):
-        Image.fromarray(np.roll(RGB, n, axis=0)).save(file)
-    return files
+def read(file: io.BytesIO, **rule: Any) -> npt.NDArray[np.uint8]:
+    return read_tile(file, Tiles(**{"bands": None, "scale": "full", **rule}))
 
 
-def pack(files: list[Path], cache: Path, size: int = 16) -> npt.NDArray[np.uint8]:
-    return pack_tiles(files, contents_digest(files), size, "bicubic", cache)
+def tiff(pixels: npt.NDArray[Any], **options: Any) -> io.BytesIO:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **options)
+    file.seek(0)
+    return file
 
 
-def test_a_pack_holds_the_resized_tiles_in_order(files: list[Path], tmp_path: Path) -> None:
-    packed = pack(files, tmp_path / "cache")
-    expected = np.stack([resize(read_tile(file), 16, "bicubic") for file in files])
-    np.testing.assert_array_equal(packed, expected)
-    assert packed.shape == (3, 16, 16, 3)
+def test_planes_of_16_bits_are_bands_whatever_the_file_calls_them() -> None:
+    bands = planes(deep(RGB))
+    kinds: list[dict[str, Any]] = [
+        {"photometric": "rgb"},
+        {"photometric": "minisblack", "compression": "zlib"},
+        {"photometric": "minisblack", "compression": "lzw", "predictor": True},
+    ]
+    for kind in kinds:
+        file = tiff(bands, planarconfig="separate", **kind)
+        np.testing.assert_array_equal(read(file), RGB)
+    five = tiff(planes(FIVE), planarconfig="separate", photometric="minisblack", compression="lzw")
+    np.testing.assert_array_equal(read(five), RGB)
 
 
-def test_a_pack_is_reused_and_another_content_or_size_makes_another(
-    files: list[Path], tmp_path: Path
+def test_twelve_bits_are_scaled_by_twelve_and_in_sixteen_are_refused_but_by_a_range() -> None:
+    twelve = np.rint(RGB.astype(float) * 4095 / 255).astype(np.uint16)
+    packed = tiff(twelve, photometric="rgb", bitspersample=12)
+    np.testing.assert_array_equal(read(packed), RGB)
+    in_sixteen = tiff(twelve, photometric="rgb")
+    with pytest.raises(UnreadableTileError, match=r"no value over \d+: nearly black; set tiles"):
+        read(in_sixteen)
+    np.testing.assert_array_equal(read(in_sixteen, scale=[0, 4095]), RGB)
+    np.testing.assert_array_equal(read(tiff(np.zeros_like(twelve), photometric="rgb")), 0 * RGB)
+
+
+def test_numbers_below_zero_and_radiances_are_shown_by_a_range() -> None:
+    signed = (RGB.astype(np.int16) - 128).astype(np.int8)
+    with pytest.raises(UnreadableTileError, match="pixels of type int8: not unsigned"):
+        read(tiff(signed, photometric="rgb"))
+    np.testing.assert_array_equal(read(tiff(signed, photometric="rgb"), scale=[-128, 127]), RGB)
+    shares = RGB.astype(np.float32) / 255
+    shares[0, 0] = np.nan
+    found = read(tiff(shares, photometric="rgb"), scale=[0, 1])
+    np.testing.assert_array_equal(found[1:], RGB[1:])
+    assert found[0, 0].tolist() == [0, 0, 0]
+
+
+def test_percentiles_are_the_tiles_own() -> None:
+    ramp = np.arange(101, dtype=np.float64)[None, :].repeat(3, 0)[..., None].repeat(3, 2)
+    found = read(tiff(ramp, photometric="rgb"), scale="percentile")[0, :, 0]
+    # The 2nd and the 98th of 0 to 100 are 2 and 98.
+    assert found[[0, 2, 50, 98, 100]].tolist() == [0, 0, 128, 255, 255]
+    flat = tiff(np.full((4, 4, 3), 7, np.uint16), photometric="rgb")
+    assert not read(flat, scale="percentile").any()
+
+
+def test_a_range_that_a_tiles_bits_cannot_reach_is_of_another_scale() -> None:
+    with pytest.raises(UnreadableTileError, match=r"can be over 255: tiles\.scale ends at 4095"):
+        read(tiff(RGB, photometric="rgb"), scale=[0, 4095])
+
+
+def test_bands_are_the_ones_asked_for() -> None:
+    four = tiff(FOUR, photometric="rgb", extrasamples=["unspecified"])
+    np.testing.assert_array_equal(read(four, bands=[4, 1, 2]), FOUR[..., [3, 0, 1]])
+    grey = tiff(RGB[..., 0], photometric="minisblack")
+    with pytest.raises(UnreadableTileError, match=r"has 1 bands; tiles\.bands asks for 3"):
+        read(grey, bands=[1, 2, 3])
+    two = tiff(RGB[..., :2], photometric="minisblack", planarconfig="contig")
+    with pytest.raises(UnreadableTileError, match=r"2 bands, neither grey nor colours"):
+        read(two)
+    np.testing.assert_array_equal(read(two, bands=[2, 1, 1]), RGB[..., [1, 0, 0]])
+
+
+def test_alpha_that_was_multiplied_in_is_taken_out_and_other_alpha_is_dropped() -> None:
+    stored = np.array([[[50, 100, 25, 128], [7, 7, 7, 0], [9, 8, 7, 255]]], np.uint8)
+    multiplied = tiff(stored, photometric="rgb", extrasamples=["assocalpha"])
+    assert read(multiplied).tolist() == [[[100, 199, 50], [255, 255, 255], [9, 8, 7]]]
+    straight = tiff(stored, photometric="rgb", extrasamples=["unassalpha"])
+    assert read(straight).tolist() == stored[..., :3].tolist()
+
+
+def test_a_colour_map_of_8_bits_is_as_bright_as_one_of_16() -> None:
+    indices = RGB[..., 0]
+    colours = np.arange(256, dtype=np.uint16)[::-1][None].repeat(3, 0)
+    for colormap in (colours, colours * 257, colours << 8):
+        file = tiff(indices, photometric="palette", colormap=colormap)
+        np.testing.assert_array_equal(read(file), 255 - GREY)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options"),
+    [
+        (deep(FOUR), {"compression": "lzw", "photometric": "rgb"}),
+        (deep(FOUR), {"compression": "zstd", "photometric": "rgb", "predictor": True}),
+        (RGB, {"compression": "lerc", "photometric": "rgb"}),
+        (RGB, {"compression": "webp", "compressionargs": {"lossless": True}, "photometric": "rgb"}),
+    ],
+)
+def test_what_was_called_damaged_and_is_not(
+    pixels: npt.NDArray[Any], options: dict[str, Any]
 ) -> None:
-    cache = tmp_path / "cache"
-    pack(files, cache)
-    [first] = cache.iterdir()
-    made = first.stat().st_ino
-    pack(files, cache)
-    assert [p.stat().st_ino for p in cache.iterdir()] == [made]
-    pack(files, cache, size=8)
-    assert len(list(cache.iterdir())) == 2
-    Image.fromarray(255 - RGB).save(files[1])
-    np.testing.assert_array_equal(pack(files, cache)[1], resize(255 - RGB, 16, "bicubic"))
-    assert len(list(cache.iterdir())) == 3
+    np.testing.assert_array_equal(read(tiff(pixels, **options)), RGB)
 
 
-def test_a_pack_cut_short_is_made_again(files: list[Path], tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    whole = np.array(pack(files, cache))
-    [file] = cache.iterdir()
-    for kept in (0, 50, 500):
-        file.write_bytes(file.read_bytes()[:kept])
-        np.testing.assert_array_equal(pack(files, cache), whole)
+def test_blocks_that_a_file_leaves_out_are_black() -> None:
+    file = tiff(RGB, photometric="rgb", rowsperstrip=8, compression="zlib")
+    with tifffile.TiffFile(file) as opened:
+        tags = opened.pages.first.tags
+        offsets, counts = list(tags[273].value), list(tags[279].value)
+    offsets[1] = counts[1] = 0
+    file.seek(0)
+    with tifffile.TiffFile(file, mode="r+") as opened:
+        opened.pages.first.tags[273].overwrite(offsets)
+        opened.pages.first.tags[279].overwrite(counts)
+    expected = RGB.copy()
+    expected[8:16] = 0
+    np.testing.assert_array_equal(read(file), expected)
 
 
-def test_a_pack_unused_for_a_month_is_removed(files: list[Path], tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    pack(files, cache)
-    [old] = cache.iterdir()
-    os.utime(old, (0, time.time() - packing.MONTH - 60))
-    pack(files, cache, size=8)
-    assert not old.exists()
+def test_a_compression_that_cannot_be_read_is_named() -> None:
+    file = tiff(RGB, photometric="rgb")
+    with tifffile.TiffFile(file, mode="r+") as opened:
+        opened.pages.first.tags[259].overwrite(32809)
+    with pytest.raises(UnreadableTileError, match="compressed as THUNDERSCAN: cannot be read"):
+        read(file)
 
 
-def test_a_pack_that_another_process_removes_meanwhile_is_no_error(
-    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    gone = [cache / "gone.npy", cache / "gone.part"]
-    monkeypatch.setattr(Path, "iterdir", lambda _: iter(gone))
-    assert pack(files, cache).shape == (3, 16, 16, 3)
-
-
-def test_a_damaged_tile_leaves_no_pack_behind(files: list[Path], tmp_path: Path) -> None:
-    files[2].write_bytes(b"")
-    with pytest.raises(CapetownError, match=r"A_1_2\.tif: empty: 0 bytes"):
-        pack(files, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_a_cache_that_cannot_be_written_says_what_to_do(files: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(CapetownError, match="XDG_CACHE_HOME"):
-        pack(files, tmp_path / "file" / "cache")
-
-
-def test_a_fold_is_read_from_its_table(files: list[Path], tmp_path: Path) -> None:
-    table = tmp_path / "tiles.csv"
-    table.write_text(
-        "path,label,sheet,group,fold,digest\nA_1_0.tif,no,A,A_1,train,0\n"
-        "A_1_1.tif,yes,A,A_1,train,1\nA_1_2.tif,yes,A,A_1,test,2\n"
-    )
-
-    def load(name: str) -> Fold:
-        return load_fold(
-            table, name, tmp_path, size=16, interpolation="bicubic", cache=tmp_path / "cache"
-        )
-
-    fold = load("train")
-    assert fold.paths == ["A_1_0.tif", "A_1_1.tif"]
-    assert fold.labels.tolist() == [0, 1]
-    assert fold.sheets.tolist() == ["A", "A"]
-    assert fold.groups.tolist() == ["A_1", "A_1"]
-    with pytest.raises(CapetownError, match="fold test has no `no` tile"):
-        load("test")
-    files[1].unlink()
-    assert (load("train").pixels == fold.pixels).all(), (
-        "from the pack: the tiles are not read again"
-    )
-    table.write_text(table.read_text().replace(",1\n", ",9\n"))
-    with pytest.raises(CapetownError, match=r"A_1_1\.tif: cannot be read"):
-        load("train")
-    table.unlink()
-    with pytest.raises(CapetownError, match=r"tiles\.csv: no such file; run `dvc repro split`"):
-        load("train")
+def test_decoders_say_nothing_of_their_own(capfd: pytest.CaptureFixture[str]) -> None:
+    for compression in ("lzw", "zlib", "jpeg", "zstd"):
+        data = bytearray(tiff(RGB, photometric="rgb", compression=compression).getvalue())
+        with tifffile.TiffFile(io.BytesIO(data)) as opened:
+            start = opened.pages.first.dataoffsets[0]
+        data[start + 20 : start + 40] = bytes(20)
+        with contextlib.suppress(UnreadableTileError):
+            read(io.BytesIO(bytes(data)))
+    assert capfd.readouterr() == ("", "")

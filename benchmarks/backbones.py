@@ -1,0 +1,155 @@
+"""What this package cannot train: every architecture that timm publishes weights of, tried once.
+
+Each is built with random weights at a small size, trained for a step of each phase, saved, loaded
+and explained, in a process of its own. What fails goes into the list that `capetown backbones` and
+training read, with the version of timm that it holds for. Run it again for another timm; it takes
+about two hours on two cores, and goes on where it was interrupted::
+
+    python -m benchmarks.backbones
+
+An architecture too large to try is built without memory for its weights, and counted as judged by
+the smaller ones of its class.
+"""
+
+import argparse
+import json
+import os
+import resource
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from capetown.errors import CapetownError
+from capetown.files import one_line
+from capetown.params import Backbone, Train, load_params
+from capetown.pools.model.backbones import UNTRAINABLE, create, pretrained_config
+from capetown.pools.model.timm_import import timm
+from capetown.pools.trial import Trial, run
+
+# Pixels, in the order they are tried: the first that an architecture takes, else its own.
+SIZES = (64, 128)
+SECONDS, MEMORY = 240, 12 * 2**30
+
+
+def architectures() -> list[str]:
+    """The architectures that timm publishes weights of, without the weights' tags."""
+    return sorted({name.split(".")[0] for name in timm.list_models(pretrained=True)})
+
+
+def measure(architecture: str) -> dict[str, Any]:
+    """Class and parameters, in millions, of an architecture that is built without memory."""
+    with torch.device("meta"):
+        try:
+            model = create(architecture, pretrained_config(architecture).input_size[-1])
+        except CapetownError as error:
+            return {"class": "", "parameters": 0.0, "error": str(error)}
+    size = sum(p.numel() for p in model.parameters()) / 1e6
+    return {"class": type(model).__name__, "parameters": round(size, 1)}
+
+
+def try_sizes(architecture: str, settings: Train, report: int) -> None:
+    """Try an architecture, and write what came of it to a file descriptor."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    signal.alarm(SECONDS)
+    result: dict[str, Any] = {}
+    for size in (*SIZES, pretrained_config(architecture).input_size[-1]):
+        backbone = Backbone(
+            architecture=architecture, image_size=size, batch_size=2, learning_rate=1e-4
+        )
+        try:
+            run(Trial(
+                backbone=backbone, settings=settings, pretrained=False, seed=1, threads=1,
+                device="cpu",
+            ))  # fmt: skip
+            result = {"size": size}
+            break
+        except Exception as error:  # each architecture fails in its own way
+            result = {"size": size, "error": one_line(error) or type(error).__name__}
+    os.write(report, json.dumps(result).encode())
+
+
+def try_apart(architecture: str, settings: Train) -> dict[str, Any]:
+    """Try an architecture in a fork of this process, which has imported everything."""
+    out, into = os.pipe()
+    start = time.perf_counter()
+    child = os.fork()
+    if child == 0:
+        os.close(out)
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            try_sizes(architecture, settings, into)
+        finally:
+            os._exit(0)
+    os.close(into)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(out) as pipe:
+        said = pipe.read()
+    seconds = round(time.perf_counter() - start, 1)
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        reason = f"over {SECONDS} s" if name == "SIGALRM" else f"crashes its process ({name})"
+        return {"error": reason, "seconds": seconds}
+    return {**json.loads(said or '{"error": "ended without a word"}'), "seconds": seconds}
+
+
+def in_turn(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """The smallest of each class, then the second of each, and so on."""
+    ranks: Counter[str] = Counter()
+    order = []
+    for name in sorted(rows, key=lambda name: rows[name]["parameters"]):
+        order.append((ranks[rows[name]["class"]], rows[name]["parameters"], name))
+        ranks[rows[name]["class"]] += 1
+    return [name for _, _, name in sorted(order)]
+
+
+def write_list(rows: dict[str, dict[str, Any]], largest: float) -> None:
+    """Write the list, and print what it comes to."""
+    tried = {name: row for name, row in rows.items() if "seconds" in row}
+    refused = {name: row["error"] for name, row in rows.items() if "error" in row}
+    classes = {row["class"] for name, row in tried.items() if name not in refused}
+    judged = [n for n, row in rows.items() if n not in tried and row["class"] in classes]
+    found = {
+        "timm": timm.__version__,
+        "tried": len(tried),
+        "judged_by_class": len(judged),
+        "refused": dict(sorted(refused.items())),
+    }
+    UNTRAINABLE.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(f"{len(rows)} architectures of timm {timm.__version__}")
+    print(f"tried {len(tried)}: {len(tried) - len(refused.keys() & tried.keys())} can be trained")
+    print(f"over {largest:g} M parameters: {len(rows) - len(tried)}, {len(judged)} by their class")
+    for reason, count in Counter(refused.values()).most_common():
+        print(f"{count:5d}  {reason}")
+
+
+def main() -> None:
+    """Try what was not tried yet, and write the list."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=Path(f"logs/timm-{timm.__version__}.json"))
+    parser.add_argument("--largest", type=float, default=150, help="parameters, in millions")
+    arguments = parser.parse_args()
+    settings = load_params(Path("params.yaml")).train
+    results: Path = arguments.results
+    results.parent.mkdir(parents=True, exist_ok=True)
+    rows = json.loads(results.read_text()) if results.exists() else {}
+    for name in architectures():
+        if name not in rows:
+            rows[name] = measure(name)
+    for name in in_turn(rows):
+        row = rows[name]
+        if "seconds" not in row and "error" not in row and row["parameters"] <= arguments.largest:
+            row |= try_apart(name, settings)
+            results.write_text(json.dumps(rows, indent=1))
+            print(f"{name:50} {row['parameters']:7.1f} M  {row.get('error', 'trains')}", flush=True)
+    write_list(rows, arguments.largest)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Tiles unlike the others, or unlike those that a model learned from: what a model may not know."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+
+from capetown.params import Section
+from capetown.pools.tiles.tiff import Pixels
+
+# Of 255: below it 99 of 100 values of a tile lie that is nearly black.
+DARK = 16
+
+
+class Look(NamedTuple):
+    """A tile at a glance.
+
+    Attributes:
+        side: its longer one, in pixels, before it was reduced for keeping.
+        resolution: side of a pixel on the ground, in the file's own unit; 0 if it does not say.
+        dark: True if it is nearly black.
+        grey: True if its three bands are equal.
+    """
+
+    side: int
+    resolution: float
+    dark: bool
+    grey: bool
+
+
+class Usual(Section):
+    """The usual look of tiles; see `Look`."""
+
+    side: float
+    resolution: float
+    dark: bool
+    grey: bool
+
+
+def look_of(pixels: Pixels, side: int, resolution: float) -> Look:
+    """A tile at a glance.
+
+    Args:
+        pixels: uint8, shape (height, width, 3).
+        side: as in `Look`.
+        resolution: likewise.
+    """
+    grey = bool((pixels == pixels[..., :1]).all())
+    return Look(side, resolution, float(np.percentile(pixels, 99)) < DARK, grey)
+
+
+def usual(looks: Sequence[Look]) -> Usual:
+    """The usual look of some tiles: medians, and what more than half are."""
+    known = [look.resolution for look in looks if look.resolution]
+    return Usual(
+        side=float(median(look.side for look in looks)),
+        resolution=float(median(known)) if 2 * len(known) > len(looks) else 0.0,
+        dark=2 * sum(look.dark for look in looks) > len(looks),
+        grey=2 * sum(look.grey for look in looks) > len(looks),
+    )
+
+
+def difference(look: Look, most: Usual) -> str:
+    """The difference of a tile from most; empty if it does not."""
+    said = []
+    if look.dark and not most.dark:
+        said.append("nearly black")
+    if look.grey and not most.grey and not look.dark:
+        said.append("grey")
+    if abs(look.side - most.side) > most.side / 2:
+        said.append(f"{look.side} pixels a side, not {most.side:g}")
+    if look.resolution and abs(look.resolution - most.resolution) > most.resolution / 2 > 0:
+        said.append(f"{look.resolution:g} on the ground a pixel, not {most.resolution:g}")
+    return ", ".join(said)
+
+
+def count_unlike(differences: Mapping[str, str], first: int = 3) -> tuple[int, str]:
+    """The number of tiles that differ, and the first of them with how.
+
+    Args:
+        differences: by path; empty where there is none.
+        first: how many to name.
+    """
+    odd = [f"{path} ({said})" for path, said in differences.items() if said]
+    return len(odd), "; ".join(odd[:first])
