@@ -12,7 +12,8 @@ from capetown.params import load_params
 from capetown.pools.splits import duplicates, group_of, remarks, split_tiles, summary
 from capetown.pools.tiles.reading import find_tiles, look_at_tiles
 from capetown.pools.tiles.unlike import count_unlike, difference, usual
-from stages import kept_logs, put_in_place, run, step
+from stages import kept_logs, run, step
+from stages.outs import put_in_place
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
 INVENTORY = RAW / "inventory.csv"

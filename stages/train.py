@@ -21,7 +21,8 @@ from capetown.pools.training.card import make_card
 from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
 from capetown.pools.training.loop import fit
 from capetown.pools.training.schedules import Epoch
-from stages import has_no_tile, put_in_place, root, run, step, write_empty
+from stages import root, run, step
+from stages.outs import has_no_tile, put_in_place, write_empty
 
 TILES = Path("splits/tiles.csv")
 MODEL, HISTORY, LIVE = Path("models"), Path("metrics/history.csv"), Path("metrics/train")

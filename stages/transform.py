@@ -19,7 +19,8 @@ from capetown.hexes.joining import JOINED, join
 from capetown.hexes.reference import compare_with_reference, read_reference
 from capetown.hexes.summary import Metrics, exceeded_thresholds, judged, log_lines, summarise
 from capetown.params import Transform, load_params
-from stages import kept_logs, put_in_place, run, step, write_empty
+from stages import kept_logs, run, step
+from stages.outs import put_in_place, write_empty
 
 RAW, OUT, METRICS = Path("raw"), Path("hexes"), Path("metrics/transform.json")
 QUALITY = Path("metrics/quality.json")
