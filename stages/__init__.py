@@ -9,9 +9,7 @@ import gc
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
@@ -21,6 +19,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.ready import refuse_what_cannot_work
+from capetown.timing import step
 
 # Imports and tables leave hardly any garbage: look for it less often.
 gc.set_threshold(50_000)
@@ -41,16 +40,6 @@ def kept_logs() -> Path:
     """Where logs stay: an experiment in a temporary workspace has a folder of its name for them."""
     there = root()
     return LOGS if there == Path() else there / LOGS / os.environ.get("DVC_EXP_NAME", "experiment")
-
-
-@contextmanager
-def step(what: str) -> Iterator[None]:
-    """Log how many seconds a named part of a stage took."""
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        log.info("%-40s %7.2f s", what, time.perf_counter() - start)
 
 
 def run(stage: Callable[[], None]) -> None:

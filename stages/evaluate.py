@@ -18,7 +18,8 @@ from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import load_model
 from capetown.pools.tiles.folds import load_fold
 from capetown.pools.tiles.packing import cache_folder
-from stages import run, step
+from capetown.timing import step
+from stages import run
 from stages.outs import has_no_tile, put_in_place, write_empty
 
 RAW, TILES = Path("raw"), Path("splits/tiles.csv")

@@ -11,7 +11,8 @@ import pandas as pd
 from capetown.params import load_params
 from capetown.reporting.facts import Facts
 from capetown.reporting.report import markdown_and_images, page
-from stages import run, step
+from capetown.timing import step
+from stages import run
 from stages.outs import put_in_place
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")

@@ -19,7 +19,8 @@ from capetown.pools.splits import (
 )
 from capetown.pools.tiles.reading import find_tiles, look_at_tiles
 from capetown.pools.tiles.unlike import count_unlike, differences
-from stages import kept_logs, run, step
+from capetown.timing import step
+from stages import kept_logs, run
 from stages.outs import put_in_place
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")

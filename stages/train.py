@@ -21,7 +21,8 @@ from capetown.pools.training.card import make_card
 from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
 from capetown.pools.training.loop import fit
 from capetown.pools.training.schedules import Epoch
-from stages import root, run, step
+from capetown.timing import step
+from stages import root, run
 from stages.outs import has_no_tile, put_in_place, write_empty
 
 TILES = Path("splits/tiles.csv")
