@@ -24,14 +24,8 @@ from stages.outs import has_no_tile, put_in_place, write_empty
 
 RAW, TILES = Path("raw"), Path("splits/tiles.csv")
 EVALUATION, METRICS = Path("evaluation"), Path("metrics")
-OUTS = (
-    EVALUATION,
-    METRICS / "plots",
-    METRICS / "predictions.csv",
-    METRICS / "sheets.csv",
-    METRICS / "judgement.json",
-    METRICS / "evaluate.json",
-)
+TABLES = ("plots", "predictions.csv", "sheets.csv", "judgement.json", "evaluate.json")
+OUTS = (EVALUATION, *(METRICS / name for name in TABLES))
 
 
 def main() -> None:
