@@ -18,6 +18,7 @@ STATUSES = {
     "invalid_coordinates": "have coordinates that are no place on Earth",
     "outside_city": "lie in a cell that is not one of the City's",
 }
+FAILED = ("invalid_coordinates", "outside_city")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Facts:
         evaluate: `metrics/evaluate.json` and `metrics/judgement.json`.
         card: `models/model.json`.
         hexagons: `hexes/counts.parquet`; None without requests.
-        rejects: `hexes/rejects.parquet`.
+        rejects: those of `hexes/rejects.parquet` that are `not_joined`.
         history: `metrics/history.csv`.
         predictions: `metrics/predictions.csv`.
         sheets: `metrics/sheets.csv`.
@@ -195,6 +196,11 @@ class Facts:
         table = self.sheets.assign(wrong=wrong)
         ranked = table.sort_values(["wrong", "sheet"], ascending=[False, True])
         return ranked[ranked["wrong"] > 0].head(5)
+
+
+def not_joined(rejects: pd.DataFrame) -> pd.DataFrame:
+    """The rejects that did not join: others did, and have a value that cannot be read."""
+    return rejects[rejects["join_status"].isin(FAILED)]
 
 
 def _listed(words: Sequence[str]) -> str:

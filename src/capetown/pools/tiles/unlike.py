@@ -75,6 +75,12 @@ def difference(look: Look, most: Usual) -> str:
     return ", ".join(said)
 
 
+def differences(looks: Mapping[str, Look]) -> dict[str, str]:
+    """The difference of each tile from most of them, by path; empty where there is none."""
+    most = usual(list(looks.values()))
+    return {path: difference(look, most) for path, look in looks.items()}
+
+
 def count_unlike(differences: Mapping[str, str], first: int = 3) -> tuple[int, str]:
     """The number of tiles that differ, and the first of them with how.
 
