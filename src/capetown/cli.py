@@ -43,6 +43,8 @@ def predict(arguments: argparse.Namespace) -> None:
     from capetown.pools.prediction import Prediction, find_new_tiles, predict_tiles
     from capetown.pools.tiles.unlike import count_unlike
 
+    if str(arguments.out) == "-":
+        raise CapetownError("--out -: results go to a file; name one, such as predictions.csv.")
     check_replaceable(arguments.out)
     model, card = load_model(arguments.model, choose_device(arguments.device))
     tiles = find_new_tiles(arguments.paths)

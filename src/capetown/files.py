@@ -53,5 +53,8 @@ def exchange(paths: Sequence[Path], made: Path, last: Path) -> None:
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:
-    """An error's text as one line of at most `limit` characters; its type if it says nothing."""
-    return " ".join(str(error).split())[:limit] or type(error).__name__
+    """An error's text in a line of `limit` characters at most, with its type if it has no word."""
+    text = " ".join(str(error).split())[:limit]
+    if any(letter.isalpha() for letter in text):
+        return text
+    return f"{type(error).__name__} {text}".strip()

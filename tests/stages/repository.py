@@ -30,6 +30,9 @@ TINY: dict[str, object] = {
 }
 OFFLINE = ["-S", "pretrained=false"]
 
+# The way back to the commit, as the README has it.
+BACK = "git reset -q --hard && git clean -fdq metrics reports && dvc checkout"
+
 
 class Repository:
     """A DVC repository on the disk, and the commands a user types in it."""

@@ -11,10 +11,9 @@ from playwright.sync_api import Browser
 
 from tests import ROOT
 from tests.browser import Opened
-from tests.stages.repository import OFFLINE, Repository
+from tests.stages.repository import BACK, OFFLINE, Repository
 
 README = (ROOT / "README.md").read_text()
-BACK = "git checkout . && git clean -fdq metrics reports && dvc checkout"
 KEEP = 'dvc exp apply NAME && git add . && git commit -m "..."'
 COLUMNS = ".*(Created|Executor|State|interval|/)|evaluation|hexes|models|raw|splits"
 FIVE = {"balanced_accuracy", "average_precision", "precision", "recall", "roc_auc"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.stages.repository import Repository
+from tests.stages.repository import BACK, Repository
 
 OUTS = ("raw", "hexes", "splits", "models", "metrics", "evaluation", "reports")
 # Files of how many half kilobytes a stage may write, so that one of its outs does not fit.
@@ -115,7 +115,8 @@ def test_killed_with_dvc_itself_git_finds_its_branch_again(victim: Repository) -
     running.communicate()
     assert victim.run("git", "branch", "--show-current") == ""
     victim.run("git", "switch", "main")
-    victim.run("git", "reset", "-q")
+    victim.run("sh", "-c", BACK)
+    assert victim.run("git", "status", "--porcelain") == ""
 
 
 def test_a_tile_that_is_damaged_later(victim: Repository) -> None:

@@ -70,6 +70,8 @@ class Table:
         for rows in whole_rows(self.path, blocks, len(self.header), separator, self._seen):
             frame = self._parse(rows, types, wanted)
             self.count += rows.count
+            if not columns:
+                self._refuse_totals(frame, rows.first)
             yield self._without_headers(frame)
 
     def notes(self) -> list[str]:
@@ -115,6 +117,19 @@ class Table:
                 f"but polars reads {len(frame):,}; look there for quotation marks"
             )
         return frame
+
+    def _refuse_totals(self, frame: pl.DataFrame, first: int) -> None:
+        """Refuse a row that has a number and nothing else, as a line of totals has."""
+        others = [name for name in REQUEST_SCHEMA if name != KEY]
+        bare = frame.select(
+            pl.col(KEY).is_not_null() & pl.all_horizontal(pl.col(others).is_null())
+        ).to_series()
+        if bare.any():
+            at = bare.arg_max() or 0
+            raise CapetownError(
+                f"{self.path}: row {first + at}: {KEY} {frame[KEY][at]!r} and no other value; is "
+                "it a line of totals? remove it"
+            )
 
     def _without_headers(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The requests: not the header again, as in files put together, and no empty rows."""

@@ -1,5 +1,6 @@
 """A trained model on new tiles, wherever they lie: files, folders or a bucket's prefix."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,8 @@ from capetown.pools.tiles.unlike import difference
 READERS = 16
 # Images that a folder may hold, and that can be read, but are no tiles by name.
 OTHER_IMAGES = (".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".gif")
+
+log = logging.getLogger("capetown")
 
 
 class Prediction(NamedTuple):
@@ -78,12 +81,12 @@ def find_new_tiles(paths: Sequence[str]) -> list[NewTile]:
         except Exception as error:  # every file system fails in its own way
             raise CapetownError(f"{path}: cannot be listed ({one_line(error)}).") from error
         tiles = sorted(filter(is_tile_name, every)) if is_folder else every
+        images = [file for file in set(every) - set(tiles) if file.lower().endswith(OTHER_IMAGES)]
+        others = f"{len(images)} other images are left out, which can be named one by one"
         if not tiles:
-            images = [file for file in every if file.lower().endswith(OTHER_IMAGES)]
-            others = (
-                f"; {len(images)} other images, which can be named one by one" if images else ""
-            )
-            raise CapetownError(f"{path}: no tile (*.tif) there{others}.")
+            raise CapetownError(f"{path}: no tile (*.tif) there{f'; {others}' if images else ''}.")
+        if images:
+            log.warning("%s: %s", path, others)
         is_url = "://" in path
         for file in tiles:
             shown = (
