@@ -17,7 +17,6 @@ from stages import kept_logs, run
 from stages.outs import put_in_place
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
-INVENTORY = RAW / "inventory.csv"
 REJECTED = kept_logs() / "split-rejected.csv"
 log = logging.getLogger("capetown")
 
@@ -37,8 +36,7 @@ def main() -> None:
         readable, reasons = look_at_tiles(listed, RAW, params.tiles)
     tiles, how = list(readable), params.split
     looks = {tile.path: look for tile, (_, look) in readable.items()}
-    by_sha256 = splits.reduced_digests(INVENTORY)
-    digests = [by_sha256.get(tile.path) or digest for tile, (digest, _) in readable.items()]
+    digests = [digest for digest, _ in readable.values()]
     left_out = [(tile.path, why) for tile, why in reasons.items()]
     rejected = pd.DataFrame(left_out, columns=["path", "reason"])
     for path, why in left_out:

@@ -395,7 +395,7 @@ def test_a_random_split_does_not_claim_sheets_for_itself(small: Facts) -> None:
         "and 200 aerial tiles.",
         "On 40 tiles that had no part in its making, though their neighbours may have, ",
         "Tiles were divided at random",
-        "Expect on new tiles of the same map sheets what the intervals say, and less elsewhere",
+        "Expect on new tiles of the same neighbourhoods what the intervals say, and less elsewhere",
     ):
         assert words in text
     together = markdown(small)

@@ -8,7 +8,7 @@ are filled to the wanted shares of tiles of each class.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -191,18 +191,6 @@ def duplicates(tiles: Sequence[Tile], digests: Sequence[str]) -> list[tuple[Tile
         for first, *rest in same.values()
         for tile in rest
     )
-
-
-def reduced_digests(inventory: Path) -> dict[str, str]:
-    """The sha256 of each tile that is kept reduced, by path; none without an inventory.
-
-    Equal files of tiles that `download` reduced are equal pictures.
-    """
-    if not inventory.exists():
-        return {}
-    rows = pd.read_csv(inventory, dtype=str, keep_default_na=False)
-    rows = rows[rows["kept_sha256"] != rows["sha256"]]
-    return dict(zip(rows["key"], rows["kept_sha256"], strict=True))
 
 
 def tile_table(
