@@ -9,13 +9,7 @@ import pandas as pd
 from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.params import load_params
-from capetown.pools.splits import (
-    counts,
-    duplicate_table,
-    remarks,
-    split_tiles,
-    tile_table,
-)
+from capetown.pools import splits
 from capetown.pools.tiles.reading import find_tiles, look_at_tiles
 from capetown.pools.tiles.unlike import count_unlike, differences
 from capetown.timing import step
@@ -48,26 +42,28 @@ def main() -> None:
     for path, why in left_out:
         log.warning("left out: %s: %s", path, why)
     try:
-        folds = split_tiles(tiles, digests, seed=params.seed, **how.model_dump())
+        folds = splits.split_tiles(tiles, digests, seed=params.seed, **how.model_dump())
     except CapetownError as error:
         if rejected.empty:
             raise
         rejected.to_csv(REJECTED, index=False)
         more = f"{len(rejected)} tiles are left out: {REJECTED} says why."
         raise CapetownError(f"{error} {more}") from error
-    twice = duplicate_table(tiles, digests)
+    twice = splits.duplicate_table(tiles, digests)
     for path, first, noise in twice.itertuples(index=False):
         if noise:
             log.warning("label noise: %s has the pixels of %s", path, first)
     unlike = count_unlike(differences(looks))
     if unlike[0]:
         log.warning("%d tiles are unlike the others, such as %s", *unlike)
-    found = counts(tiles, folds, how.strategy, rejected=len(rejected), twice=twice, unlike=unlike)
-    for line in remarks(tiles, folds, **how.model_dump()):
+    found = splits.counts(
+        tiles, folds, how.strategy, rejected=len(rejected), twice=twice, unlike=unlike
+    )
+    for line in splits.remarks(tiles, folds, **how.model_dump()):
         log.info("%s", line)
     with put_in_place(OUT, METRICS) as made:
         (made / OUT).mkdir()
-        table = tile_table(tiles, list(looks.values()), digests, folds, how.strategy)
+        table = splits.tile_table(tiles, list(looks.values()), digests, folds, how.strategy)
         table.to_csv(made / OUT / "tiles.csv", index=False)
         rejected.to_csv(made / OUT / "rejected.csv", index=False)
         twice.to_csv(made / OUT / "duplicates.csv", index=False)
