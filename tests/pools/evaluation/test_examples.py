@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from capetown.errors import CapetownError
 from capetown.pools.evaluation.examples import draw_mistakes, draw_samples
 from tests.pools.training.tiny import card_of, outspoken_model
 
@@ -47,3 +48,10 @@ def test_samples_are_numbered_by_path(table: pd.DataFrame, tmp_path: Path) -> No
     assert drawn["path"].tolist() == sorted(table["path"])
     assert drawn["tile"].tolist() == [f"sample-{n}.png" for n in range(1, 7)]
     assert [grey(folder / name) for name in drawn["tile"]] == [40 * n for n in range(6)]
+
+
+def test_a_tile_that_cannot_be_read_is_named(table: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "no1.tif").write_bytes((tmp_path / "no1.tif").read_bytes()[:100])
+    card = card_of(ARCHITECTURE)
+    with pytest.raises(CapetownError, match=r"no1\.tif: "):
+        draw_samples(table, card, seed=3, root=tmp_path, folder=tmp_path)

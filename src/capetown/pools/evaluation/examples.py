@@ -9,9 +9,10 @@ import pandas as pd
 from PIL import Image
 from torch import nn
 
+from capetown.errors import CapetownError
 from capetown.pools.evaluation.saliency import overlay, saliency
 from capetown.pools.model.modelfile import ModelCard
-from capetown.pools.tiles.reading import read_tile, resize
+from capetown.pools.tiles.reading import Pixels, UnreadableTileError, read_tile, resize
 
 # Tiles of each class that are shown as examples.
 SAMPLES = 4
@@ -29,12 +30,15 @@ def draw_mistakes(
         root: what the paths are relative to.
         folder: where to write.
 
+    Raises:
+        CapetownError: a tile cannot be read.
+
     Returns:
         The rows, with the names of the pictures as ``tile`` and ``saliency``.
     """
     rows = zip(worst["path"], worst["kind"], strict=True)
     for number, (path, kind) in enumerate(rows, start=1):
-        tile = read_tile(root / path, card.tiles)
+        tile = _read(root / path, card)
         pixels = resize(tile, card.image_size, card.interpolation)
         heat = saliency(model, card, pixels, towards_yes=kind == "false_positive")
         Image.fromarray(tile).save(folder / f"mistake-{number}.png")
@@ -58,12 +62,22 @@ def draw_samples(
         root: what the paths are relative to.
         folder: where to write.
 
+    Raises:
+        CapetownError: a tile cannot be read.
+
     Returns:
         Path and label, with the name of the picture as ``tile``.
     """
     shuffled = table.sample(frac=1, random_state=seed)
     chosen = shuffled.groupby("label").head(SAMPLES).sort_values("path")[["path", "label"]]
     for number, path in enumerate(chosen["path"], start=1):
-        picture = Image.fromarray(read_tile(root / path, card.tiles))
+        picture = Image.fromarray(_read(root / path, card))
         picture.save(folder / f"sample-{number}.png")
     return chosen.assign(tile=[f"sample-{number}.png" for number in range(1, len(chosen) + 1)])
+
+
+def _read(path: Path, card: ModelCard) -> Pixels:
+    try:
+        return read_tile(path, card.tiles)
+    except UnreadableTileError as error:
+        raise CapetownError(f"{path}: {error}") from error
