@@ -82,7 +82,7 @@ def facts(folder: Path) -> Facts:
                         "completed_before_creation": 3},
         },
         split={
-            "tiles": 200, "rejected": 1, "duplicates": 2, "label_noise": 1,
+            "tiles": 200, "rejected": 1, "duplicates": 2, "label_noise": 1, "unlike": 0,
             "folds": {
                 f: {"yes": 60, "no": 40, "sheets": 9, "groups": 9}
                 for f in ("train", "valid", "test")
