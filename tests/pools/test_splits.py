@@ -228,7 +228,9 @@ def test_the_stage_lists_what_it_leaves_out_and_what_is_twice(workspace: Path) -
         ["images/swimming-pool/yes/S00_0_1.tif", "images/swimming-pool/no/T02_1_1.tif", True],
     ]
     tiles = pd.read_csv(workspace / "splits" / "tiles.csv")
-    assert list(tiles.columns)[:6] == ["path", "label", "sheet", "group", "fold", "digest"]
+    assert list(tiles.columns) == [
+        "path", "label", "sheet", "group", "fold", "digest", "side", "resolution", "dark", "grey",
+    ]  # fmt: skip
     assert len(tiles) == 50
     for group, copy in (("S00_2", "T01_1"), ("S00_0", "T02_1")):
         assert tiles[tiles["group"].isin([group, copy])]["fold"].nunique() == 1
