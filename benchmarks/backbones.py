@@ -26,7 +26,8 @@ import torch
 from capetown.errors import CapetownError
 from capetown.files import one_line
 from capetown.params import Backbone, Train, load_params
-from capetown.pools.model.backbones import UNTRAINABLE, create, pretrained_config
+from capetown.pools.model.backbones import UNTRAINABLE, create
+from capetown.pools.model.published import pretrained_config
 from capetown.pools.model.timm_import import timm
 from capetown.pools.trial import Trial, run
 

@@ -56,6 +56,8 @@ def _run(params: Params, tiles: Path, seed: int, regime: str) -> list[float]:
     """The figures of a run of three stages, and its minutes."""
     values = params.model_dump() | {"seed": seed}
     values["train"]["regime"] = regime
+    # The tiles of one sheet were cut from one photograph.
+    values["split"]["strategy"] = "sheet"
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "metrics").mkdir()

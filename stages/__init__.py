@@ -8,23 +8,18 @@ import errno
 import gc
 import logging
 import os
-import shutil
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 # We have no plugins for pydantic; to look for some it reads every installed package's metadata.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from capetown.errors import CapetownError
-from capetown.files import exchange
 from capetown.params import load_params
 from capetown.ready import refuse_what_cannot_work
+from capetown.timing import step
 
 # Imports and tables leave hardly any garbage: look for it less often.
 gc.set_threshold(50_000)
@@ -45,16 +40,6 @@ def kept_logs() -> Path:
     """Where logs stay: an experiment in a temporary workspace has a folder of its name for them."""
     there = root()
     return LOGS if there == Path() else there / LOGS / os.environ.get("DVC_EXP_NAME", "experiment")
-
-
-@contextmanager
-def step(what: str) -> Iterator[None]:
-    """Log how many seconds a named part of a stage took."""
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        log.info("%-40s %7.2f s", what, time.perf_counter() - start)
 
 
 def run(stage: Callable[[], None]) -> None:
@@ -119,50 +104,3 @@ def _start_log(name: str) -> None:
         raise CapetownError(f"{path}: cannot be written ({error.strerror}).") from error
     file.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger().addHandler(file)
-
-
-@contextmanager
-def put_in_place(*outs: Path) -> Iterator[Path]:
-    """Make outs beside the last good ones, and put them in place when all are whole.
-
-    Yields a folder to write them in, under their own paths. A run that fails or is killed leaves
-    what was there; one that succeeds leaves nothing of it, since each out is replaced as a whole.
-    """
-    prefix = f"{outs[0].name}-"
-    for killed in LOGS.glob(f"{prefix}*/"):
-        shutil.rmtree(killed, ignore_errors=True)
-    LOGS.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=LOGS, prefix=prefix, ignore_cleanup_errors=True) as folder:
-        made, last = Path(folder, "made"), Path(folder, "last")
-        for out in outs:
-            (made / out).parent.mkdir(parents=True, exist_ok=True)
-        yield made
-        with _uninterrupted():
-            exchange(outs, made, last)
-
-
-def has_no_tile(table: Path) -> bool:
-    """True if `split` was given no tile, so that its table has a header alone."""
-    return table.exists() and len(table.read_text(encoding="utf-8").splitlines()) == 1
-
-
-def write_empty(*outs: Path) -> None:
-    """Put outs in place that say nothing: the stage had nothing to work on."""
-    log.warning("nothing to do: its part of the data is not in raw/")
-    with put_in_place(*outs) as made:
-        for out in outs:
-            if out.suffix:
-                (made / out).write_text("{}\n" if out.suffix == ".json" else "", encoding="utf-8")
-            else:
-                (made / out).mkdir(parents=True)
-                (made / out / ".gitkeep").touch()  # Git and DVC pass over an empty folder
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Keep Ctrl-C and a polite kill waiting for the moment that renaming takes."""
-    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)

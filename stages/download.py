@@ -13,7 +13,8 @@ from capetown.bucket.access import access_from
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.pools.tiles.reducing import reduce_tile
-from stages import run, step
+from capetown.timing import step
+from stages import run
 
 OUT = Path("raw")
 

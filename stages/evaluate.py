@@ -18,18 +18,14 @@ from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import load_model
 from capetown.pools.tiles.folds import load_fold
 from capetown.pools.tiles.packing import cache_folder
-from stages import has_no_tile, put_in_place, run, step, write_empty
+from capetown.timing import step
+from stages import run
+from stages.outs import has_no_tile, put_in_place, write_empty
 
 RAW, TILES = Path("raw"), Path("splits/tiles.csv")
 EVALUATION, METRICS = Path("evaluation"), Path("metrics")
-OUTS = (
-    EVALUATION,
-    METRICS / "plots",
-    METRICS / "predictions.csv",
-    METRICS / "sheets.csv",
-    METRICS / "judgement.json",
-    METRICS / "evaluate.json",
-)
+TABLES = ("plots", "predictions.csv", "sheets.csv", "judgement.json", "evaluate.json")
+OUTS = (EVALUATION, *(METRICS / name for name in TABLES))
 
 
 def main() -> None:

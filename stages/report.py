@@ -1,6 +1,5 @@
 """Write the report from what the other stages found."""
 
-import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,33 +8,34 @@ import geopandas as gpd
 import pandas as pd
 
 from capetown.params import load_params
-from capetown.reporting.facts import Facts
+from capetown.reporting.facts import Facts, not_joined
+from capetown.reporting.reading import NOTHING, read_csv, read_json
 from capetown.reporting.report import markdown_and_images, page
-from stages import put_in_place, run, step
+from capetown.timing import step
+from stages import run
+from stages.outs import put_in_place
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")
 INVENTORY = Path("raw/inventory.csv")
-# hexes/rejects.parquet also has requests that joined and have a value that cannot be read.
-FAILED = "join_status in ('invalid_coordinates', 'outside_city')"
 CURVES = ("roc", "precision_recall", "calibration")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object."""
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
-def read_csv(path: Path, **types: type) -> pd.DataFrame:
-    """A table of texts and numbers; an empty one of an empty file."""
-    if not path.stat().st_size:
-        return pd.DataFrame()
-    return pd.read_csv(path, dtype=types or None, keep_default_na=not types)
+def shown_settings() -> dict[str, dict[str, Any]]:
+    """The sections of the params that the report shows."""
+    params = load_params(Path("params.yaml"))
+    return {
+        "model": {"model": params.model, "pretrained": params.pretrained, "seed": params.seed},
+        "backbone": params.backbone.model_dump(),
+        "download": {"source": params.download.source},
+        "transform": params.transform.model_dump(),
+        "split": params.split.model_dump(),
+        "train": params.train.model_dump(),
+        "evaluate": params.evaluate.model_dump(),
+    }
 
 
 def main() -> None:
     """Write reports/."""
-    params = load_params(Path("params.yaml"))
     with step("read"):
         transform = read_json(METRICS / "transform.json")
         if transform:
@@ -47,31 +47,17 @@ def main() -> None:
             evaluate=evaluate,
             card=read_json(Path("models/model.json")) if evaluate else {},
             hexagons=gpd.read_parquet("hexes/counts.parquet") if transform else None,
-            rejects=pd.read_parquet("hexes/rejects.parquet").query(FAILED)
-            if transform
-            else pd.DataFrame(),
+            rejects=not_joined(pd.read_parquet("hexes/rejects.parquet")) if transform else NOTHING,
             history=read_csv(METRICS / "history.csv"),
             predictions=read_csv(METRICS / "predictions.csv"),
             sheets=read_csv(METRICS / "sheets.csv", sheet=str),
             curves={n: read_csv(METRICS / "plots" / f"{n}.csv") for n in CURVES if evaluate},
-            samples=read_csv(EVALUATION / "samples.csv") if evaluate else pd.DataFrame(),
-            mistakes=read_csv(EVALUATION / "mistakes.csv") if evaluate else pd.DataFrame(),
+            samples=read_csv(EVALUATION / "samples.csv") if evaluate else NOTHING,
+            mistakes=read_csv(EVALUATION / "mistakes.csv") if evaluate else NOTHING,
             evaluation=EVALUATION,
             inventory=pd.read_csv(INVENTORY),
             fingerprint=sha256(INVENTORY.read_bytes()).hexdigest()[:16],
-            settings={
-                "model": {
-                    "model": params.model,
-                    "pretrained": params.pretrained,
-                    "seed": params.seed,
-                },
-                "backbone": params.backbone.model_dump(),
-                "download": {"source": params.download.source},
-                "transform": params.transform.model_dump(),
-                "split": params.split.model_dump(),
-                "train": params.train.model_dump(),
-                "evaluate": params.evaluate.model_dump(),
-            },
+            settings=shown_settings(),
         )
     with step("Markdown and its pictures"):
         markdown, images = markdown_and_images(facts)

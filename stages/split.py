@@ -9,24 +9,22 @@ import pandas as pd
 from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.params import load_params
-from capetown.pools.splits import duplicates, group_of, remarks, split_tiles, summary
+from capetown.pools.splits import (
+    counts,
+    duplicate_table,
+    remarks,
+    split_tiles,
+    tile_table,
+)
 from capetown.pools.tiles.reading import find_tiles, look_at_tiles
-from capetown.pools.tiles.unlike import count_unlike, difference, usual
-from stages import kept_logs, put_in_place, run, step
+from capetown.pools.tiles.unlike import count_unlike, differences
+from capetown.timing import step
+from stages import kept_logs, run
+from stages.outs import put_in_place
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
-INVENTORY = RAW / "inventory.csv"
 REJECTED = kept_logs() / "split-rejected.csv"
 log = logging.getLogger("capetown")
-
-
-def reduced(inventory: Path) -> dict[str, str]:
-    """The sha256 of each tile that is kept reduced, by path; none without an inventory."""
-    if not inventory.exists():
-        return {}
-    rows = pd.read_csv(inventory, dtype=str, keep_default_na=False)
-    rows = rows[rows["kept_sha256"] != rows["sha256"]]
-    return dict(zip(rows["key"], rows["kept_sha256"], strict=True))
 
 
 def main() -> None:
@@ -39,62 +37,41 @@ def main() -> None:
             (made / OUT / "tiles.csv").write_text("path,label,sheet,group,fold,digest\n")
             (made / METRICS).write_text("{}\n")
         return
-    found = find_tiles(RAW / TILES_FOLDER, RAW)
+    listed = find_tiles(RAW / TILES_FOLDER, RAW)
     with step("read every tile"):
-        readable, reasons = look_at_tiles(found, RAW, params.tiles)
-    # Equal files of tiles that `download` reduced are equal pictures.
-    by_sha256 = reduced(INVENTORY)
-    tiles = list(readable)
-    digests = [by_sha256.get(tile.path) or digest for tile, (digest, _) in readable.items()]
-    looks = [look for _, look in readable.values()]
-    rejected = pd.DataFrame(
-        [(tile.path, why) for tile, why in reasons.items()], columns=["path", "reason"]
-    )
-    for path, why in rejected.itertuples(index=False):
+        readable, reasons = look_at_tiles(listed, RAW, params.tiles)
+    tiles, how = list(readable), params.split
+    looks = {tile.path: look for tile, (_, look) in readable.items()}
+    digests = [digest for digest, _ in readable.values()]
+    left_out = [(tile.path, why) for tile, why in reasons.items()]
+    rejected = pd.DataFrame(left_out, columns=["path", "reason"])
+    for path, why in left_out:
         log.warning("left out: %s: %s", path, why)
-    how = params.split
     try:
         folds = split_tiles(tiles, digests, seed=params.seed, **how.model_dump())
     except CapetownError as error:
         if rejected.empty:
             raise
         rejected.to_csv(REJECTED, index=False)
-        raise CapetownError(
-            f"{error} {len(rejected)} tiles are left out: {REJECTED} says why."
-        ) from error
-    twice = pd.DataFrame(
-        [(tile.path, first.path, noise) for tile, first, noise in duplicates(tiles, digests)],
-        columns=["path", "same_as", "label_noise"],
-    )
+        more = f"{len(rejected)} tiles are left out: {REJECTED} says why."
+        raise CapetownError(f"{error} {more}") from error
+    twice = duplicate_table(tiles, digests)
     for path, first, noise in twice.itertuples(index=False):
         if noise:
             log.warning("label noise: %s has the pixels of %s", path, first)
-    most = usual(looks)
-    unlike, first_unlike = count_unlike(
-        {tile.path: difference(look, most) for tile, look in zip(tiles, looks, strict=True)}
-    )
-    if unlike:
-        log.warning("%d tiles are unlike the others, such as %s", unlike, first_unlike)
-    counts = {
-        "tiles": len(tiles),
-        "rejected": len(rejected),
-        "duplicates": len(twice),
-        "label_noise": int(twice["label_noise"].sum()),
-        "unlike": unlike,
-        "unlike_first": first_unlike,
-        "folds": summary(tiles, folds, how.strategy),
-    }
+    unlike = count_unlike(differences(looks))
+    if unlike[0]:
+        log.warning("%d tiles are unlike the others, such as %s", *unlike)
+    found = counts(tiles, folds, how.strategy, rejected=len(rejected), twice=twice, unlike=unlike)
     for line in remarks(tiles, folds, **how.model_dump()):
         log.info("%s", line)
     with put_in_place(OUT, METRICS) as made:
         (made / OUT).mkdir()
-        groups = [group_of(tile, how.strategy) for tile in tiles]
-        divided = pd.DataFrame(tiles).assign(group=groups, fold=folds, digest=digests)
-        divided = pd.concat([divided, pd.DataFrame(looks)], axis=1)
-        divided.to_csv(made / OUT / "tiles.csv", index=False)
+        table = tile_table(tiles, list(looks.values()), digests, folds, how.strategy)
+        table.to_csv(made / OUT / "tiles.csv", index=False)
         rejected.to_csv(made / OUT / "rejected.csv", index=False)
         twice.to_csv(made / OUT / "duplicates.csv", index=False)
-        (made / METRICS).write_text(json.dumps(counts, indent=2) + "\n")
+        (made / METRICS).write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

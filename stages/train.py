@@ -19,22 +19,14 @@ from capetown.pools.tiles.packing import cache_folder
 from capetown.pools.training import parallel
 from capetown.pools.training.card import make_card
 from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
+from capetown.pools.training.live import log_epoch
 from capetown.pools.training.loop import fit
-from capetown.pools.training.schedules import Epoch
-from stages import has_no_tile, put_in_place, root, run, step, write_empty
+from capetown.timing import step
+from stages import root, run
+from stages.outs import has_no_tile, put_in_place, write_empty
 
 TILES = Path("splits/tiles.csv")
 MODEL, HISTORY, LIVE = Path("models"), Path("metrics/history.csv"), Path("metrics/train")
-
-
-def log_epoch(live: Live | None, row: Epoch) -> None:
-    """Add an epoch to dvclive's plots, if this is the process that writes."""
-    if live is not None:
-        live.step = row.epoch + 1  # as the report counts them
-        for name, value in row.row().items():
-            if name not in ("epoch", "phase"):
-                live.log_metric(name, value)
-        live.next_step()
 
 
 def main() -> None:
@@ -59,18 +51,13 @@ def main() -> None:
     read = partial(load_fold, size=size, interpolation=how, cache=cache_folder(), rule=params.tiles)
     with step("decode the tiles"):
         train, valid = (read(TILES, fold, Path("raw")) for fold in ("train", "valid"))
-    checkpoints = (
-        root()
-        / "checkpoints"
-        / fingerprint(
-            data=[train.digest, valid.digest],
-            backbone=backbone.model_dump(),
-            settings=settings.model_dump(),
-            start=[params.pretrained, seed, params.threads, device.type, parallel.size()],
-        )
-    )
-    outs = put_in_place(MODEL, HISTORY, LIVE) if first else nullcontext(Path())
-    with outs as made:
+    name = fingerprint(
+        data=[train.digest, valid.digest], backbone=backbone.model_dump(),
+        settings=settings.model_dump(),
+        start=[params.pretrained, seed, params.threads, device.type, parallel.size()],
+    )  # fmt: skip
+    checkpoints = root() / "checkpoints" / name
+    with put_in_place(MODEL, HISTORY, LIVE) if first else nullcontext(Path()) as made:
         live = Live(str(made / LIVE), dvcyaml=None, save_dvc_exp=False) if first else None
         with step("train"):
             history = fit(
@@ -80,8 +67,8 @@ def main() -> None:
         parallel.leave_others()
         if live is not None:
             live.end()
-            rows = [row.row() for row in history]
-            pd.DataFrame(rows).to_csv(made / HISTORY, index=False)
+            table = pd.DataFrame([row.row() for row in history])
+            table.to_csv(made / HISTORY, index=False)
             card = make_card(
                 model, train, valid, backbone.architecture, settings.threshold_maximises,
                 params.tiles, usual_look(TILES, "train"),

@@ -6,20 +6,17 @@ was.
 
 import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
 
 from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
 from capetown.errors import CapetownError
-from capetown.hexes.counts import count, write_geoparquet
-from capetown.hexes.hexagons import read_hexagons
-from capetown.hexes.joining import JOINED, join
-from capetown.hexes.reference import compare_with_reference, read_reference
-from capetown.hexes.summary import Metrics, exceeded_thresholds, judged, log_lines, summarise
+from capetown.hexes.outputs import write_outputs
+from capetown.hexes.summary import Metrics, exceeded_thresholds, judged, log_lines
 from capetown.params import Transform, load_params
-from stages import kept_logs, put_in_place, run, step, write_empty
+from stages import kept_logs, run
+from stages.outs import put_in_place, write_empty
 
 RAW, OUT, METRICS = Path("raw"), Path("hexes"), Path("metrics/transform.json")
 QUALITY = Path("metrics/quality.json")
@@ -63,29 +60,13 @@ def make(folder: Path, settings: Transform) -> Metrics:
     Raises:
         CapetownError: an input cannot be used, or a threshold is exceeded.
     """
-    with ThreadPoolExecutor(1) as beside, step("read, check, join and write"):
-        expected = (
-            beside.submit(read_reference, RAW / settings.reference) if settings.reference else None
-        )
-        hexagons = read_hexagons(RAW / HEXAGONS_FILE)
-        csv = folder / "sr_hex.csv.gz" if settings.csv else None
-        joined = join(RAW / REQUESTS_TABLE, hexagons, folder / "requests.parquet", csv)
-        joined.rejects.write_parquet(folder / "rejects.parquet")
-    with step("compare with the reference"):
-        theirs = compare_with_reference(joined.rows, expected.result()) if expected else None
-    with step("count by hexagon"):
-        counts = count(hexagons, joined.rows.lazy().filter(pl.col("status") == JOINED))
-        write_geoparquet(hexagons, counts, folder / "counts.parquet")
-    metrics = summarise(joined, theirs, hexagons, counts)
+    metrics, joined, theirs = write_outputs(
+        RAW / REQUESTS_TABLE, RAW / HEXAGONS_FILE, folder,
+        reference=RAW / settings.reference if settings.reference else None, csv=settings.csv,
+    )  # fmt: skip
     for line in log_lines(metrics, joined, theirs):
         log.info("%s", line)
-    faults = exceeded_thresholds(
-        metrics,
-        error=settings.error_threshold,
-        missing=settings.missing_threshold,
-        unreadable=settings.unreadable_threshold,
-        reference=settings.reference_threshold,
-    )
+    faults = exceeded_thresholds(metrics, settings)
     if faults:
         joined.rejects.write_parquet(REJECTS)
         if theirs:

@@ -1,4 +1,4 @@
-"""What can be known to be wrong before work starts: params, data, weights and device."""
+"""Checks before work starts: params, data, weights and device."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +8,8 @@ from capetown.city import HEXAGONS_FILE, INDEX, NUMBER, REQUESTS_TABLE
 from capetown.hexes.layout import read_layout
 from capetown.hexes.table import NAMES
 from capetown.params import load_params
-from capetown.pools.model.backbones import check_weights, weights_at_hand
 from capetown.pools.model.devices import choose_device
+from capetown.pools.model.published import check_weights, weights_at_hand
 from capetown.pools.trial import Trial, try_apart
 
 

@@ -1,4 +1,4 @@
-"""What is Cape Town: names, columns, places. Another city changes this file and no other.
+"""Facts about Cape Town: names, columns, places. Another city changes this file and no other.
 
 Plain values and no imports of the package, so that every room may read it.
 """

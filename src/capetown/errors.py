@@ -2,7 +2,7 @@
 
 
 class CapetownError(Exception):
-    """What is wrong, where, and what to do about it, in one line.
+    """An error of the user's: what is wrong, where, and what to do about it, in one line.
 
     Stages and the command line print it without a traceback and exit with status 1.
     """

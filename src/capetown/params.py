@@ -49,7 +49,7 @@ class Backbone(Section):
 
 
 class Download(Section):
-    """Where the data comes from."""
+    """The source of the data, and what to take of it."""
 
     source: Annotated[str, Field(min_length=1)]
     watch: Annotated[str, Field(min_length=1)]
@@ -75,7 +75,7 @@ class Download(Section):
 
 
 class Transform(Section):
-    """How the requests join the hexagons."""
+    """The join of requests to hexagons."""
 
     error_threshold: Share
     missing_threshold: Share
@@ -86,7 +86,7 @@ class Transform(Section):
 
 
 class Split(Section):
-    """How the tiles are divided into folds."""
+    """The division of tiles into folds."""
 
     strategy: Literal["block", "sheet", "random"]
     valid: Annotated[float, Field(gt=0, lt=0.5)]
@@ -94,7 +94,7 @@ class Split(Section):
 
 
 class Tiles(Section):
-    """Which bands of a tile are shown, and what range of values."""
+    """The bands of a tile that are shown, and their range of values."""
 
     bands: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)] | None
     scale: (
@@ -110,7 +110,7 @@ class Tiles(Section):
 
 
 class Augment(Section):
-    """How far training changes its images."""
+    """Ranges of the random changes to images."""
 
     flips: bool
     brightness: Share
@@ -120,7 +120,7 @@ class Augment(Section):
 
 
 class Train(Section):
-    """How the classifier is trained."""
+    """Training of the classifier."""
 
     regime: Literal["full", "head"]
     image_size: ImageSize | None
@@ -143,7 +143,7 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    """How the classifier is judged."""
+    """Evaluation of the classifier."""
 
     bootstrap: Annotated[int, Field(ge=1)]
     mistakes: Annotated[int, Field(ge=0)]

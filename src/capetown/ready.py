@@ -1,4 +1,4 @@
-"""What a stage checks before it touches an out: everything that can be known to be wrong by then.
+"""Checks of a stage before it touches an out: everything that can be known to be wrong by then.
 
 Quick when all is well: torch and timm are loaded only where the answer needs them.
 """
@@ -39,7 +39,7 @@ def _check_start(params: Params) -> None:
     from capetown.pools.model.weights import are_at_hand
 
     if not are_at_hand(params.backbone.architecture):
-        from capetown.pools.model.backbones import check_weights
+        from capetown.pools.model.published import check_weights
 
         check_weights(params.backbone, pretrained=params.pretrained)
     if params.device not in ("auto", "cpu"):

@@ -20,7 +20,7 @@ from PIL import Image
 
 from capetown.bucket import Keeping
 from capetown.errors import CapetownError
-from capetown.pools.tiles.reading import read_tile
+from capetown.pools.tiles.reading import read_raster, read_tile
 from capetown.pools.tiles.reducing import reduce_tile
 from tests import ROOT, s3
 from tests.bucket.mirrors import NO, YES, fetch, fetch_s3, files, incoming
@@ -101,6 +101,7 @@ def test_a_reduced_tile_is_the_picture_that_it_was() -> None:
     halved = np.asarray(Image.fromarray(read_tile(io.BytesIO(reduced))).reduce(2), dtype=float)
     assert np.abs(halved - mean_of_its_pixels).mean() < 1.5
     assert reduce_tile(original, 1250) is original
+    assert read_raster(io.BytesIO(reduced)).side == 1250
 
 
 @pytest.mark.parametrize(("width", "height", "kept"), [(900, 300, (213, 640)), (700, 1, (1, 640))])

@@ -280,10 +280,10 @@ def test_a_review_sees_the_metrics_and_their_intervals_in_words() -> None:
     figures = judge(FOLD, LOGITS, CARD, resamples=10, seed=0)
     few = headline(figures)
     assert list(few)[:2] == ["balanced_accuracy", "balanced_accuracy_interval"]
-    assert few["recall_interval"] == "too few sheets"
+    assert few["recall_interval"] == "too few groups"
     assert (few["threshold"], few["n"], len(few)) == (0.6, 5, 2 * len(METRICS) + 2)
     intervals = {name: [0.25, 0.5] for name in METRICS}
-    assert headline(figures | {"sheets": 5, "intervals": intervals})["recall_interval"] == (
+    assert headline(figures | {"groups": 5, "intervals": intervals})["recall_interval"] == (
         "0.250 to 0.500"
     )
 

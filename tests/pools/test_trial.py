@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from capetown.errors import CapetownError
 from capetown.params import Backbone, load_params
-from capetown.pools.model import backbones
+from capetown.pools.model import backbones, published
 from capetown.pools.model.backbones import build_model, heads, train_head_only
 from capetown.pools.model.timm_import import timm
 from capetown.pools.trial import Trial, run, try_apart
@@ -72,7 +72,7 @@ def test_weights_for_another_size_are_not_called_damaged(
 ) -> None:
     file = tmp_path / "model.safetensors"
     save_file(timm.create_model("cait_xxs24_224", num_classes=1000).state_dict(), file)
-    monkeypatch.setattr(backbones, "_cached_file", lambda _: file)
+    monkeypatch.setattr(published, "_cached_file", lambda _: file)
     chosen = of("cait_xxs24_224.fb_dist_in1k", 224)
     build_model(chosen, image_size=224, pretrained=True, seed=0)
     with pytest.raises(CapetownError, match="are for 224 pixels and do not fit 256"):

@@ -82,7 +82,8 @@ def facts(folder: Path) -> Facts:
                         "completed_before_creation": 3},
         },
         split={
-            "tiles": 200, "rejected": 1, "duplicates": 2, "label_noise": 1, "unlike": 0,
+            "tiles": 200, "rejected": 1, "duplicates": 2, "label_noise": 1,
+            "unlike": 0, "unlike_first": "",
             "folds": {
                 f: {"yes": 60, "no": 40, "sheets": 9, "groups": 9}
                 for f in ("train", "valid", "test")
@@ -392,9 +393,9 @@ def test_a_random_split_does_not_claim_sheets_for_itself(small: Facts) -> None:
     text = markdown(changed(small, split={"strategy": "random"}))
     for words in (
         "and 200 aerial tiles.",
-        "On 40 tiles that had no part in its making, though others of their map sheets may have, ",
+        "On 40 tiles that had no part in its making, though their neighbours may have, ",
         "Tiles were divided at random",
-        "Expect on new tiles of the same map sheets what the intervals say, and less elsewhere",
+        "Expect on new tiles of the same neighbourhoods what the intervals say, and less elsewhere",
     ):
         assert words in text
     together = markdown(small)
@@ -457,7 +458,7 @@ def test_few_sheets_allow_no_interval(small: Facts, sheets: int, enough: bool) -
     for words in (
         "**90.0 %** (from too few map sheets for an interval)",
         "whether the classifier is better than guessing cannot be said from so few map sheets.",
-        f"They rest on 40 tiles of {sheets} map sheets, too few sheets for an interval.",
+        f"They rest on 40 tiles of {sheets} map sheets, too few for an interval.",
         "Judge it on tiles of more map sheets before expecting anything of it.",
     ):
         assert (words not in text) == enough

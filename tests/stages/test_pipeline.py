@@ -17,6 +17,15 @@ def test_a_second_repro_does_nothing(repository: Repository) -> None:
     assert repository.run("git", "status", "--porcelain") == ""
 
 
+def test_dvc_holds_no_second_copy_of_the_data(repository: Repository) -> None:
+    """Its cache has the same files: hard links, where the file system knows them."""
+    repository.run("dvc", "checkout", "-q", "--relink", "raw")
+    files = [path for path in (repository.root / "raw").rglob("*") if path.is_file()]
+    assert len(files) > 200
+    assert all(path.stat().st_nlink > 1 for path in files)
+    assert "up to date" in repository.run("dvc", "status")
+
+
 def test_two_runs_from_scratch_give_the_same_metrics(
     reproduced: Repository, fresh: Repository, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ PASSING = {"RequestTimeout", "SlowDown", "OperationAborted", "ThrottlingExceptio
 
 
 class DamagedError(Exception):
-    """What arrived is not what was asked for: it may be better the next time."""
+    """An object arrived damaged: it may be better the next time."""
 
 
 class ExhaustedError(CapetownError):

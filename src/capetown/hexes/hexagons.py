@@ -198,7 +198,7 @@ def _check_boundaries(path: Path, cells: pl.Series, rings: list[Floats]) -> floa
 
 
 def _unlike(ring: Floats, boundary: list[list[float]], deviation: float) -> str:
-    """How a ring differs from the boundary, latitudes first, that it should be."""
+    """The difference of a ring from the boundary, latitudes first, that it should be."""
     if (np.abs(ring) > 180).any():
         return f"{ring[0].tolist()} are no degrees; reproject the file to WGS84 (CRS84)"
     if (ring[0] != ring[-1]).any():

@@ -71,7 +71,7 @@ ROW_GROUP = 200_000
 
 @dataclass(frozen=True)
 class Join:
-    """What came of a join.
+    """A join, without its file of requests.
 
     Attributes:
         rows: a row a request, in the input's order: its number, `index`, `status`, `directorate`,

@@ -1,4 +1,4 @@
-"""How a table is written: wrapping, encoding, separator and header, found before its rows are read.
+"""Layout of a table: wrapping, encoding, separator and header, found before its rows are read.
 
 Expected is gzipped CSV in UTF-8 with a header. What can be read otherwise without a guess is read,
 and `Layout.notes` says so: a byte order mark, UTF-16 with one, a `;` or a tab between the columns.
@@ -50,7 +50,7 @@ csv.field_size_limit(2**31 - 1)
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table is written.
+    """Wrapping, encoding, separator and header of a table.
 
     Attributes:
         header: the columns' names.
@@ -244,7 +244,7 @@ def _split(line: str, separator: str) -> list[str]:
 
 
 def _unfit(start: bytes, headers: dict[str, list[str]], needed: Sequence[str]) -> str:
-    """Why a header does not have the columns that are needed, and what to do."""
+    """The reason that a header lacks columns that are needed, and the remedy."""
     separator = max(headers, key=lambda name: len(headers[name]))
     header = headers[separator]
     lines = start.decode(errors="replace").splitlines()[:LINES]

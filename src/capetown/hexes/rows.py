@@ -45,7 +45,7 @@ class Rows:
 
 @dataclass
 class Seen:
-    """What was seen in a table and can be read, but deserves a word.
+    """Oddities of a table that can be read all the same, but deserve a word.
 
     Attributes:
         blank: blank lines.
@@ -212,7 +212,7 @@ def _fault(
 
 
 def _quoted(buffer: bytes, marks: Positions) -> bytes:
-    """What stands in quotes."""
+    """The bytes within quotes."""
     pairs = zip(marks[0::2].tolist(), marks[1::2].tolist(), strict=True)
     return b"".join(buffer[opening:closing] for opening, closing in pairs)
 

@@ -11,6 +11,7 @@ from capetown.hexes.joining import FAILED, MISSING, STATUSES, Join
 from capetown.hexes.reference import ReferenceComparison
 from capetown.hexes.schema import JUDGED, TIMED
 from capetown.hexes.table import METRES, NAMES, REASON, STATUS, UNREADABLE
+from capetown.params import Transform
 
 # How many examples of what deviates a log shows.
 EXAMPLES = 5
@@ -86,26 +87,25 @@ def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | No
     return found + _deviations(metrics, join)
 
 
-def exceeded_thresholds(
-    metrics: Metrics, *, error: float, missing: float, unreadable: float, reference: float
-) -> dict[str, str]:
+def exceeded_thresholds(metrics: Metrics, settings: Transform) -> dict[str, str]:
     """The thresholds that are exceeded, in words by name; none if the join is to be trusted."""
     rate = (metrics["reference"] or {"mismatch_rate": 0.0})["mismatch_rate"]
     rates = metrics["quality"]["unreadable_rates"]
     worst = max(rates, key=lambda name: float(rates[name]))
     asked = {
         "error_threshold": (
-            metrics["failure_rate"], error, "of the requests with coordinates failed to join"),
-        "missing_threshold": (
-            metrics["missing_rate"], missing, "of the requests have no coordinates"),
-        "unreadable_threshold": (
-            metrics["unreadable_rate"], unreadable, f"of {worst} cannot be read"),
-        "reference_threshold": (rate, reference, "of the requests disagree with the reference"),
-    }  # fmt: skip
+            metrics["failure_rate"],
+            "of the requests with coordinates failed to join",
+        ),
+        "missing_threshold": (metrics["missing_rate"], "of the requests have no coordinates"),
+        "unreadable_threshold": (metrics["unreadable_rate"], f"of {worst} cannot be read"),
+        "reference_threshold": (rate, "of the requests disagree with the reference"),
+    }
+    limits = settings.model_dump(include=set(asked))
     return {
-        name: f"{rate:.4%} {what} (transform.{name} is {limit:.4%})"
-        for name, (rate, limit, what) in asked.items()
-        if rate > limit
+        name: f"{rate:.4%} {what} (transform.{name} is {limits[name]:.4%})"
+        for name, (rate, what) in asked.items()
+        if rate > limits[name]
     }
 
 
@@ -177,7 +177,7 @@ def _mismatched(mismatches: pl.DataFrame) -> list[str]:
 
 
 def _deviations(metrics: Metrics, join: Join) -> list[str]:
-    """What the declared schema does not expect, each with its number and examples."""
+    """Deviations from the declared schema, each with its number and examples."""
     quality, rows = metrics["quality"], join.rows
     extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
     checks = [

@@ -73,7 +73,7 @@ class Table:
             yield self._without_headers(frame)
 
     def notes(self) -> list[str]:
-        """What is unusual and was read all the same; a line each."""
+        """Oddities that were read all the same; a line each."""
         found = [*self.layout.notes, *self._seen.notes()]
         if self._repeated:
             found.append(f"{self._repeated:,} rows that repeat the header, skipped")

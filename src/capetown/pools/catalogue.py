@@ -130,7 +130,7 @@ def choose(
 
 
 def params_entry(model: str, image_size: int) -> str:
-    """What to add to `backbones` in the params file to train with a model.
+    """An entry for `backbones` in the params file.
 
     The batch size and learning rate are those to start from: 16 GB of GPU memory hold that many
     images of most backbones of up to 100 M parameters.
@@ -177,7 +177,7 @@ def _architecture(name: str) -> pl.Expr:
 
 
 def _front(rows: pl.DataFrame, by: str, *, descending: bool) -> pl.Series:
-    """Whether each row is more accurate than all that are better by another column, or as good."""
+    """True for rows more accurate than all that are better by another column, or as good."""
     sign = -1 if descending else 1
     cost = pl.col(by) * sign
     ranked = rows.with_row_index("row").sort(

@@ -34,7 +34,7 @@ OTHER_IMAGES = (".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".gif")
 
 
 class Prediction(NamedTuple):
-    """What a model says of a tile: the calibrated probability of a pool and the decision at the
+    """A model's answer for a tile: the calibrated probability of a pool and the decision at the
     model's threshold, ``yes`` or ``no``, and in `unlike` how the tile differs from those that the
     model learned from, if it does; or, in `error`, why the tile cannot be read."""
 
@@ -159,6 +159,6 @@ def _probabilities(model: nn.Module, card: ModelCard, pixels: list[Pixels]) -> l
 
 
 def _options(path: str) -> dict[str, Any]:
-    """What fsspec should know besides: anonymous access to a bucket without credentials."""
+    """fsspec's options for a path: anonymous access to a bucket without credentials."""
     known = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"} & set(os.environ)
     return {"anon": True} if path.startswith("s3://") and not known else {}

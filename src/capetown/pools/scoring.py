@@ -1,4 +1,4 @@
-"""How good probabilities are: metrics, intervals, threshold and calibration.
+"""Metrics of probabilities, their intervals, the threshold and calibration.
 
 Labels are 0 for ``no`` and 1 for ``yes``; a tile is called ``yes`` when its probability is at least
 the threshold.
@@ -192,7 +192,7 @@ def bootstrap_intervals(
 
 
 def resampled_weights(groups: npt.NDArray[np.str_], *, resamples: int, seed: int) -> Floats:
-    """How often each tile is in each resample of whole groups, shape (resamples, tiles)."""
+    """The times that each tile is in each resample of whole groups, shape (resamples, tiles)."""
     names, group = np.unique(groups, return_inverse=True)
     rng = np.random.default_rng(seed)
     times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)

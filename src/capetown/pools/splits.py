@@ -9,14 +9,16 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from capetown.city import BLOCKS_ACROSS, CELLS_ACROSS, CLASSES, TILE_NAME
 from capetown.errors import CapetownError
 from capetown.pools.scoring import FEWEST_SHEETS
 from capetown.pools.tiles.reading import Tile
+from capetown.pools.tiles.unlike import Look
 
 FOLDS = ("train", "valid", "test")
 Strategy = Literal["block", "sheet", "random"]
@@ -191,6 +193,27 @@ def duplicates(tiles: Sequence[Tile], digests: Sequence[str]) -> list[tuple[Tile
     )
 
 
+def tile_table(
+    tiles: Sequence[Tile],
+    looks: Sequence[Look],
+    digests: Sequence[str],
+    folds: Sequence[str],
+    strategy: Strategy,
+) -> pd.DataFrame:
+    """Path, label, sheet, group, fold, digest and `Look` of every tile; all sequences as long."""
+    groups = [group_of(tile, strategy) for tile in tiles]
+    divided = pd.DataFrame(tiles).assign(group=groups, fold=folds, digest=digests)
+    return pd.concat([divided, pd.DataFrame(looks)], axis=1)
+
+
+def duplicate_table(tiles: Sequence[Tile], digests: Sequence[str]) -> pd.DataFrame:
+    """The `duplicates` with the columns path, same_as and label_noise."""
+    return pd.DataFrame(
+        [(tile.path, first.path, noise) for tile, first, noise in duplicates(tiles, digests)],
+        columns=["path", "same_as", "label_noise"],
+    )
+
+
 def summary(
     tiles: Sequence[Tile], folds: Sequence[str], strategy: Strategy
 ) -> dict[str, dict[str, int]]:
@@ -208,6 +231,36 @@ def summary(
             "largest_group": max(groups.values(), default=0),
         }
     return found
+
+
+def counts(
+    tiles: Sequence[Tile],
+    folds: Sequence[str],
+    strategy: Strategy,
+    *,
+    rejected: int,
+    twice: pd.DataFrame,
+    unlike: tuple[int, str],
+) -> dict[str, Any]:
+    """The numbers that are worth comparing between two splits.
+
+    Args:
+        tiles: those that can be read.
+        folds: of each.
+        strategy: what stayed together.
+        rejected: number of tiles that cannot be read.
+        twice: the `duplicate_table`.
+        unlike: number and names of those that differ from most.
+    """
+    return {
+        "tiles": len(tiles),
+        "rejected": rejected,
+        "duplicates": len(twice),
+        "label_noise": int(twice["label_noise"].sum()),
+        "unlike": unlike[0],
+        "unlike_first": unlike[1],
+        "folds": summary(tiles, folds, strategy),
+    }
 
 
 def remarks(

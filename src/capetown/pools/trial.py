@@ -33,7 +33,7 @@ SECONDS = 600
 
 
 class Trial(Section):
-    """What to try: the settings of a training that shape its steps."""
+    """Settings of a training that shape its steps."""
 
     backbone: Backbone
     settings: Train

@@ -1,4 +1,4 @@
-"""What the report is made from, and the numbers that its sentences need."""
+"""The inputs of the report, and the numbers that its sentences need."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ STATUSES = {
     "invalid_coordinates": "have coordinates that are no place on Earth",
     "outside_city": "lie in a cell that is not one of the City's",
 }
+FAILED = ("invalid_coordinates", "outside_city")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Facts:
         evaluate: `metrics/evaluate.json` and `metrics/judgement.json`.
         card: `models/model.json`.
         hexagons: `hexes/counts.parquet`; None without requests.
-        rejects: `hexes/rejects.parquet`.
+        rejects: those of `hexes/rejects.parquet` that are `not_joined`.
         history: `metrics/history.csv`.
         predictions: `metrics/predictions.csv`.
         sheets: `metrics/sheets.csv`.
@@ -84,7 +85,7 @@ class Facts:
 
     @property
     def is_sample(self) -> bool:
-        """Whether the data is the embedded miniature."""
+        """True if the data is the embedded miniature."""
         return PurePosixPath(self.settings["download"]["source"]) == PurePosixPath("data")
 
     @property
@@ -106,7 +107,7 @@ class Facts:
 
     @property
     def groups(self) -> str:
-        """What stays together, and what intervals resample."""
+        """The units that stay together, and that intervals resample."""
         by_sheet = self.settings["split"]["strategy"] == "sheet"
         return "map sheets" if by_sheet else "blocks of map sheets"
 
@@ -117,12 +118,12 @@ class Facts:
 
     @property
     def has_intervals(self) -> bool:
-        """Whether the test's groups are enough for intervals to mean something."""
+        """True if the test's groups are enough for intervals to mean something."""
         return bool(self.evaluate["groups"] >= FEWEST_SHEETS)
 
     @property
     def is_better_than_guessing(self) -> bool:
-        """Whether the interval of the balanced accuracy lies above one half."""
+        """True if the interval of the balanced accuracy lies above one half."""
         bounds = self.evaluate["intervals"]["balanced_accuracy"]
         return bool(bounds and bounds[0] is not None and bounds[0] > 0.5)
 
@@ -195,6 +196,11 @@ class Facts:
         table = self.sheets.assign(wrong=wrong)
         ranked = table.sort_values(["wrong", "sheet"], ascending=[False, True])
         return ranked[ranked["wrong"] > 0].head(5)
+
+
+def not_joined(rejects: pd.DataFrame) -> pd.DataFrame:
+    """The rejects that did not join: others did, and have a value that cannot be read."""
+    return rejects[rejects["join_status"].isin(FAILED)]
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -5,82 +5,17 @@ from typing import TypeVar
 
 import altair as alt
 import pandas as pd
-import shapely
 
 from capetown.pools.scoring import METRICS
-from capetown.reporting.facts import DIRECTORATE, Facts
+from capetown.reporting.facts import Facts
+from capetown.reporting.hexagon_map import hexagon_map
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart | alt.VConcatChart
 
 T = TypeVar("T", alt.X, alt.Y)
 
-ALL = "all directorates"
-# Degrees to five decimals: a metre, on hexagons of a kilometre.
-DECIMALS = 5
 PHASES = {"head": "head alone", "full": "everything"}
 HEIGHT = 260
-
-
-def hexagon_map(facts: Facts) -> Chart:
-    """Requests by hexagon; a menu chooses a directorate, and hovering tells what a hexagon is."""
-    table = facts.hexagons
-    assert table is not None
-    columns = [name for name in table.columns if name.startswith(DIRECTORATE)]
-    used = [name for name in columns if table[name].sum() > 0]
-    # Drawn on the sphere, a ring's inside is on its right.
-    clockwise = shapely.orient_polygons(table.geometry.to_numpy(), exterior_cw=True)
-    features = [
-        {
-            "type": "Feature",
-            "geometry": {
-                "type": "Polygon",
-                "coordinates": [
-                    [[round(x, DECIMALS), round(y, DECIMALS)] for x, y in polygon.exterior.coords]
-                ],
-            },
-            "index": row["index"],
-            "suburb": row["suburb"] if isinstance(row["suburb"], str) else "",
-            "days": None
-            if pd.isna(row["median_days_to_completion"])
-            else round(row["median_days_to_completion"], 1),
-            "all": row["requests"],
-            "by": {name.removeprefix(DIRECTORATE): row[name] for name in used if row[name]},
-        }
-        for polygon, row in zip(clockwise, table.to_dict("records"), strict=True)
-    ]
-    menu = alt.binding_select(
-        options=[ALL, *(name.removeprefix(DIRECTORATE) for name in used)], name="Directorate: "
-    )
-    choice = alt.param("directorate", value=ALL, bind=menu)
-    chosen = f"{choice.name} === '{ALL}' ? datum.all : (datum.by[{choice.name}] || 0)"
-    chart: alt.Chart = (
-        alt.Chart(alt.InlineData(values=features))
-        .mark_geoshape(strokeWidth=0.2, stroke="#8888")
-        .transform_calculate(shown=chosen)
-        .encode(
-            color=alt.condition(
-                "datum.shown > 0",
-                alt.Color(
-                    "shown:Q",
-                    title="Requests",
-                    scale=alt.Scale(type="log", scheme="yelloworangered", domainMin=1),
-                    legend=alt.Legend(orient="bottom", gradientLength=220, tickCount=4),
-                ),
-                alt.value("#8881"),
-            ),
-            tooltip=[
-                alt.Tooltip("index:N", title="Hexagon"),
-                alt.Tooltip("suburb:N", title="Commonest suburb"),
-                alt.Tooltip("all:Q", title="Requests", format=","),
-                alt.Tooltip("shown:Q", title="of the chosen directorate", format=","),
-                alt.Tooltip("days:Q", title="Median days to completion"),
-            ],
-        )
-        .add_params(choice)
-        .project("mercator")
-        .properties(height=600)
-    )
-    return chart
 
 
 def losses(facts: Facts) -> Chart:
@@ -123,7 +58,7 @@ def precision_recall(facts: Facts) -> Chart:
 
 
 def calibration(facts: Facts) -> Chart:
-    """What the model says against what is so."""
+    """Calibration: the share of pools by the model's probability."""
     table = facts.curves["calibration"]
     says, so = "Probability that the model gives", "Share that has a pool"
     axes = (
@@ -144,7 +79,7 @@ def calibration(facts: Facts) -> Chart:
 
 
 def probabilities(facts: Facts) -> Chart:
-    """How sure the model is of the tiles of each kind."""
+    """Histogram of the model's probabilities, by label."""
     bars = (
         alt.Chart(_tiles(facts))
         .mark_bar(opacity=0.75)
@@ -326,7 +261,7 @@ def _curve(
 
 
 def _dashes(points: list[list[float]], x: str, y: str) -> alt.Chart:
-    """Where guessing, or perfect calibration, would be."""
+    """Dashed line of guessing, or of perfect calibration."""
     table = pd.DataFrame(points, columns=["x", "y"])
     chart: alt.Chart = alt.Chart(table).mark_line(strokeDash=[4, 4], color="#888")
     return chart.encode(_share(alt.X, "x", x), _share(alt.Y, "y", y))

@@ -9,7 +9,7 @@ from capetown.city import RESOLUTION
 
 @dataclass(frozen=True)
 class Known:
-    """What is fixed of a request.
+    """The fixed values of a request.
 
     `latitude` and `longitude` are text as it stands in the file, so that damaged ones can be
     written too; without a `number` the request may stand anywhere.

@@ -1,4 +1,4 @@
-"""Where people live and work: a map of points that requests come from.
+"""The places of requests: a map of where people live and work.
 
 Suburbs are round clouds of points at their true positions; what falls outside the City or in
 cells where hardly anyone lives (sea, mountain, farmland) is drawn again.

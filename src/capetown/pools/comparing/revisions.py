@@ -1,4 +1,4 @@
-"""What an experiment left in its revision: a Git one, or one of DVC's experiments by name."""
+"""Results of an experiment, read from its Git revision or its name among DVC's experiments."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""How likely a difference between two models on the same tiles is by chance alone.
+"""Significance of a difference between two models on the same tiles.
 
 If two models are equally good, nothing changes when they exchange their answers on any group of
 tiles that are alike. So the answers are exchanged on groups drawn by lot, many times: a difference

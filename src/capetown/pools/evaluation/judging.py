@@ -65,7 +65,7 @@ def judge(
 
 
 def headline(figures: dict[str, Any]) -> dict[str, Any]:
-    """What a review looks at first: the metrics, each with its interval in words.
+    """The first figures of a review: the metrics, each with its interval in words.
 
     DVC compares numbers and words, and passes over the lists in which `judge` gives intervals.
     """

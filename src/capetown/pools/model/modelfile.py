@@ -35,7 +35,7 @@ CARD = "model.json"
 
 
 class ModelCard(Section):
-    """What is needed, beside the weights, to use a model.
+    """Everything beside the weights that is needed to use a model.
 
     A tile is read by the rule `tiles`, resized to a square of `image_size` pixels by
     `interpolation`, scaled to 0..1, shifted by `mean` and divided by `std`. Its logit divided by

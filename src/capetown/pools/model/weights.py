@@ -1,4 +1,4 @@
-"""Where published weights lie on this machine, told without torch or timm."""
+"""Published weights on this machine, found without torch or timm."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -86,7 +86,7 @@ def load_fold(
 
 
 def usual_look(table: Path, name: str) -> Usual:
-    """What most tiles of a fold look like, by the table that `split` writes."""
+    """The usual look of a fold's tiles, by the table that `split` writes."""
     rows = pd.read_csv(table, keep_default_na=False).query("fold == @name")
     columns = rows[list(Look._fields)].itertuples(index=False)
     return usual([Look(*row) for row in columns])

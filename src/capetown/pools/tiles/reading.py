@@ -69,7 +69,7 @@ def sheet_of(name: str) -> str:
 
 
 def is_tile_name(name: str) -> bool:
-    """Whether a file's name ends as a tile's does."""
+    """True if a file's name ends as a tile's does."""
     return name.lower().endswith(SUFFIXES)
 
 

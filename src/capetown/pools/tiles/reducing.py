@@ -2,10 +2,11 @@
 
 from io import BytesIO
 
+import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import IMAGEDESCRIPTION
 
-from capetown.pools.tiles.reading import read_tile
+from capetown.pools.tiles.reading import UnreadableTileError, read_raster
 
 # Measured beside other formats and filters: see "Reduced tiles" in benchmarks/README.md.
 QUALITY = 90
@@ -15,29 +16,32 @@ FILTER = Image.Resampling.BILINEAR
 def reduce_tile(data: bytes, side: int) -> bytes:
     """The file of a tile whose longer side has at most so many pixels.
 
-    A larger tile becomes a TIFF of 8-bit RGB, by `read_tile`'s rule, with JPEG compression and
-    colours at full resolution; Pillow's filters average over all the pixels that one replaces.
-    Tags, such as a place on Earth, are not kept; the description says the size as it came.
+    A larger tile of 8-bit RGB becomes a TIFF with JPEG compression and colours at full resolution;
+    Pillow's filters average over all the pixels that one replaces. Its description says how large
+    it was. Other tags, such as a place on Earth, are not kept.
 
     Args:
-        data: of a file that `read_tile` reads.
+        data: of a tile.
         side: in pixels.
 
     Returns:
         The new file, or `data` itself if the tile is no larger.
 
     Raises:
-        UnreadableTileError: the reason, if the tile cannot be read.
+        UnreadableTileError: the reason, if the tile cannot be read or would lose more than pixels.
     """
-    image = Image.fromarray(read_tile(BytesIO(data)))
-    longer = max(image.size)
+    raster = read_raster(BytesIO(data))
+    height, width, bands = raster.values.shape
+    longer = max(height, width)
     if longer <= side:
         return data
-    width, height = (max(1, round(length * side / longer)) for length in image.size)
-    before = "{} x {}".format(*image.size)
-    came = f"reduced from {before} pixels"
+    if raster.values.dtype != np.uint8 or bands != 3 or raster.white_is_zero:
+        raise UnreadableTileError(f"{bands} bands of {raster.values.dtype}: not 8-bit RGB.")
+    image = Image.fromarray(np.ascontiguousarray(raster.values))
+    size = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
     file = BytesIO()
-    image.resize((width, height), FILTER).convert("YCbCr").save(
-        file, "TIFF", compression="jpeg", quality=QUALITY, tiffinfo={IMAGEDESCRIPTION: came}
-    )
+    image.resize(size, FILTER).convert("YCbCr").save(
+        file, "TIFF", compression="jpeg", quality=QUALITY,
+        tiffinfo={IMAGEDESCRIPTION: f"reduced from {width} x {height} pixels"},
+    )  # fmt: skip
     return file.getvalue()

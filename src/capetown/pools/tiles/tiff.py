@@ -36,7 +36,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 class UnreadableTileError(CapetownError):
-    """Why a tile cannot be used."""
+    """A tile cannot be used, and why."""
 
 
 @dataclass(frozen=True)

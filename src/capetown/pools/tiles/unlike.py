@@ -14,7 +14,7 @@ DARK = 16
 
 
 class Look(NamedTuple):
-    """What a tile looks like at a glance.
+    """A tile at a glance.
 
     Attributes:
         side: its longer one, in pixels, before it was reduced for keeping.
@@ -30,7 +30,7 @@ class Look(NamedTuple):
 
 
 class Usual(Section):
-    """What most tiles look like; see `Look`."""
+    """The usual look of tiles; see `Look`."""
 
     side: float
     resolution: float
@@ -51,7 +51,7 @@ def look_of(pixels: Pixels, side: int, resolution: float) -> Look:
 
 
 def usual(looks: Sequence[Look]) -> Usual:
-    """What most of some tiles look like: medians, and what more than half are."""
+    """The usual look of some tiles: medians, and what more than half are."""
     known = [look.resolution for look in looks if look.resolution]
     return Usual(
         side=float(median(look.side for look in looks)),
@@ -62,7 +62,7 @@ def usual(looks: Sequence[Look]) -> Usual:
 
 
 def difference(look: Look, most: Usual) -> str:
-    """How a tile differs from most; empty if it does not."""
+    """The difference of a tile from most; empty if it does not."""
     said = []
     if look.dark and not most.dark:
         said.append("nearly black")
@@ -75,8 +75,14 @@ def difference(look: Look, most: Usual) -> str:
     return ", ".join(said)
 
 
+def differences(looks: Mapping[str, Look]) -> dict[str, str]:
+    """The difference of each tile from most of them, by path; empty where there is none."""
+    most = usual(list(looks.values()))
+    return {path: difference(look, most) for path, look in looks.items()}
+
+
 def count_unlike(differences: Mapping[str, str], first: int = 3) -> tuple[int, str]:
-    """How many tiles differ, and the first of them with how.
+    """The number of tiles that differ, and the first of them with how.
 
     Args:
         differences: by path; empty where there is none.

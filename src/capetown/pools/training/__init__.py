@@ -1,4 +1,4 @@
-"""How a classifier learns: phases, schedules, augmentation, checkpoints, processes.
+"""Training of a classifier: phases, schedules, augmentation, checkpoints, processes.
 
 Run by `train` alone. May import: `pools.model`, `pools.tiles`, `pools.scoring` and the modules at
 the top of the package.

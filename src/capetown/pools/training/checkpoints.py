@@ -1,4 +1,4 @@
-"""Where an interrupted training goes on.
+"""Checkpoints, from which an interrupted training goes on.
 
 A checkpoint is written after every epoch, whole or not at all, in a folder named after everything
 that shapes the training; whatever changes gives another folder, so a run never goes on from

@@ -42,7 +42,7 @@ def rank() -> int:
 
 
 def size() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
@@ -73,7 +73,7 @@ def total(value: Tensor) -> Tensor:
 
 
 def from_first(value: T) -> T:
-    """What the first process has."""
+    """The first process's value."""
     if size() == 1:
         return value
     box = [value]

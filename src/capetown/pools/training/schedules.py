@@ -1,4 +1,4 @@
-"""What a training does when: its phases, learning rates, batches, and when it has had enough."""
+"""The schedule of a training: phases, learning rates, batches and early stopping."""
 
 import math
 from collections.abc import Sequence
@@ -82,6 +82,6 @@ def best_epoch(history: Sequence[Epoch]) -> Epoch:
 
 
 def has_stalled(history: Sequence[Epoch], phase: Phase, patience: int) -> bool:
-    """Whether a phase's last `patience` epochs brought none that is its best."""
+    """True if the best epoch of a phase is not among its last `patience` epochs."""
     rows = history[phase.first :]
     return bool(rows) and rows[-1].epoch - best_epoch(rows).epoch >= patience

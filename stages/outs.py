@@ -1,0 +1,58 @@
+"""The outs of a stage: put in place when all are whole, and empty where there was no data."""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from capetown.files import exchange
+from stages import LOGS, log
+
+
+@contextmanager
+def put_in_place(*outs: Path) -> Iterator[Path]:
+    """Make outs beside the last good ones, and put them in place when all are whole.
+
+    Yields a folder to write them in, under their own paths. A run that fails or is killed leaves
+    what was there; one that succeeds leaves nothing of it, since each out is replaced as a whole.
+    """
+    prefix = f"{outs[0].name}-"
+    for killed in LOGS.glob(f"{prefix}*/"):
+        shutil.rmtree(killed, ignore_errors=True)
+    LOGS.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=LOGS, prefix=prefix, ignore_cleanup_errors=True) as folder:
+        made, last = Path(folder, "made"), Path(folder, "last")
+        for out in outs:
+            (made / out).parent.mkdir(parents=True, exist_ok=True)
+        yield made
+        with _uninterrupted():
+            exchange(outs, made, last)
+
+
+def has_no_tile(table: Path) -> bool:
+    """True if `split` was given no tile, so that its table has a header alone."""
+    return table.exists() and len(table.read_text(encoding="utf-8").splitlines()) == 1
+
+
+def write_empty(*outs: Path) -> None:
+    """Put outs in place that say nothing: the stage had nothing to work on."""
+    log.warning("nothing to do: its part of the data is not in raw/")
+    with put_in_place(*outs) as made:
+        for out in outs:
+            if out.suffix:
+                (made / out).write_text("{}\n" if out.suffix == ".json" else "", encoding="utf-8")
+            else:
+                (made / out).mkdir(parents=True)
+                (made / out / ".gitkeep").touch()  # Git and DVC pass over an empty folder
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C and a polite kill waiting for the moment that renaming takes."""
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
