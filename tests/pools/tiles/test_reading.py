@@ -276,11 +276,28 @@ def test_bands_are_the_ones_asked_for() -> None:
 
 
 def test_alpha_that_was_multiplied_in_is_taken_out_and_other_alpha_is_dropped() -> None:
-    stored = np.array([[[50, 100, 25, 128], [7, 7, 7, 0], [9, 8, 7, 255]]], np.uint8)
+    stored = np.array([[[50, 100, 25, 128], [0, 0, 0, 0], [9, 8, 7, 255]]], np.uint8)
     multiplied = tiff(stored, photometric="rgb", extrasamples=["assocalpha"])
-    assert read(multiplied).tolist() == [[[100, 199, 50], [255, 255, 255], [9, 8, 7]]]
+    assert read(multiplied).tolist() == [[[100, 199, 50], [0, 0, 0], [9, 8, 7]]]
     straight = tiff(stored, photometric="rgb", extrasamples=["unassalpha"])
     assert read(straight).tolist() == stored[..., :3].tolist()
+
+
+def test_alpha_that_cannot_have_been_multiplied_in_is_dropped() -> None:
+    stored = np.array([[[50, 200, 25, 128], [7, 7, 7, 0]]], np.uint8)
+    mislabelled = tiff(stored, photometric="rgb", extrasamples=["assocalpha"])
+    assert read(mislabelled).tolist() == stored[..., :3].tolist()
+
+
+def test_ycbcr_of_other_coefficients_than_jpegs_is_refused() -> None:
+    bt709 = (529, "2I", 3, (2126, 10000, 7152, 10000, 722, 10000), True)
+    for tags, fine in (([], True), ([bt709], False)):
+        file = tiff(RGB, photometric="ycbcr", extratags=tags)
+        if fine:
+            assert read(file).shape == RGB.shape
+        else:
+            with pytest.raises(UnreadableTileError, match="colours as YCBCR, 3 bands of 8 bits"):
+                read(file)
 
 
 def test_a_colour_map_of_8_bits_is_as_bright_as_one_of_16() -> None:

@@ -169,7 +169,7 @@ def _interpret(page: Any, values: npt.NDArray[Any]) -> Raster:
         case PHOTOMETRIC.YCBCR if bands == 3:
             if page.compression in TO_RGB and page.axes != "SYX":
                 return Raster(values, largest)
-            if largest == 255:
+            if largest == 255 and _is_plain_ycbcr(page):
                 return Raster(_by_pillow("YCbCr", values))
         case PHOTOMETRIC.SEPARATED if bands >= 4 and page.tags.valueof(332, default=1) == 1:
             if largest == 255:
@@ -187,10 +187,23 @@ def _straight(page: Any, values: npt.NDArray[Any], largest: int | None) -> npt.N
         raise UnreadableTileError(f"alpha multiplied into pixels of type {page.dtype}.")
     band = values.shape[2] - len(extras) + extras.index(EXTRASAMPLE.ASSOCALPHA)
     alpha = values[..., band : band + 1].astype(np.uint32)
+    if (values[..., : values.shape[2] - len(extras)] > alpha).any():
+        return values  # a product cannot be above its factor: the tag is wrong, as is common
     straight = (values * np.uint32(largest) + alpha // 2) // np.maximum(alpha, 1)
     straight = np.minimum(straight, largest)
     straight[..., band] = values[..., band]
     return np.asarray(straight, values.dtype)
+
+
+def _is_plain_ycbcr(page: Any) -> bool:
+    """True if YCbCr is as in JPEG: by ITU-R BT.601, of the full range."""
+    for tag, usual in ((529, (0.299, 0.587, 0.114)), (532, (0, 255, 128, 255, 128, 255))):
+        found = np.ravel(page.tags.valueof(tag, default=usual)).astype(float)
+        if found.size == 2 * len(usual):  # numerators and denominators
+            found = found[::2] / found[1::2]
+        if found.shape != (len(usual),) or not np.allclose(found, usual, atol=1e-3):
+            return False
+    return True
 
 
 def _by_pillow(mode: str, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
