@@ -8,8 +8,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from capetown.bucket import Keeping, Selection, mirror
-from capetown.bucket.access import access_from
+from capetown.bucket import Keeping, mirror
+from capetown.bucket.access import WITHOUT_FILE
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.pools.tiles.reducing import reduce_tile
@@ -35,13 +35,14 @@ def main() -> None:
     if "://" not in source and not Path(source).is_dir():
         fix = "run `dvc pull data.dvc`" if settings.source == "data" else "set download.source"
         raise CapetownError(f"{settings.source}: no such folder; {fix}.")
-    access = access_from(settings, local(settings.credentials))
-    selection = Selection(settings.include, settings.max_tiles)
+    if settings.credentials not in WITHOUT_FILE:
+        credentials = local(settings.credentials)
+        settings = settings.model_copy(update={"credentials": credentials})
     keeping = Keeping(settings.checksums, settings.tile_side, reduce_tile)
     fingerprint = hashlib.sha256(source.encode()).hexdigest()[:16]
     incoming = Path("checkpoints", f"download-{fingerprint}")
     with step("mirror"):
-        mirror(source, OUT, incoming, selection, access, settings.tries, keeping)
+        mirror(source, OUT, incoming, settings, keeping)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from capetown.bucket import Access, Selection, mirror
+from capetown.bucket import mirror
 from capetown.cli import main
+from capetown.params import load_params
 from tests import ROOT, s3
 
 YES = "images/swimming-pool/yes"
@@ -165,9 +166,8 @@ def test_what_changed_in_a_bucket(
         return capsys.readouterr().out.splitlines()[1]
 
     assert f"{url}: 29 objects are new, 0 have changed" in data()
-    access = Access(endpoint_url=seaweed.url)
-    include = yaml.safe_load((workspace / "params.yaml").read_text())["download"]["include"]
-    mirror(url, workspace / "raw", workspace / "incoming", Selection(include), access, 2)
+    settings = load_params(workspace / "params.yaml").download
+    mirror(url, workspace / "raw", workspace / "incoming", settings)
     assert data().endswith(f"{url} has not changed since it was mirrored: 29 objects")
     first, second, *_ = sorted((workspace / "data" / YES).glob("*.tif"))
     seaweed.fs.rm(f"public/changing/{YES}/{first.name}")

@@ -28,8 +28,8 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
 
     source = params.download.source
     if "://" in source:
-        access = check_address(params.download, params_path.parent)
-        yield f"data     {compare_with_mirror(params.download, access, mirror)}"
+        settings = check_address(params.download, params_path.parent)
+        yield f"data     {compare_with_mirror(settings, mirror)}"
     else:
         reference = [params.transform.reference] if params.transform.reference else []
         tables = [REQUESTS_TABLE, HEXAGONS_FILE, *reference]

@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from capetown.bucket import Access, Keeping, Selection, mirror
-from tests import s3
+from capetown.bucket import Keeping, mirror
+from capetown.params import Download, load_params
+from tests import ROOT, s3
 
 YES, NO = "images/swimming-pool/yes", "images/swimming-pool/no"
 
@@ -28,15 +29,16 @@ def fetch(
     url: str | Path,
     folder: Path,
     *,
-    include: tuple[str, ...] = ("**",),
-    max_tiles: int | None = None,
-    tries: int = 4,
     keeping: Keeping | None = None,
-    **access: Any,
+    **changed: Any,
 ) -> None:
-    settings: dict[str, Any] = {"connections": 8, "timeout": 5.0, **access}
-    selection = Selection(include, max_tiles)
-    mirror(str(url), folder, incoming(folder), selection, Access(**settings), tries, keeping)
+    mirror(str(url), folder, incoming(folder), download(**changed), keeping)
+
+
+def download(**changed: Any) -> Download:
+    """The params' settings for all of a bucket, and quick to give up."""
+    quick = {"include": ["**"], "connections": 8, "timeout": 5.0, "tries": 4}
+    return load_params(ROOT / "params.yaml").download.model_copy(update=quick | changed)
 
 
 def incoming(folder: Path) -> Path:

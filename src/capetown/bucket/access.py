@@ -3,7 +3,6 @@
 import ipaddress
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +10,7 @@ from urllib.parse import urlsplit
 from capetown.errors import CapetownError
 from capetown.params import Download
 
-# What `Access.credentials` may be instead of a file's path.
+# What `download.credentials` may be instead of a file's path.
 WITHOUT_FILE = ("anonymous", "aws")
 # botocore's way to be told not to read AWS's own files: a profile that the environment names and
 # nobody has, or a damaged file, would be an error though nothing of it is wanted.
@@ -20,46 +19,6 @@ NO_FILES = {
     "config_file": (None, None, os.devnull, None),
     "credentials_file": (None, None, os.devnull, None),
 }
-
-
-@dataclass(frozen=True)
-class Access:
-    """Credentials for a bucket, and the way to it.
-
-    Attributes:
-        credentials: ``anonymous``; ``aws`` for the chain that AWS's own tools follow (environment,
-            shared files, roles); or the path of a JSON file as the City hands out:
-            ``{"s3": {"access_key": ..., "secret_key": ...}}``.
-        profile: a profile of AWS's shared files; implies ``aws``.
-        region: AWS's region of the bucket; None leaves it to the chain.
-        endpoint_url: another S3-compatible server than AWS's.
-        connections: how many to open at once.
-        timeout: seconds without a byte after which a connection counts as stalled.
-    """
-
-    credentials: str = "anonymous"
-    profile: str | None = None
-    region: str | None = None
-    endpoint_url: str | None = None
-    connections: int = 32
-    timeout: float = 30.0
-
-
-def access_from(settings: Download, credentials: str) -> Access:
-    """Make an `Access` of the params.
-
-    Args:
-        settings: the params.
-        credentials: the file of `Download.credentials` where it lies, if it is one.
-    """
-    return Access(
-        credentials=settings.credentials if settings.credentials in WITHOUT_FILE else credentials,
-        profile=settings.profile,
-        region=settings.region,
-        endpoint_url=settings.endpoint_url,
-        connections=settings.connections,
-        timeout=settings.timeout,
-    )
 
 
 def check_url(url: str, name: str) -> None:
@@ -90,21 +49,21 @@ def check_url(url: str, name: str) -> None:
         )
 
 
-def identity(access: Access) -> dict[str, Any]:
+def identity(settings: Download) -> dict[str, Any]:
     """Make s3fs's arguments that say who asks.
 
     Raises:
         CapetownError: if a file of credentials cannot be read, or a profile is named as well.
     """
-    if access.profile and access.credentials not in WITHOUT_FILE:
+    if settings.profile and settings.credentials not in WITHOUT_FILE:
         raise CapetownError("download.profile and a file in download.credentials: set only one.")
-    if access.profile:
-        return {"profile": access.profile}
-    if access.credentials == "anonymous":
+    if settings.profile:
+        return {"profile": settings.profile}
+    if settings.credentials == "anonymous":
         return {"anon": True, "session_vars": NO_FILES}
-    if access.credentials == "aws":
+    if settings.credentials == "aws":
         return {}
-    return _read_credentials(Path(access.credentials))
+    return _read_credentials(Path(settings.credentials))
 
 
 def _read_credentials(path: Path) -> dict[str, str]:

@@ -3,20 +3,20 @@
 import asyncio
 from pathlib import Path
 
-from capetown.bucket.access import Access, access_from, check_url, identity
+from capetown.bucket.access import WITHOUT_FILE, check_url, identity
 from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, check_keys, choose, is_tile, matches
-from capetown.bucket.mirror import Selection, compare_manifests, describe
+from capetown.bucket.mirror import compare_manifests, describe
 from capetown.bucket.sources import Object, open_source
 from capetown.bucket.verification import check_content, read_inventory
 from capetown.errors import CapetownError
 from capetown.params import Download
 
 
-def check_address(settings: Download, root: Path) -> Access:
+def check_address(settings: Download, root: Path) -> Download:
     """Check the address of a source, and that the credentials for it can be read.
 
     Returns:
-        How to reach it.
+        The settings, with the file of credentials where it lies.
 
     Raises:
         CapetownError: if not; without anything secret.
@@ -24,27 +24,27 @@ def check_address(settings: Download, root: Path) -> Access:
     check_url(settings.source, "download.source")
     if settings.endpoint_url:
         check_url(settings.endpoint_url, "download.endpoint_url")
-    access = access_from(settings, str(root / settings.credentials))
-    identity(access)
-    return access
+    if settings.credentials not in WITHOUT_FILE:
+        credentials = str(root / settings.credentials)
+        settings = settings.model_copy(update={"credentials": credentials})
+    identity(settings)
+    return settings
 
 
-def compare_with_mirror(settings: Download, access: Access, folder: Path) -> str:
+def compare_with_mirror(settings: Download, folder: Path) -> str:
     """Compare a source with its mirror, and say in a line what changed.
 
     Args:
-        settings: the source, and which of its objects are chosen.
-        access: how to reach it.
+        settings: as `check_address` gives them.
         folder: the mirror; there may be none yet.
 
     Raises:
         CapetownError: if the source cannot be listed.
     """
-    selection = Selection(settings.include, settings.max_tiles)
 
     async def look() -> list[Object]:
-        async with open_source(settings.source, access) as source:
-            return await describe(source, settings.source, selection, access.connections, 2)
+        async with open_source(settings.source, settings) as source:
+            return await describe(source, settings.source, settings.model_copy(update={"tries": 2}))
 
     items = asyncio.run(look())
     known = read_inventory(folder / INVENTORY)
@@ -92,8 +92,7 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
         asked = matches(f"{place}/A_1_1.tif", settings.include)
         if asked and not any(is_tile(key) and key.startswith(f"{place}/") for key in chosen):
             raise CapetownError(f"{folder / place}: no tiles (*.tif) in it; {fix}.")
-    selection = Selection(settings.include, settings.max_tiles)
-    compare_manifests(dict.fromkeys(chosen, folder), selection)
+    compare_manifests(dict.fromkeys(chosen, folder), settings)
     for key in chosen:
         try:
             with (folder / key).open("rb") as file:

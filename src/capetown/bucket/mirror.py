@@ -12,10 +12,8 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from capetown.bucket.access import Access
 from capetown.bucket.fetching import Fetcher, for_each, make_folders
 from capetown.bucket.keeping import Keeping, at_hand
 from capetown.bucket.keys import (
@@ -34,27 +32,18 @@ from capetown.bucket.retrying import ExhaustedError, failures, reason, retry
 from capetown.bucket.sources import Object, Source, open_source
 from capetown.bucket.verification import Entry, read_inventory, write_inventory
 from capetown.errors import CapetownError
+from capetown.params import Download
 
 log = logging.getLogger("capetown")
 
 JOURNAL = f"{TEMPORARY}journal"
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The part of a source to mirror; see `capetown.bucket.keys.choose`."""
-
-    include: Sequence[str] = ("**",)
-    max_tiles: int | None = None
-
-
 def mirror(
     url: str,
     folder: Path,
     incoming: Path,
-    selection: Selection,
-    access: Access,
-    tries: int,
+    settings: Download,
     keeping: Keeping | None = None,
 ) -> list[Entry]:
     """Make a folder hold the chosen objects of a source, and an inventory of them.
@@ -66,9 +55,7 @@ def mirror(
         folder: the mirror; made if need be.
         incoming: where objects arrive, on the same disk. It outlives a run that fails, and is
             removed by one that succeeds.
-        selection: what to mirror.
-        access: how to reach the source.
-        tries: how often to try each request, at most.
+        settings: what to mirror, how to reach the source, and how often to try each request.
         keeping: how tiles are reduced, and what is compared; by default everything, as it comes.
 
     Returns:
@@ -87,7 +74,7 @@ def mirror(
             "size is right and the file can still be read"
         )
     try:
-        return asyncio.run(_mirror(url, folder, incoming, selection, access, tries, keeping))
+        return asyncio.run(_mirror(url, folder, incoming, settings, keeping))
     except OSError as error:
         raise CapetownError(
             f"{error.filename or folder}: {error.strerror or reason(error)}."
@@ -98,13 +85,11 @@ async def _mirror(
     url: str,
     folder: Path,
     incoming: Path,
-    selection: Selection,
-    access: Access,
-    tries: int,
+    settings: Download,
     keeping: Keeping,
 ) -> list[Entry]:
-    async with open_source(url, access) as source:
-        items = await describe(source, url, selection, access.connections, tries)
+    async with open_source(url, settings) as source:
+        items = await describe(source, url, settings)
         journal = read_inventory(incoming / JOURNAL)
         known = read_inventory(folder / INVENTORY) or journal
         kept, originals = await asyncio.to_thread(at_hand, folder, items, known, keeping)
@@ -117,12 +102,10 @@ async def _mirror(
         plan = Plan(items, missing, originals | waiting, known | journal, keeping)
         if rest or strays or not (folder / INVENTORY).exists():
             _prepare(incoming, plan, entries, [*arrived, *waiting])
-            entries += await _fetch(
-                source, incoming, plan, places, selection, access.connections, tries
-            )
+            entries += await _fetch(source, incoming, plan, places, settings)
             _settle(incoming, folder, [item.key for item in rest], strays, entries)
         else:
-            compare_manifests(places, selection)
+            compare_manifests(places, settings)
             shutil.rmtree(incoming, ignore_errors=True)
             if entries != list(known.values()):
                 write_inventory(folder / INVENTORY, entries, folder / f"{TEMPORARY}inventory")
@@ -134,16 +117,14 @@ async def _mirror(
     return sorted(entries, key=lambda entry: entry.key)
 
 
-async def describe(
-    source: Source, url: str, selection: Selection, connections: int, tries: int
-) -> list[Object]:
+async def describe(source: Source, url: str, settings: Download) -> list[Object]:
     """The chosen objects of a source, sorted by key.
 
     Raises:
         CapetownError: if it cannot be listed, or nothing or something unsafe is chosen.
     """
     try:
-        everything = await retry(lambda: source.keys(selection.include), tries, _log_retry)
+        everything = await retry(lambda: source.keys(settings.include), settings.tries, _log_retry)
     except failures() as error:
         if isinstance(error, CapetownError) and not isinstance(error, ExhaustedError):
             raise
@@ -153,16 +134,16 @@ async def describe(
         }
         hint = hints.get(type(error), "")
         raise CapetownError(f"{url}: cannot be listed: {reason(error)}{hint}.") from error
-    keys = choose(everything, selection.include, selection.max_tiles)
+    keys = choose(everything, settings.include, settings.max_tiles)
     check_keys(keys)
     if secret := sorted(set(filter(is_credentials, everything)) - set(keys)):
         log.info("left out, as credentials by their names: %s", some(secret, 5))
     items: list[Object] = []
 
     async def look(key: str) -> None:
-        items.append(await retry(lambda: source.describe(key), tries, _log_retry))
+        items.append(await retry(lambda: source.describe(key), settings.tries, _log_retry))
 
-    await for_each(keys, look, connections, str)
+    await for_each(keys, look, settings.connections, str)
     return sorted(items, key=lambda item: item.key)
 
 
@@ -180,25 +161,23 @@ async def _fetch(
     incoming: Path,
     plan: Plan,
     places: dict[str, Path],
-    selection: Selection,
-    connections: int,
-    tries: int,
+    settings: Download,
 ) -> list[Entry]:
     """Fetch objects, manifests first, and return their entries."""
-    limit = asyncio.Semaphore(connections)
+    limit = asyncio.Semaphore(settings.connections)
     with (
         (incoming / JOURNAL).open("a", encoding="utf-8") as journal,
         Progress(len(plan.missing), plan.size(plan.fetched)) as progress,
     ):
         fetcher = Fetcher(
-            source, incoming, tries, limit, journal, progress, plan.keeping, plan.originals
+            source, incoming, settings.tries, limit, journal, progress, plan.keeping, plan.originals
         )
         manifests = [item for item in plan.missing if item.key in MANIFESTS]
-        await for_each(manifests, fetcher.fetch, connections, _key)
-        compare_manifests(places, selection)
+        await for_each(manifests, fetcher.fetch, settings.connections, _key)
+        compare_manifests(places, settings)
         # The largest first, so that none is left over when the others are done.
         others = sorted(set(plan.missing) - set(manifests), key=lambda item: (-item.size, item.key))
-        await for_each(others, fetcher.fetch, connections, _key)
+        await for_each(others, fetcher.fetch, settings.connections, _key)
     return list(fetcher.done.values())
 
 
@@ -220,18 +199,18 @@ def _settle(
     shutil.rmtree(incoming)
 
 
-def compare_manifests(places: dict[str, Path], selection: Selection) -> None:
+def compare_manifests(places: dict[str, Path], settings: Download) -> None:
     """Check chosen keys against their manifests, and warn of tiles that these do not name.
 
     Args:
         places: the folder that holds each key.
-        selection: how they were chosen.
+        settings: how they were chosen.
 
     Raises:
         CapetownError: see `capetown.bucket.keys.check_manifests`.
     """
     manifests = {key: (places[key] / key).read_bytes() for key in MANIFESTS if key in places}
-    extra = check_manifests(places.keys(), manifests, selection.include, selection.max_tiles)
+    extra = check_manifests(places.keys(), manifests, settings.include, settings.max_tiles)
     if extra:
         log.warning("%d tiles that no manifest names: %s", len(extra), some(extra, 20))
 

@@ -13,12 +13,13 @@ from fsspec.callbacks import Callback
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.local import LocalFileSystem
 
-from capetown.bucket.access import Access, check_url, identity, is_loopback
+from capetown.bucket.access import check_url, identity, is_loopback
 from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, MANIFESTS, read_manifest
 from capetown.bucket.retrying import DamagedError, reason
 from capetown.bucket.verification import digest
 from capetown.city import TABLES
 from capetown.errors import CapetownError
+from capetown.params import Download
 
 CONNECT_TIMEOUT = 10
 # A larger object of a bucket is fetched in ranges of this many bytes, several at a time. A tile of
@@ -168,12 +169,12 @@ class Web(Source):
 
 
 @asynccontextmanager
-async def open_source(url: str, access: Access) -> AsyncIterator[Source]:
+async def open_source(url: str, settings: Download) -> AsyncIterator[Source]:
     """Connect to a source, and close the connections afterwards.
 
     Args:
         url: a folder, ``s3://bucket/prefix`` or ``https://host/path``.
-        access: how to reach it; a folder needs none of it.
+        settings: how to reach it; a folder needs none of it.
 
     Raises:
         CapetownError: if the URL is not of these kinds, has a secret in it or is not encrypted, or
@@ -186,24 +187,24 @@ async def open_source(url: str, access: Access) -> AsyncIterator[Source]:
         return
     check_url(url, "download.source")
     connect = _bucket if urlsplit(url).scheme == "s3" else _web
-    async with connect(url.rstrip("/"), access) as source:
+    async with connect(url.rstrip("/"), settings) as source:
         yield source
 
 
 @asynccontextmanager
-async def _bucket(url: str, access: Access) -> AsyncIterator[Source]:
+async def _bucket(url: str, settings: Download) -> AsyncIterator[Source]:
     from botocore.exceptions import BotoCoreError
     from s3fs import S3FileSystem
 
     try:
         fs = S3FileSystem(
-            **identity(access),
-            endpoint_url=access.endpoint_url,
-            client_kwargs={"region_name": access.region} if access.region else {},
+            **identity(settings),
+            endpoint_url=settings.endpoint_url,
+            client_kwargs={"region_name": settings.region} if settings.region else {},
             config_kwargs={
                 "connect_timeout": CONNECT_TIMEOUT,
-                "read_timeout": access.timeout,
-                "max_pool_connections": access.connections,
+                "read_timeout": settings.timeout,
+                "max_pool_connections": settings.connections,
                 "retries": {"total_max_attempts": 1},
             },
             use_listings_cache=False,
@@ -224,7 +225,7 @@ async def _bucket(url: str, access: Access) -> AsyncIterator[Source]:
 
 
 @asynccontextmanager
-async def _web(url: str, access: Access) -> AsyncIterator[Source]:
+async def _web(url: str, settings: Download) -> AsyncIterator[Source]:
     import aiohttp
     from fsspec.implementations.http import HTTPFileSystem
     from yarl import URL
@@ -244,9 +245,9 @@ async def _web(url: str, access: Access) -> AsyncIterator[Source]:
         encoded=True,
         client_kwargs={
             "timeout": aiohttp.ClientTimeout(
-                sock_connect=CONNECT_TIMEOUT, sock_read=access.timeout
+                sock_connect=CONNECT_TIMEOUT, sock_read=settings.timeout
             ),
-            "connector": aiohttp.TCPConnector(limit=access.connections),
+            "connector": aiohttp.TCPConnector(limit=settings.connections),
             # The bytes as they are stored, by way of a proxy if the environment names one.
             "headers": {"Accept-Encoding": "identity"},
             "auto_decompress": False,
