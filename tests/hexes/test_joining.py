@@ -314,6 +314,15 @@ def test_a_table_that_cannot_be_joined(
     assert "\n" not in str(error.value)
 
 
+def test_a_row_with_a_number_and_nothing_else_is_no_request(
+    tmp_path: Path, hexagons: Hexagons
+) -> None:
+    totals = dict.fromkeys(HEADER, "") | {HEADER[0]: "TOTAL", "notification_number": "2"}
+    path = write_gzip(tmp_path / "sr.csv.gz", text([request("01"), request("02"), totals]))
+    with pytest.raises(CapetownError, match="row 3: notification_number '2' and no other value"):
+        join(path, hexagons, tmp_path / "requests.parquet")
+
+
 def test_a_missing_table_names_the_stage_that_brings_it(tmp_path: Path, hexagons: Hexagons) -> None:
     with pytest.raises(CapetownError, match="no such file; run the download stage"):
         join(tmp_path / "sr.csv.gz", hexagons, tmp_path / "requests.parquet")

@@ -194,12 +194,23 @@ def test_links_are_followed_once_and_a_pipe_is_no_tile(
     assert found["error"].tolist() == ["", "", "not a file that can be read."]
 
 
-def test_a_folder_of_other_images_is_told_from_an_empty_one(
-    model: tuple[nn.Module, Path], tmp_path: Path
+def test_other_images_in_a_folder_are_left_out_and_said(
+    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "a.png").touch()
-    with pytest.raises(SystemExit, match="; 1 other images, which can be named one by one"):
-        main(["predict", str(tmp_path), "--model", str(model[1]), "--out", str(tmp_path / "o")])
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "a.png").touch()
+    said = "1 other images are left out, which can be named one by one"
+    with pytest.raises(SystemExit, match=f"; {said}"):
+        main(["predict", str(others), "--model", str(model[1]), "--out", str(tmp_path / "o")])
+    shutil.copy(tiles / "A_1_1.tif", others)
+    assert len(predict(model[1], tmp_path / "out.csv", str(others))) == 1
+    assert f"{others}: {said}" in caplog.text
+
+
+def test_standard_output_is_no_file_to_write(model: tuple[nn.Module, Path], tiles: Path) -> None:
+    with pytest.raises(SystemExit, match="--out -: results go to a file"):
+        main(["predict", str(tiles), "--model", str(model[1]), "--out", "-"])
 
 
 def test_it_fails_if_no_tile_could_be_read(
