@@ -18,6 +18,7 @@ from capetown.cli import main
 from capetown.errors import CapetownError
 from capetown.pools.comparing.experiments import Comparison, Experiment, changed_sides, compare
 from capetown.pools.comparing.revisions import read_experiment
+from capetown.pools.scoring import METRICS
 from capetown.reporting.comparison import as_page, as_text
 from tests import ROOT
 from tests.browser import Opened
@@ -48,7 +49,7 @@ def test_an_experiment_against_itself_is_within_noise() -> None:
     found = compare(
         [experiment("a", noisy(1, 1)), experiment("b", noisy(1, 1))], resamples=200, seed=1
     )
-    assert found.differences["difference"].tolist() == [0.0] * 5
+    assert found.differences["difference"].tolist() == [0.0] * len(METRICS)
     assert set(found.differences["verdict"]) == {"within noise"}
     assert changed_sides(found, "a", "b").empty
 
@@ -77,9 +78,10 @@ def test_metrics_and_differences_are_scikit_learns() -> None:
 def test_a_clear_difference_is_more_than_noise_in_its_direction() -> None:
     bad = experiment("bad", 1 - GOOD)
     found = compare([bad, experiment("good", GOOD)], resamples=200, seed=1)
-    assert found.differences["difference"].tolist() == pytest.approx(
-        [1.0, 1 - average_precision_score(TRUTH, 1 - GOOD), 1.0, 1.0, 1.0]
-    )
+    expected = dict.fromkeys(METRICS, 1.0)
+    expected["average_precision"] = 1 - average_precision_score(TRUTH, 1 - GOOD)
+    differences = found.differences.set_index("metric")["difference"]
+    assert differences.to_dict() == pytest.approx(expected)
     assert set(found.differences["verdict"]) == {"better"}
     back = compare([experiment("good", GOOD), bad], resamples=200, seed=1)
     assert set(back.differences["verdict"]) == {"worse"}
@@ -248,7 +250,9 @@ def test_the_page_shows_names_as_text_and_tiles_as_pictures(
     assert SCRIPT in text
     assert HOSTILE.rsplit("/", 1)[-1] in text
     assert opened.page.evaluate("window.hacked") is None
-    assert opened.page.locator("#differences svg .mark-symbol.role-mark path").count() == 5
+    assert opened.page.locator("#differences svg .mark-symbol.role-mark path").count() == len(
+        METRICS
+    )
     assert "gets right. Those that changed most:" in text
     assert "|" not in text, "a table that is none"
     pictures = opened.page.locator("td img")
