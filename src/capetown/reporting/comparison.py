@@ -10,7 +10,7 @@ from PIL import Image
 from capetown.pools.comparing.experiments import Comparison, changed_sides
 from capetown.pools.scoring import METRICS
 from capetown.pools.tiles.reading import UnreadableTileError, read_tile
-from capetown.reporting.figures import Chart
+from capetown.reporting.charts import Chart
 from capetown.reporting.pages import to_html, to_markdown, to_text
 from capetown.reporting.pictures import inlined, jpeg
 
