@@ -1,4 +1,4 @@
-"""What is shared with colleagues arrives whole or says what is missing; a failed run leaves its log."""
+"""What is shared arrives whole, or says what is missing; a failed run leaves its log."""
 
 from pathlib import Path
 
