@@ -6,5 +6,5 @@ import os
 # before torch is imported. Beside another busy process, spinning takes most of both cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# One of polars' threads waits for the rows that Python hands it, so that with one a core a core idles.
+# One of polars' threads waits for rows that Python hands it: with one a core, a core would idle.
 os.environ.setdefault("POLARS_MAX_THREADS", str(2 * (os.cpu_count() or 1)))
