@@ -1,5 +1,7 @@
 """Changes to images, and what the model makes of them."""
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -86,6 +88,22 @@ def test_changes_depend_on_seed_epoch_and_tile_alone() -> None:
     alone = augment(batch[7:8], drawn[7:8], PARAMS.train.augment)
     # A processor may sum another number of images in another order.
     assert torch.allclose(together[7:8], alone, atol=1e-6)
+
+
+def test_test_time_augmentation_averages_the_eight_flips_and_turns() -> None:
+    corner, brightest = nn.Identity(), nn.Identity()
+    corner.forward = lambda batch: batch[:, 0, 0, :1]  # type: ignore[method-assign]
+    brightest.forward = lambda batch: batch.amax((1, 2, 3))[:, None]  # type: ignore[method-assign]
+    tiles = np.zeros((2, 4, 4, 3), np.uint8)
+    tiles[0, 0, 0] = 255
+    for model, plain, averaged in [
+        (corner, [1, 0], [0.25, 0]),  # two of the eight leave a corner where it is
+        (brightest, [1, 0], [1, 0]),
+    ]:
+        model.weight = nn.Parameter(torch.zeros(1))
+        look = partial(predict_logits, model, tiles, mean=[0] * 3, std=[1] * 3)
+        assert look().tolist() == plain
+        assert look(tta=True).tolist() == averaged
 
 
 def test_logits_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
