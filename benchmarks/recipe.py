@@ -14,10 +14,10 @@ of the pools found whose strongest evidence lies in a box.
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,16 +65,16 @@ def run(folder: Path, tiles: Path, seed: int, changes: Mapping[str, Any], thread
     (part / "metrics").mkdir(parents=True)
     (part / "raw").symlink_to(tiles.resolve())
     (part / "params.yaml").write_text(yaml.safe_dump(values))
-    seconds = {}
+    start = resource.getrusage(resource.RUSAGE_CHILDREN)
     for stage in ("split", "train", "evaluate"):
-        start = time.perf_counter()
         with (part / f"{stage}.log").open("w") as log:
             subprocess.run(
                 [sys.executable, "-m", f"stages.{stage}"],
                 cwd=part, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, stderr=log,
             )  # fmt: skip
-        seconds[stage] = time.perf_counter() - start
-    (part / "seconds.json").write_text(json.dumps(seconds))
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    minutes = (end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime) / 60
+    (part / "minutes.json").write_text(json.dumps(minutes))
     if (tiles / "boxes.csv").is_file():
         (part / "pointing.json").write_text(json.dumps(pointing(part, tiles, threads)))
     part.rename(folder)
@@ -126,14 +126,14 @@ def table(out: Path, variants: list[str], seeds: list[int]) -> str:
     sheets = np.unique(np.concatenate([pd.read_csv(t)["sheet"].astype(str) for t in tables]))
     drawn = resampled_weights(sheets, resamples=RESAMPLES, seed=0)
     weights = np.vstack([np.ones((1, len(sheets))), drawn])
-    head = ["", *SHOWN.values(), "Pointing", "Minutes", *(f"{t}, less" for t in SHOWN.values())]
+    head = ["", *SHOWN.values(), "Pointing", "CPU min.", *(f"{t}, less" for t in SHOWN.values())]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     base: dict[str, Floats] = {}
     for name, folders in runs.items():
         scores = resampled(folders, sheets, weights)
         base = base or scores
         cells = [name, *(f"{scores[metric][0]:.3f}" for metric in SHOWN)]
-        cells += [_mean(folders, "pointing.json"), _mean(folders, "seconds.json")]
+        cells += [_mean(folders, "pointing.json", 2), _mean(folders, "minutes.json", 1)]
         for metric in SHOWN:
             less = scores[metric] - base[metric]
             low, high = np.nanpercentile(less[1:], [2.5, 97.5])
@@ -144,14 +144,12 @@ def table(out: Path, variants: list[str], seeds: list[int]) -> str:
     return "\n".join(lines)
 
 
-def _mean(folders: list[Path], name: str) -> str:
-    """The mean of a figure over runs: a share as it is, seconds of stages as minutes in all."""
+def _mean(folders: list[Path], name: str, digits: int) -> str:
+    """The mean over runs of a figure that each keeps in a file of its own."""
     if not all((folder / name).is_file() for folder in folders):
         return "-"
     found = [json.loads((folder / name).read_text()) for folder in folders]
-    if isinstance(found[0], dict):
-        return f"{np.mean([sum(stages.values()) for stages in found]) / 60:.1f}"
-    return f"{np.mean(found):.2f}"
+    return f"{np.mean(found):.{digits}f}"
 
 
 def main() -> None:

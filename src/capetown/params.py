@@ -92,6 +92,7 @@ class Split(Section):
     """The division of tiles into folds."""
 
     strategy: Literal["block", "sheet", "random"]
+    corrections: Annotated[str, Field(min_length=1)]
     valid: Annotated[float, Field(gt=0, lt=0.5)]
     test: Annotated[float, Field(gt=0, lt=0.5)]
 

@@ -117,8 +117,8 @@ def test_a_head_pools_as_it_is_told() -> None:
         backbone = LITE.model_copy(
             update={"architecture": "test_efficientnet.r160_in1k", "pooling": pooling}
         )
-        head = random_model(backbone).forward_head  # type: ignore[operator]
-        pooled[pooling] = head(features, pre_logits=True)[0, 0].item()
+        model: Any = random_model(backbone)
+        pooled[pooling] = model.forward_head(features, pre_logits=True)[0, 0].item()
     assert pooled == {None: 1 / 16, "avg": 1 / 16, "max": 1, "avgmax": (1 + 1 / 16) / 2}
 
 

@@ -39,9 +39,11 @@ class ModelCard(Section):
     """Everything beside the weights that is needed to use a model.
 
     A tile is read by the rule `tiles`, resized to a square of `image_size` pixels by
-    `interpolation`, scaled to 0..1, shifted by `mean` and divided by `std`. With `tta` its logit is
-    the mean over its eight flips and quarter turns. Divided by `temperature` it gives, through the logistic function, the probability of the second class; at
-    `threshold` and above it is that class. Most tiles that it learned from look as `usual` says.
+    `interpolation`, scaled to 0..1, shifted by `mean` and divided by `std`; with `tta` its logit is
+    the mean of those of its eight flips and quarter turns. The logit divided by `temperature`
+    gives, through the logistic function, the probability of the second class; at `threshold` and
+    above it is that class. Most tiles that it learned from look as `usual` says. `pooling` is how
+    the architecture's last features become one vector, unless in its own way.
     """
 
     architecture: str
