@@ -41,11 +41,24 @@ RESAMPLES = 2000
 BY_SHEET: dict[str, Any] = {"split.strategy": "sheet"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
+    "no-tta": {"train.tta": False},
     "head": {"train.regime": "head"},
-    "size-224": {"train.image_size": 224},
+    "random": {"split.strategy": "random"},
+    "block": {"split.strategy": "block"},
     "size-288": {"train.image_size": 288},
     "size-384": {"train.image_size": 384},
     "size-512": {"train.image_size": 512},
+    "epochs-10": {"train.epochs": 10},
+    "pooling-max": {"backbones.lite.pooling": "max"},
+    "pooling-avgmax": {"backbones.lite.pooling": "avgmax"},
+    "zoom": {"train.augment.scale": 0.15},
+    "colour": {
+        "train.augment.brightness": 0.4,
+        "train.augment.contrast": 0.4,
+        "train.augment.saturation": 0.4,
+    },
+    "smoothing": {"train.label_smoothing": 0.1},
+    "batch-32": {"backbones.lite.batch_size": 32},
 }
 
 
