@@ -36,11 +36,11 @@ def test_the_backbones_of_the_design_are_there() -> None:
     found = {name: b.architecture for name, b in load_params(PARAMS).backbones.items()}
     assert found == {
         "lite": "tf_efficientnet_lite0",
-        "lite_384": "tf_efficientnet_lite0",
         "convnext_tiny": "convnext_tiny.in12k_ft_in1k",
         "convnext_tiny_384": "convnext_tiny.in12k_ft_in1k_384",
         "convnext_small_384": "convnext_small.in12k_ft_in1k_384",
         "caformer": "caformer_s36.sail_in22k_ft_in1k_384",
+        "lite_384": "tf_efficientnet_lite0",
     }
 
 
@@ -50,7 +50,7 @@ def test_the_backbones_of_the_design_are_there() -> None:
         (
             "model",
             "resnet",
-            "lite, lite_384, convnext_tiny, convnext_tiny_384, convnext_small_384, caformer",
+            "lite, convnext_tiny, convnext_tiny_384, convnext_small_384, caformer",
         ),
         ("pretrained", "yes", "pretrained: Input should be a valid boolean"),
         ("seed", -1, "seed: Input should be greater than or equal to 0"),
