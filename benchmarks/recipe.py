@@ -62,29 +62,40 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(folder: Path, tiles: Path, seed: int, changes: Mapping[str, Any], threads: int) -> None:
-    """Split, train and evaluate in a folder, unless it is there."""
-    if folder.exists():
-        return
+def workspace(folder: Path, tiles: Path, changes: Mapping[str, Any]) -> None:
+    """Lay out what the stages read: changed params, and the tiles as raw/."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for key, value in {**BY_SHEET, **changes, "seed": seed, "threads": threads}.items():
+    for key, value in changes.items():
         *sections, last = key.split(".")
         section = values
         for name in sections:
             section = section[name]
         section[last] = value
+    (folder / "metrics").mkdir(parents=True)
+    (folder / "raw").symlink_to(tiles.resolve())
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    shutil.copy(ROOT / values["split"]["corrections"], folder)
+
+
+def run_stage(folder: Path, stage: str) -> None:
+    """Run a stage in a workspace, its log beside it."""
+    with (folder / f"{stage}.log").open("w") as log:
+        subprocess.run(
+            [sys.executable, "-m", f"stages.{stage}"],
+            cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, stderr=log,
+        )  # fmt: skip
+
+
+def run(folder: Path, tiles: Path, changes: Mapping[str, Any], threads: int) -> None:
+    """Split, train and evaluate in a folder, unless it is there."""
+    if folder.exists():
+        return
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    (part / "metrics").mkdir(parents=True)
-    (part / "raw").symlink_to(tiles.resolve())
-    (part / "params.yaml").write_text(yaml.safe_dump(values))
+    workspace(part, tiles, {**changes, "threads": threads})
     start = resource.getrusage(resource.RUSAGE_CHILDREN)
     for stage in ("split", "train", "evaluate"):
-        with (part / f"{stage}.log").open("w") as log:
-            subprocess.run(
-                [sys.executable, "-m", f"stages.{stage}"],
-                cwd=part, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, stderr=log,
-            )  # fmt: skip
+        run_stage(part, stage)
     end = resource.getrusage(resource.RUSAGE_CHILDREN)
     minutes = (end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime) / 60
     (part / "minutes.json").write_text(json.dumps(minutes))
@@ -184,7 +195,8 @@ def main() -> None:
         for seed in given.seeds:
             for name in chosen:
                 print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
-                run(given.out / name / str(seed), given.tiles, seed, VARIANTS[name], given.threads)
+                changes = {**BY_SHEET, **VARIANTS[name], "seed": seed}
+                run(given.out / name / str(seed), given.tiles, changes, given.threads)
     print(table(given.out, chosen, given.seeds))
 
 
