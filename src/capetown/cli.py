@@ -40,7 +40,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
     from capetown.pools.model.devices import choose_device
     from capetown.pools.model.modelfile import load_model
-    from capetown.pools.prediction import Prediction, find_new_tiles, predict_tiles
+    from capetown.pools.prediction.judging import Prediction, find_new_tiles, predict_tiles
     from capetown.pools.tiles.unlike import count_unlike
 
     if str(arguments.out) == "-":
