@@ -1,167 +1,261 @@
-"""A trained model on new tiles, wherever they lie: files, folders or a bucket's prefix."""
+"""A model's answers for a piece of a list of tiles: the same function in every process.
 
-import logging
-import os
-from collections.abc import Iterator, Sequence
+A few threads read, decode and resize tiles, while the model computes on those before.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import lru_cache
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, TypeVar
 
+import h3
 import numpy as np
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
-from torch import nn
-from tqdm import tqdm
+import numpy.typing as npt
+import pyarrow as pa
+import shapely
 
-from capetown.errors import CapetownError
+from capetown.city import RESOLUTION
 from capetown.files import one_line
+from capetown.pools.model.devices import choose_device
 from capetown.pools.model.inference import BATCH_SIZE, predict_logits
-from capetown.pools.model.modelfile import ModelCard
+from capetown.pools.model.modelfile import CARD, WEIGHTS, ModelCard, load_model
+from capetown.pools.prediction.orthophotos import Orthophoto, opened
+from capetown.pools.prediction.places import Place, PlaceError, find_place, outline
+from capetown.pools.prediction.sources import Source
+from capetown.pools.prediction.storage import is_local, open_storage, read_file
+from capetown.pools.prediction.tables import EMPTY, Row, as_table
 from capetown.pools.scoring import calibrated
-from capetown.pools.tiles.reading import (
-    Pixels,
-    UnreadableTileError,
-    is_tile_name,
-    look_at,
-    resize,
-)
-from capetown.pools.tiles.unlike import difference
+from capetown.pools.tiles.reading import Pixels, UnreadableTileError, read_raster, resize, to_rgb
+from capetown.pools.tiles.reducing import reduce_raster
+from capetown.pools.tiles.tiff import Raster
+from capetown.pools.tiles.unlike import difference, look_of
 
-# Enough to hide the way to a bucket; decoding takes a fraction of what the model does.
-READERS = 16
-# Images that a folder may hold, and that can be read, but are no tiles by name.
-OTHER_IMAGES = (".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".gif")
-
-log = logging.getLogger("capetown")
+# Of a piece that is worked on: enough to hide the way to a bucket.
+READERS = 8
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-class Prediction(NamedTuple):
-    """A model's answer for a tile: the calibrated probability of a pool and the decision at the
-    model's threshold, ``yes`` or ``no``, and in `unlike` how the tile differs from those that the
-    model learned from, if it does; or, in `error`, why the tile cannot be read."""
+class Model(NamedTuple):
+    """A model that is ready: its card, and the logits that it gives for tiles.
 
-    path: str
-    probability: float | None = None
-    decision: str | None = None
-    error: str | None = None
-    unlike: str | None = None
+    `answer` takes uint8, shape (tiles, size, size, 3), and gives the logit of each.
+    """
+
+    card: ModelCard
+    answer: Callable[[Pixels], npt.NDArray[np.float64]]
 
 
-class NewTile(NamedTuple):
-    """A file to look at: its path as asked for, and where a file system has it."""
+class Seen(NamedTuple):
+    """A tile as the model gets it, and what else its row says.
 
-    path: str
-    fs: Any
-    location: str
+    Attributes:
+        pixels: uint8, shape (size, size, 3).
+        unlike: its difference from usual tiles; empty if there is none.
+        width: in pixels, of the file or the window.
+        height: likewise.
+        place: where it lies; None if nothing says it.
+        place_error: why what says it cannot be used; empty if it can.
+    """
+
+    pixels: Pixels
+    unlike: str
+    width: int
+    height: int
+    place: Place | None
+    place_error: str
 
 
-def find_new_tiles(paths: Sequence[str]) -> list[NewTile]:
-    """The tiles at paths, in their order and sorted within each.
+_loading = threading.Lock()
 
-    A folder stands for all ``.tif`` and ``.tiff`` files in it, however deep, and in folders that
-    links in it lead to; a file stands for itself. A
-    bucket is read anonymously unless the environment has AWS credentials or names a profile; from
-    another server than AWS's if the environment names one in ``AWS_ENDPOINT_URL``.
+
+def ready_model(folder: str, digest: str, device: str) -> Model:
+    """The model of a folder, loaded once in each process.
 
     Args:
-        paths: files, folders, or URLs of either that fsspec understands.
+        folder: a path or URL.
+        digest: of its files; another one is another model.
+        device: as in `capetown.params.DeviceName`.
 
     Raises:
-        CapetownError: if there is nothing at a path, or no tile, or it cannot be listed.
+        CapetownError: if a file is missing or damaged, or there is no such device.
     """
-    found: list[NewTile] = []
-    for path in paths:
-        try:
-            fs, root = url_to_fs(path, **_options(path))
-            is_folder = fs.info(root)["type"] == "directory"
-            every = _files(fs, root) if is_folder else [root]
-        except FileNotFoundError as error:
-            raise CapetownError(f"{path}: nothing there, or out of reach.") from error
-        except Exception as error:  # every file system fails in its own way
-            raise CapetownError(f"{path}: cannot be listed ({one_line(error)}).") from error
-        tiles = sorted(filter(is_tile_name, every)) if is_folder else every
-        images = [file for file in set(every) - set(tiles) if file.lower().endswith(OTHER_IMAGES)]
-        others = f"{len(images)} other images are left out, which can be named one by one"
-        if not tiles:
-            raise CapetownError(f"{path}: no tile (*.tif) there{f'; {others}' if images else ''}.")
-        if images:
-            log.warning("%s: %s", path, others)
-        is_url = "://" in path
-        for file in tiles:
-            shown = (
-                fs.unstrip_protocol(file) if is_url else Path(path, Path(file).relative_to(root))
-            )
-            found.append(NewTile(str(shown), fs, file))
-    return found
+    with _loading:
+        return _load(folder, digest, device)
 
 
-def _files(fs: Any, root: str) -> list[str]:
-    """All files under a folder; of this machine's, also through links to folders, each once."""
-    if not isinstance(fs, LocalFileSystem):
-        return list(fs.find(root))
-    found, seen = [], set()
-    for folder, below, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        found += [f"{folder}/{name}" for name in files]
-    return found
+@lru_cache(maxsize=1)
+def _load(folder: str, _: str, device: str) -> Model:
+    with TemporaryDirectory() as copied:
+        fs, location = open_storage(folder)
+        here = Path(location if is_local(fs) else copied)
+        if not is_local(fs):
+            for name in (WEIGHTS, CARD):
+                (here / name).write_bytes(read_file(f"{folder}/{name}"))
+        model, card = load_model(here, choose_device(device))  # type: ignore[arg-type]
+
+    def answer(pixels: Pixels) -> npt.NDArray[np.float64]:
+        return predict_logits(model, pixels, mean=card.mean, std=card.std)
+
+    return Model(card, answer)
 
 
-def predict_tiles(
-    model: nn.Module, card: ModelCard, tiles: Sequence[NewTile]
-) -> Iterator[Prediction]:
-    """Judge tiles batch by batch, in order, with a progress bar if this is a terminal.
+def judge(model: Model, sources: Sequence[Source], crs: str) -> pa.Table:
+    """The rows of some tiles, in their order; windows without any data have none and are counted.
 
     Args:
-        model: on the device to use.
-        card: its own; see `capetown.pools.model.modelfile.load_model`.
-        tiles: as `find_new_tiles` gives them.
+        model: as `ready_model` gives it.
+        sources: as `capetown.pools.prediction.sources.find_sources` gives them, perhaps cut.
+        crs: of tiles whose files name none; empty for none.
     """
+    rows: list[Row] = []
+    empty = 0
+    # An image is read by one thread; others would decode the same blocks again.
+    cut = any(source.window for source in sources)
+    with Images() as images, ThreadPoolExecutor(1 if cut else READERS) as pool:
 
-    def read(tile: NewTile) -> tuple[Pixels, str] | str:
-        if isinstance(tile.fs, LocalFileSystem) and not Path(tile.location).is_file():
-            return "not a file that can be read."
-        try:
-            pixels, look = look_at(BytesIO(tile.fs.cat_file(tile.location)), card.tiles)
-            small = resize(pixels, card.image_size, card.interpolation)
-            return small, difference(look, card.usual)
-        except UnreadableTileError as error:
-            return str(error)
-        except Exception as error:  # every file system fails in its own way
-            return f"cannot be fetched ({one_line(error)})."
+        def read(source: Source) -> Seen | str | None:
+            return see(source, model.card, crs, images)
 
-    with (
-        ThreadPoolExecutor(READERS) as pool,
-        tqdm(total=len(tiles), unit=" tiles", disable=None) as bar,
-    ):
-        for start in range(0, len(tiles), BATCH_SIZE):
-            batch = tiles[start : start + BATCH_SIZE]
-            images = list(pool.map(read, batch))
-            pixels = [image[0] for image in images if not isinstance(image, str)]
-            judged = iter(_probabilities(model, card, pixels))
-            for tile, image in zip(batch, images, strict=True):
-                if isinstance(image, str):
-                    yield Prediction(tile.path, error=image)
-                    continue
-                probability = next(judged)
-                decision = card.classes[int(probability >= card.threshold)]
-                unlike = image[1] or None
-                yield Prediction(tile.path, round(probability, 6), decision, unlike=unlike)
-            bar.update(len(batch))
+        read_ahead = _in_order(pool, read, iter(sources), 2 * BATCH_SIZE)
+        pairs = zip(sources, read_ahead, strict=True)
+        while batch := list(islice(pairs, BATCH_SIZE)):
+            seen = [found for _, found in batch if isinstance(found, Seen)]
+            answers = iter(_probabilities(model, [tile.pixels for tile in seen]))
+            for source, found in batch:
+                if isinstance(found, Seen):
+                    rows.append(_row(source, found, next(answers), model.card))
+                elif found is not None:
+                    rows.append(Row(source.path, error=found))
+                empty += found is None
+    return as_table(rows).replace_schema_metadata({EMPTY: str(empty)})
 
 
-def _probabilities(model: nn.Module, card: ModelCard, pixels: list[Pixels]) -> list[float]:
+def see(source: Source, card: ModelCard, crs: str, images: "Images") -> Seen | str | None:
+    """A tile as the model gets it; why it cannot be read; or None for a window without data."""
+    try:
+        if source.error:
+            return source.error
+        if source.window:
+            image = images.get(source)
+            raster = image.read(source.window)
+            if raster is None:
+                return None
+            place, place_error = _placed(lambda: _part(image, source, crs))
+        else:
+            data = _fetch(source)
+            raster = read_raster(BytesIO(data))
+            place, place_error = _placed(lambda: _whole(data, source, crs))
+        return _seen(raster, card, place, place_error)
+    except UnreadableTileError as error:
+        return str(error)
+    except Exception as error:  # every file system fails in its own way
+        return f"cannot be fetched ({one_line(error)})."
+
+
+class Images:
+    """The orthophoto that was opened last, until another is wanted."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._image: Orthophoto | None = None
+
+    def __enter__(self) -> "Images":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def get(self, source: Source) -> Orthophoto:
+        """The image of a window.
+
+        Raises:
+            UnreadableTileError: the reason, if it cannot be opened.
+        """
+        if self._image is None or self._image.source.url != source.url:
+            self._stack.close()
+            self._image = None
+            self._image = self._stack.enter_context(opened(source))
+        return self._image
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterator[T], ahead: int
+) -> Iterator[R]:
+    """What a function gives for items, in their order, at most so many ahead of who asks."""
+    waiting = deque(pool.submit(function, item) for item in islice(items, ahead))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(pool.submit(function, item) for item in islice(items, 1))
+
+
+def _fetch(source: Source) -> bytes:
+    fs, location = open_storage(source.url)
+    if is_local(fs) and not Path(location).is_file():
+        raise UnreadableTileError(
+            "not a file that can be read." if Path(location).exists() else "no such file."
+        )
+    return bytes(fs.cat_file(location))
+
+
+def _seen(raster: Raster, card: ModelCard, place: Place | None, place_error: str) -> Seen:
+    height, width = raster.values.shape[:2]
+    pixels = to_rgb(reduce_raster(raster, card.usual.reduced), card.tiles)
+    look = look_of(pixels, raster.side or max(height, width), raster.resolution)
+    small = resize(pixels, card.image_size, card.interpolation)
+    return Seen(small, difference(look, card.usual), width, height, place, place_error)
+
+
+def _placed(find: Callable[[], Place | None]) -> tuple[Place | None, str]:
+    try:
+        return find(), ""
+    except PlaceError as error:
+        return None, str(error)
+    except OSError as error:
+        return None, f"the file beside it that says its place cannot be read ({one_line(error)})."
+
+
+def _whole(data: bytes, source: Source, crs: str) -> Place | None:
+    world, prj = (read_file(url) if url else None for url in (source.world, source.prj))
+    return find_place(data, world, prj, crs)
+
+
+def _part(image: Orthophoto, source: Source, crs: str) -> Place | None:
+    place, window = image.place(crs), source.window
+    return place.part(window.left, window.top) if place and window else None
+
+
+def _probabilities(model: Model, pixels: list[Pixels]) -> list[float]:
     if not pixels:
         return []
-    logits = predict_logits(model, np.stack(pixels), mean=card.mean, std=card.std)
-    return [float(p) for p in calibrated(logits, card.temperature)]
+    answers = calibrated(model.answer(np.stack(pixels)), model.card.temperature)
+    return [float(answer) for answer in answers]
 
 
-def _options(path: str) -> dict[str, Any]:
-    """fsspec's options for a path: anonymous access to a bucket without credentials."""
-    known = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"} & set(os.environ)
-    return {"anon": True} if path.startswith("s3://") and not known else {}
+def _row(source: Source, seen: Seen, probability: float, card: ModelCard) -> Row:
+    row = Row(
+        source.path,
+        round(probability, 6),
+        card.classes[int(probability >= card.threshold)],
+        unlike=seen.unlike or None,
+        place_error=seen.place_error or None,
+    )
+    if seen.place is None:
+        return row
+    try:
+        found = outline(seen.place, seen.width, seen.height)
+    except PlaceError as error:
+        return row._replace(place_error=str(error))
+    return row._replace(
+        h3_index=h3.latlng_to_cell(found.latitude, found.longitude, RESOLUTION),
+        longitude=found.longitude,
+        latitude=found.latitude,
+        geometry=shapely.to_wkb(shapely.Polygon(found.corners)),
+    )
