@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +22,7 @@ from capetown.errors import CapetownError
 from capetown.pools.prediction import machines, running
 from capetown.pools.prediction.machines import Machines
 from capetown.pools.prediction.orthophotos import Cutting
+from capetown.pools.prediction.sources import Source
 from tests import s3
 from tests.pools.prediction import predict
 
@@ -159,7 +160,7 @@ def test_no_more_pieces_are_handed_out_than_there_is_room_for() -> None:
     """So that neither a scheduler nor this process holds all of them."""
     asked, most = [], []
 
-    def pieces() -> Iterator[tuple[int, list[object]]]:
+    def pieces() -> Iterator[tuple[int, Sequence[Source]]]:
         for number in range(50):
             asked.append(number)
             yield number, []

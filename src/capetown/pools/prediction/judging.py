@@ -34,7 +34,7 @@ from capetown.pools.prediction.tables import EMPTY, Row, as_table
 from capetown.pools.scoring import calibrated
 from capetown.pools.tiles.reading import Pixels, UnreadableTileError, read_raster, resize, to_rgb
 from capetown.pools.tiles.reducing import reduce_raster
-from capetown.pools.tiles.tiff import Raster
+from capetown.pools.tiles.tiff import MAX_BYTES, Raster, TooLargeError
 from capetown.pools.tiles.unlike import difference, look_of
 
 # Of a piece that is worked on: enough to hide the way to a bucket.
@@ -119,7 +119,8 @@ def judge(model: Model, sources: Sequence[Source], crs: str) -> pa.Table:
     empty = 0
     # An image is read by one thread; others would decode the same blocks again.
     cut = any(source.window for source in sources)
-    with Images() as images, ThreadPoolExecutor(1 if cut else READERS) as pool:
+    images = Images()
+    with ThreadPoolExecutor(1 if cut else READERS) as pool:
 
         def read(source: Source) -> Seen | str | None:
             return see(source, model.card, crs, images)
@@ -135,6 +136,7 @@ def judge(model: Model, sources: Sequence[Source], crs: str) -> pa.Table:
                 elif found is not None:
                     rows.append(Row(source.path, error=found))
                 empty += found is None
+        pool.submit(images.close).result()
     return as_table(rows).replace_schema_metadata({EMPTY: str(empty)})
 
 
@@ -154,6 +156,8 @@ def see(source: Source, card: ModelCard, crs: str, images: "Images") -> Seen | s
             raster = read_raster(BytesIO(data))
             place, place_error = _placed(lambda: _whole(data, source, crs))
         return _seen(raster, card, place, place_error)
+    except TooLargeError as error:
+        return f"{error} --tile-metres cuts it into tiles."
     except UnreadableTileError as error:
         return str(error)
     except Exception as error:  # every file system fails in its own way
@@ -167,12 +171,6 @@ class Images:
         self._stack = ExitStack()
         self._image: Orthophoto | None = None
 
-    def __enter__(self) -> "Images":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
     def get(self, source: Source) -> Orthophoto:
         """The image of a window.
 
@@ -180,10 +178,14 @@ class Images:
             UnreadableTileError: the reason, if it cannot be opened.
         """
         if self._image is None or self._image.source.url != source.url:
-            self._stack.close()
-            self._image = None
+            self.close()
             self._image = self._stack.enter_context(opened(source))
         return self._image
+
+    def close(self) -> None:
+        """Close it, in the thread that opened it."""
+        self._image = None
+        self._stack.close()
 
 
 def _in_order(
@@ -197,6 +199,8 @@ def _in_order(
 
 
 def _fetch(source: Source) -> bytes:
+    if source.size > MAX_BYTES:
+        raise TooLargeError(f"{source.size / 1e9:.1f} GB: no tile.")
     fs, location = open_storage(source.url)
     if is_local(fs) and not Path(location).is_file():
         raise UnreadableTileError(

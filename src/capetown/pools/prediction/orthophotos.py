@@ -5,7 +5,7 @@ Cloud Optimized GeoTIFF).
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ class Orthophoto:
 
 @contextmanager
 def opened(source: Source) -> Iterator[Orthophoto]:
-    """An image, open for reading.
+    """An image, open for reading, in this thread alone.
 
     Raises:
         UnreadableTileError: the reason, if it cannot be opened.
@@ -101,7 +101,7 @@ def opened(source: Source) -> Iterator[Orthophoto]:
             dataset = rasterio.open(location, **how)
     except (RasterioError, OSError) as error:
         raise UnreadableTileError(f"cannot be opened ({one_line(error)}).") from error
-    with dataset:
+    with closing(dataset):
         yield Orthophoto(dataset, source)
 
 
@@ -150,7 +150,9 @@ def _sides(image: Orthophoto, how: Cutting) -> tuple[int, int]:
     """
     try:
         place = image.place(how.crs) if how.metres else None
-        across, down = _metres_a_pixel(place, image.dataset) if place else (0.0, 0.0)
+        if place:
+            place.to_earth(np.zeros((1, 2)))
+            across, down = _metres_a_pixel(place, image.dataset)
     except PlaceError as error:
         if not how.pixels:
             raise CapetownError(f"{error} --tile-pixels cuts it without a scale.") from error
@@ -170,13 +172,17 @@ def _sides(image: Orthophoto, how: Cutting) -> tuple[int, int]:
 
 
 def _metres_a_pixel(place: Place, dataset: Any) -> tuple[float, float]:
-    """Width and height on the ground of the pixel in the middle of an image."""
+    """Width and height of a pixel, by the map's own unit, or on the ground if that is degrees."""
+    a, b, _, d, e, _ = place.transform[:6]
+    crs = pyproj.CRS.from_user_input(place.crs)
+    if crs.is_projected:
+        unit = crs.axis_info[0].unit_conversion_factor
+        return float(np.hypot(a, d) * unit), float(np.hypot(b, e) * unit)
     x, y = dataset.width // 2, dataset.height // 2
     here = place.to_earth(np.array([(x, y), (x + 100, y), (x, y + 100)], np.float64))
     longitudes, latitudes = here.T
-    first = np.zeros(2, int)
     _, _, metres = pyproj.Geod(ellps="WGS84").inv(
-        longitudes[first], latitudes[first], longitudes[1:], latitudes[1:]
+        longitudes[[0, 0]], latitudes[[0, 0]], longitudes[1:], latitudes[1:]
     )
     return metres[0] / 100, metres[1] / 100
 

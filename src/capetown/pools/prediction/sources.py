@@ -34,7 +34,8 @@ class Source(NamedTuple):
     Attributes:
         path: as asked for; that of the row.
         url: the file, for any working directory.
-        mark: changes when the file does: its size and date, as far as they are known.
+        size: of the file, in bytes; 0 if it is not known.
+        mark: of the file: its date, or what else changes with its content, as far as it is known.
         world: the URL of the world file beside it; empty if there is none.
         prj: likewise, of the file that names the CRS.
         window: the part of the image that is the tile; None for all of it.
@@ -43,6 +44,7 @@ class Source(NamedTuple):
 
     path: str
     url: str
+    size: int = 0
     mark: str = ""
     world: str = ""
     prj: str = ""
@@ -199,19 +201,19 @@ def _source(shown: str, fs: Any, location: str, beside: Listing) -> Source:
     *worlds, prj = (beside.names.get(name.lower(), "") for name in _sidecars(location))
     world = next(filter(None, worlds), "")
     info = beside.infos.get(location, {})
-    return Source(shown, url(location), _mark(fs, location, info), url(world), url(prj))
+    return Source(shown, url(location), *_state(fs, location, info), url(world), url(prj))
 
 
-def _mark(fs: Any, location: str, info: Mapping[str, Any]) -> str:
-    """The size and date of a file, as far as they are known."""
+def _state(fs: Any, location: str, info: Mapping[str, Any]) -> tuple[int, str]:
+    """The size and the mark of a file."""
     if is_local(fs):
         try:
             status = Path(location).stat()
         except OSError:
-            return ""
-        return f"{status.st_size} {status.st_mtime_ns}"
-    date = info.get("ETag") or info.get("LastModified") or info.get("mtime") or ""
-    return f"{info.get('size', '')} {date}"
+            return 0, ""
+        return status.st_size, str(status.st_mtime_ns)
+    mark = info.get("ETag") or info.get("LastModified") or info.get("mtime") or ""
+    return int(info.get("size") or 0), str(mark)
 
 
 def _sidecars(location: str) -> list[str]:
