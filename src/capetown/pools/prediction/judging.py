@@ -102,7 +102,7 @@ def _load(folder: str, _: str, device: str) -> Model:
         model, card = load_model(here, choose_device(device))  # type: ignore[arg-type]
 
     def answer(pixels: Pixels) -> npt.NDArray[np.float64]:
-        return predict_logits(model, pixels, mean=card.mean, std=card.std)
+        return predict_logits(model, pixels, mean=card.mean, std=card.std, tta=card.tta)
 
     return Model(card, answer)
 
