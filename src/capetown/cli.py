@@ -31,42 +31,17 @@ def sample(arguments: argparse.Namespace) -> None:
         tiles=arguments.tiles,
         seed=arguments.seed,
         tile_side=arguments.tile_side,
+        georeferenced=arguments.georeferenced,
     )
 
 
 def predict(arguments: argparse.Namespace) -> None:
     """Say of new tiles whether there is a pool in them, with a trained model."""
-    import csv
+    from capetown.pools.prediction.command import run
 
-    from capetown.pools.model.devices import choose_device
-    from capetown.pools.model.modelfile import load_model
-    from capetown.pools.prediction import Prediction, find_new_tiles, predict_tiles
-    from capetown.pools.tiles.unlike import count_unlike
-
-    if str(arguments.out) == "-":
-        raise CapetownError("--out -: results go to a file; name one, such as predictions.csv.")
-    check_replaceable(arguments.out)
-    model, card = load_model(arguments.model, choose_device(arguments.device))
-    tiles = find_new_tiles(arguments.paths)
-    try:
-        with (
-            written_whole(arguments.out) as part,
-            part.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(Prediction._fields)
-            rows = list(predict_tiles(model, card, tiles))
-            writer.writerows(rows)
-    except OSError as error:
-        raise CapetownError(f"{arguments.out}: cannot be written ({error.strerror}).") from error
-    count, first = count_unlike({row.path: row.unlike or "" for row in rows})
-    if count:
-        print(f"{count} tiles are unlike those that the model learned from, such as {first}")
-    unread = sum(row.error is not None for row in rows)
-    pools = sum(row.decision == "yes" for row in rows)
-    print(f"{arguments.out}: {len(rows)} tiles, {pools} with a pool, {unread} that cannot be read")
-    if unread == len(rows):
-        raise CapetownError(f"no tile could be read; {arguments.out} says why, tile by tile.")
+    if "://" not in arguments.out:
+        check_replaceable(Path(arguments.out))
+    run(arguments)
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -203,15 +178,37 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--tile-side", type=int, default=256, metavar="PX", help="of a tile; the City's have 1250"
     )
+    added.add_argument(
+        "--georeferenced", action="store_true", help="give the tiles places on Earth, as GeoTIFFs"
+    )
     added.add_argument("--seed", type=int, default=42, help="seed of everything random")
 
     added = command("predict", predict)
     added.add_argument(
-        "paths", nargs="+", metavar="PATH", help="tile, folder or s3://bucket/prefix"
-    )
+        "paths", nargs="+", metavar="PATH",
+        help="tile, folder, glob, s3://bucket/prefix, or @list.txt with a file a line",
+    )  # fmt: skip
     added.add_argument("--model", type=Path, default=Path("models"), help="the model's folder")
-    added.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="file to write")
+    added.add_argument(
+        "--out", required=True, metavar="FILE",
+        help="file to write, .csv or .parquet (GeoParquet), also in a bucket; - is standard output",
+    )  # fmt: skip
     added.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    added.add_argument("--crs", default="", help="of tiles that name none, such as EPSG:32734")
+    added.add_argument(
+        "--tile-metres", type=float, default=0, metavar="M",
+        help="cut images into windows of so many metres a side",
+    )  # fmt: skip
+    added.add_argument(
+        "--tile-pixels", type=int, default=0, metavar="PX",
+        help="cut images into windows of so many pixels, where they have no scale",
+    )  # fmt: skip
+    added.add_argument(
+        "--overlap", type=float, default=0, metavar="SHARE",
+        help="of a window that its neighbour shows, too, from 0 to 0.9",
+    )  # fmt: skip
+    added.add_argument("--workers", type=int, metavar="N", help="processes to work here")
+    added.add_argument("--cluster", metavar="ADDRESS", help="of a Dask cluster that does the work")
 
     added = command("compare", compare)
     added.add_argument(
