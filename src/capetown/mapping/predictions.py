@@ -36,7 +36,8 @@ def read_predictions(path: Path) -> pl.DataFrame:
         ),
     }
     for name, (fault, wrong) in checks.items():
-        rows = table.select(pl.col(name).is_not_null() & wrong.fill_null(True)).to_series().arg_true()
+        found = table.select(pl.col(name).is_not_null() & wrong.fill_null(True)).to_series()
+        rows = found.arg_true()
         if len(rows):
             raise CapetownError(
                 f"{path}: row {rows[0] + 1}: {name} {table[name][rows[0]]!r} is {fault} "
