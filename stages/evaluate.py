@@ -43,7 +43,7 @@ def main() -> None:
             cache=cache_folder(), rule=card.tiles,
         )  # fmt: skip
     with step("predict"):
-        logits = predict_logits(model, fold.pixels, mean=card.mean, std=card.std)
+        logits = predict_logits(model, fold.pixels, mean=card.mean, std=card.std, tta=card.tta)
     with step("judge"):
         figures = judge(fold, logits, card, resamples=settings.bootstrap, seed=seed)
     table = predictions(fold, logits, card)

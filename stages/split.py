@@ -10,6 +10,7 @@ from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.pools import splits
+from capetown.pools.corrections import corrected
 from capetown.pools.tiles.reading import find_tiles, look_at_tiles
 from capetown.pools.tiles.unlike import count_unlike, differences
 from capetown.timing import step
@@ -31,10 +32,13 @@ def main() -> None:
             (made / OUT / "tiles.csv").write_text("path,label,sheet,group,fold,digest\n")
             (made / METRICS).write_text("{}\n")
         return
-    listed = find_tiles(RAW / TILES_FOLDER, RAW)
+    how = params.split
+    shares = how.model_dump(exclude={"corrections"})
+    found = find_tiles(RAW / TILES_FOLDER, RAW)
+    listed, changed = corrected(found, Path(how.corrections))
     with step("read every tile"):
         readable, reasons = look_at_tiles(listed, RAW, params.tiles)
-    tiles, how = list(readable), params.split
+    tiles = list(readable)
     looks = {tile.path: look for tile, (_, look) in readable.items()}
     digests = [digest for digest, _ in readable.values()]
     left_out = [(tile.path, why) for tile, why in reasons.items()]
@@ -42,7 +46,7 @@ def main() -> None:
     for path, why in left_out:
         log.warning("left out: %s: %s", path, why)
     try:
-        folds = splits.split_tiles(tiles, digests, seed=params.seed, **how.model_dump())
+        folds = splits.split_tiles(tiles, digests, seed=params.seed, **shares)
     except CapetownError as error:
         if rejected.empty:
             raise
@@ -56,10 +60,11 @@ def main() -> None:
     unlike = count_unlike(differences(looks))
     if unlike[0]:
         log.warning("%d tiles are unlike the others, such as %s", *unlike)
-    found = splits.counts(
-        tiles, folds, how.strategy, rejected=len(rejected), twice=twice, unlike=unlike
-    )
-    for line in splits.remarks(tiles, folds, **how.model_dump()):
+    numbers = splits.counts(
+        tiles, folds, how.strategy, corrected=changed, rejected=len(rejected), twice=twice,
+        unlike=unlike,
+    )  # fmt: skip
+    for line in splits.remarks(tiles, folds, **shares):
         log.info("%s", line)
     with put_in_place(OUT, METRICS) as made:
         (made / OUT).mkdir()
@@ -67,7 +72,7 @@ def main() -> None:
         table.to_csv(made / OUT / "tiles.csv", index=False)
         rejected.to_csv(made / OUT / "rejected.csv", index=False)
         twice.to_csv(made / OUT / "duplicates.csv", index=False)
-        (made / METRICS).write_text(json.dumps(found, indent=2) + "\n")
+        (made / METRICS).write_text(json.dumps(numbers, indent=2) + "\n")
 
 
 if __name__ == "__main__":

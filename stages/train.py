@@ -70,8 +70,7 @@ def main() -> None:
             table = pd.DataFrame([row.row() for row in history])
             table.to_csv(made / HISTORY, index=False)
             card = make_card(
-                model, train, valid, backbone.architecture, settings.threshold_maximises,
-                params.tiles, usual_look(TILES, "train"),
+                model, train, valid, backbone, settings, params.tiles, usual_look(TILES, "train"),
             )  # fmt: skip
             save_model(made / MODEL, model, card)
     if first:

@@ -133,6 +133,29 @@ def compare(arguments: argparse.Namespace) -> None:
     write_page(arguments.out, as_page(found, resamples=resamples, tiles=Path("raw")))
 
 
+def labels(arguments: argparse.Namespace) -> None:
+    """Find labels that may be wrong: train by parts, and list the tiles that were doubted."""
+    import logging
+
+    from capetown.params import load_params
+    from capetown.pools.labels import answers, doubts
+    from capetown.pools.tiles.packing import cache_folder
+    from capetown.reporting.labels import as_page
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    params = load_params(Path("params.yaml"))
+    tiles, probabilities = answers(
+        params, table=Path("splits/tiles.csv"), root=Path("raw"), cache=cache_folder(),
+        checkpoints=Path("checkpoints"), parts=arguments.parts,
+    )  # fmt: skip
+    found = doubts(tiles, probabilities)
+    page = as_page(
+        found, shown=arguments.show, corrections=params.split.corrections, tiles=Path("raw")
+    )
+    write_page(arguments.out, page)
+    print(f"{found['suspect'].sum()} of {len(found)} labels look as if they were the other one")
+
+
 def plots(arguments: argparse.Namespace) -> None:
     """Let `dvc plots` open without a network: its page here gets Vega itself, not its address."""
     from dvc.exceptions import DvcException
@@ -250,6 +273,15 @@ def parser() -> argparse.ArgumentParser:
     )
     added.add_argument(
         "--out", type=Path, default=Path("compare.html"), metavar="FILE.html", help="page to write"
+    )
+
+    added = command("labels", labels)
+    added.add_argument(
+        "--parts", type=int, default=5, choices=range(3, 21), metavar="N", help="models to train"
+    )
+    added.add_argument("--show", type=int, default=100, metavar="N", help="tiles on the page")
+    added.add_argument(
+        "--out", type=Path, default=Path("labels.html"), metavar="FILE.html", help="page to write"
     )
 
     command("plots", plots)

@@ -240,6 +240,18 @@ def test_the_stage_lists_what_it_leaves_out_and_what_is_twice(workspace: Path) -
     assert "label noise: images/swimming-pool/yes/S00_0_1.tif" in done.stderr
 
 
+def test_the_stage_honours_corrections(workspace: Path) -> None:
+    path = "images/swimming-pool/yes/S00_0_1.tif"
+    (workspace / "corrections.csv").write_text(f"path,label\n{path},no\n")
+    done = run_stage(workspace)
+    assert done.returncode == 0, done.stderr
+    assert "corrections.csv changes the labels of 1 tiles" in done.stderr
+    tiles = pd.read_csv(workspace / "splits" / "tiles.csv").set_index("path")
+    assert tiles["label"].value_counts().to_dict() == {"no": 25, "yes": 23}
+    assert tiles.loc[path, "label"] == "no"
+    assert json.loads((workspace / "metrics" / "split.json").read_text())["corrected"] == 1
+
+
 def test_without_tiles_the_stage_says_so_in_one_line(workspace: Path) -> None:
     shutil.rmtree(workspace / "raw" / "images" / "swimming-pool" / "no")
     done = run_stage(workspace)

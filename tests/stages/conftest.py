@@ -41,8 +41,9 @@ def make_fresh(root: Path) -> None:
         cwd=ROOT, text=True, capture_output=True, check=True,
     ).stdout  # fmt: skip
     skipped = (".dvc/embedded/", "metrics/", "reports/", "dvc.lock", "data.dvc")
+    plots = "metrics/dvc.yaml"
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(skipped):
+        if (ROOT / name).is_file() and (name == plots or not name.startswith(skipped)):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, root / name)
     repository = Repository(root)

@@ -114,23 +114,23 @@ def test_plots_of_two_revisions_open_without_a_network(
     assert repository.run("git", "status", "--porcelain") == " M metrics/history.csv\n"
     opened = Opened(browser, repository.root / "dvc_plots" / "index.html")
     assert (opened.requests, opened.errors) == ([], [])
-    pipeline = yaml.safe_load((repository.root / "dvc.yaml").read_text())
-    titles = [plot["title"] for entry in pipeline["plots"] for plot in entry.values()]
+    plots = yaml.safe_load((repository.root / "metrics" / "dvc.yaml").read_text())["plots"]
+    titles = [plot["title"] for entry in plots for plot in entry.values()]
     drawn = opened.page.locator("svg.marks").all()
     assert len(drawn) == len(titles) == 7
-    plots = {
+    found = {
         title: next(plot for plot in drawn if title in plot.locator("text").all_text_contents())
         for title in titles
     }
-    for title, plot in plots.items():
+    for title, plot in found.items():
         legend = plot.locator(".role-legend-label text").all_text_contents()
         assert sorted(legend) == ([] if "Confusion" in title else ["HEAD", "workspace"]), title
         dashed = plot.locator("path[stroke-dasharray='4,4']").count()
         assert dashed == title.startswith(("ROC", "Calibration")), title
-    axes = plots["Metrics on the validation fold"].locator(".role-axis-label text")
+    axes = found["Metrics on the validation fold"].locator(".role-axis-label text")
     assert {"1", "2"} <= set(axes.all_text_contents())
     assert "0" not in axes.all_text_contents()
-    says = plots["Confusion matrix on the test fold"].locator(".role-axis-title text")
+    says = found["Confusion matrix on the test fold"].locator(".role-axis-title text")
     assert set(says.all_text_contents()) == {"The model says", "The label says"}
 
 

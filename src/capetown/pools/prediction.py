@@ -157,7 +157,7 @@ def predict_tiles(
 def _probabilities(model: nn.Module, card: ModelCard, pixels: list[Pixels]) -> list[float]:
     if not pixels:
         return []
-    logits = predict_logits(model, np.stack(pixels), mean=card.mean, std=card.std)
+    logits = predict_logits(model, np.stack(pixels), mean=card.mean, std=card.std, tta=card.tta)
     return [float(p) for p in calibrated(logits, card.temperature)]
 
 

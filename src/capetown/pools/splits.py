@@ -238,6 +238,7 @@ def counts(
     folds: Sequence[str],
     strategy: Strategy,
     *,
+    corrected: int,
     rejected: int,
     twice: pd.DataFrame,
     unlike: tuple[int, str],
@@ -248,12 +249,14 @@ def counts(
         tiles: those that can be read.
         folds: of each.
         strategy: what stayed together.
+        corrected: number of tiles whose label people changed.
         rejected: number of tiles that cannot be read.
         twice: the `duplicate_table`.
         unlike: number and names of those that differ from most.
     """
     return {
         "tiles": len(tiles),
+        "corrected": corrected,
         "rejected": rejected,
         "duplicates": len(twice),
         "label_noise": int(twice["label_noise"].sum()),

@@ -104,7 +104,7 @@ def run(trial: Trial) -> None:
         training.run_epoch(phase.first, trial.seed)
         predict_logits(training.judged, tiles.pixels, mean=mean, std=std)
     card = make_card(
-        model, tiles, tiles, backbone.architecture, settings.threshold_maximises, AS_THEY_ARE,
+        model, tiles, tiles, backbone, settings, AS_THEY_ARE,
         Usual(side=size, resolution=0, dark=False, grey=False),
     )  # fmt: skip
     with TemporaryDirectory() as folder:

@@ -1,18 +1,17 @@
 """A comparison of experiments, as text for the terminal and as a page."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 from markupsafe import Markup
-from PIL import Image
 
 from capetown.pools.comparing.experiments import Comparison, changed_sides
 from capetown.pools.scoring import METRICS
-from capetown.pools.tiles.reading import UnreadableTileError, read_tile
 from capetown.reporting.figures import Chart
 from capetown.reporting.pages import to_html, to_markdown, to_text
-from capetown.reporting.pictures import inlined, jpeg
+from capetown.reporting.tiles import tile_picture
 
 # Tiles that changed sides, of each experiment and each direction, that are shown.
 SHOWN = 10
@@ -39,18 +38,11 @@ def as_page(comparison: Comparison, *, resamples: int, tiles: Path) -> str:
         tiles: the folder that the tiles' paths are relative to; those that are there are shown.
     """
 
-    def picture(path: str) -> Markup:
-        file = tiles / path
-        if ".." in file.parts or not file.is_relative_to(tiles):
-            return Markup("")
-        try:
-            return inlined(jpeg(Image.fromarray(read_tile(file))))
-        except (UnreadableTileError, ValueError):
-            return Markup("")
-
     figure = Markup('<figure><div class="chart" id="differences"></div></figure>')
     values = _values(comparison, resamples)
-    text = to_markdown("comparison.md.j2", figure=figure, picture=picture, **values)
+    text = to_markdown(
+        "comparison.md.j2", figure=figure, picture=partial(tile_picture, tiles), **values
+    )
     title = f"{', '.join(map(str, comparison.metrics.index))} on the same tiles"
     return to_html(text, {"differences": _chart(comparison).to_dict()}, title)
 

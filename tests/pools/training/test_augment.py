@@ -1,5 +1,7 @@
 """Changes to images, and what the model makes of them."""
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -86,6 +88,26 @@ def test_changes_depend_on_seed_epoch_and_tile_alone() -> None:
     alone = augment(batch[7:8], drawn[7:8], PARAMS.train.augment)
     # A processor may sum another number of images in another order.
     assert torch.allclose(together[7:8], alone, atol=1e-6)
+
+
+class Corner(nn.Module):
+    """The logit is the red of an image's upper left corner."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return batch[:, 0, :1, 0] * self.weight
+
+
+def test_test_time_augmentation_averages_the_eight_flips_and_turns() -> None:
+    tiles = np.zeros((2, 4, 4, 3), np.uint8)
+    tiles[0, 0, 0], tiles[1, 0, 1] = 255, 255
+    look = partial(predict_logits, Corner(), tiles, mean=[0] * 3, std=[1] * 3)
+    assert look().tolist() == [1, 0]
+    # Two of the eight put each corner there, and none a place that is no corner.
+    assert look(tta=True).tolist() == [0.25, 0]
 
 
 def test_logits_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Applying a model to packed tiles: no gradients, no augmentation, in order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +32,21 @@ def normalise(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Ten
     return ((batch - shift) / scale).contiguous(memory_format=torch.channels_last)
 
 
+def flipped_and_turned(batch: Tensor) -> Iterator[Tensor]:
+    """The eight flips and quarter turns of square images, as they are first."""
+    for turned in (batch, batch.transpose(2, 3)):
+        for dimensions in ((), (2,), (3,), (2, 3)):
+            yield turned.flip(dimensions)
+
+
 @torch.no_grad()
 def predict_logits(
-    model: nn.Module, pixels: Pixels, *, mean: Sequence[float], std: Sequence[float]
+    model: nn.Module,
+    pixels: Pixels,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    tta: bool = False,
 ) -> npt.NDArray[np.float64]:
     """The logit of ``yes`` of every tile; leaves the model in evaluation mode.
 
@@ -43,6 +55,7 @@ def predict_logits(
         pixels: uint8, shape (tiles, size, size, 3).
         mean: of the backbone's input, by band.
         std: likewise.
+        tta: average the logits of a tile's eight flips and quarter turns.
 
     Raises:
         CapetownError: if the device's memory is too small, or a logit is no number.
@@ -53,7 +66,9 @@ def predict_logits(
     with memory_errors(f"{BATCH_SIZE} tiles at once, without training"):
         for start in range(0, len(pixels), BATCH_SIZE):
             batch = to_device(pixels[start : start + BATCH_SIZE], device).float() / 255
-            logits.append(model(normalise(batch, mean, std))[:, 0].float().cpu())
+            views = flipped_and_turned(batch) if tta else [batch]
+            answers = [model(normalise(view, mean, std))[:, 0].float() for view in views]
+            logits.append(torch.stack(answers).mean(0).cpu())
     found = torch.cat(logits).double().numpy() if logits else np.empty(0)
     if wrong := int(np.sum(~np.isfinite(found))):
         raise CapetownError(

@@ -21,6 +21,7 @@ from capetown.params import (
     BandMeans,
     ImageSize,
     Interpolation,
+    Pooling,
     Section,
     Share,
     Tiles,
@@ -38,16 +39,20 @@ class ModelCard(Section):
     """Everything beside the weights that is needed to use a model.
 
     A tile is read by the rule `tiles`, resized to a square of `image_size` pixels by
-    `interpolation`, scaled to 0..1, shifted by `mean` and divided by `std`. Its logit divided by
-    `temperature` gives, through the logistic function, the probability of the second class; at
-    `threshold` and above it is that class. Most tiles that it learned from look as `usual` says.
+    `interpolation`, scaled to 0..1, shifted by `mean` and divided by `std`; with `tta` its logit is
+    the mean of those of its eight flips and quarter turns. The logit divided by `temperature`
+    gives, through the logistic function, the probability of the second class; at `threshold` and
+    above it is that class. Most tiles that it learned from look as `usual` says. `pooling` is how
+    the architecture's last features become one vector, unless in its own way.
     """
 
     architecture: str
+    pooling: Pooling | None = None
     image_size: ImageSize
     mean: BandMeans
     std: BandDeviations
     interpolation: Interpolation
+    tta: bool = False
     tiles: Tiles
     usual: Usual
     classes: list[str]
@@ -101,7 +106,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelCard
         raise CapetownError(
             f"{folder / WEIGHTS}: damaged: {error}; train or copy it again."
         ) from error
-    model = create(card.architecture, card.image_size)
+    model = create(card.architecture, card.image_size, pooling=card.pooling)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -36,10 +36,22 @@ class Fold:
     pixels: Pixels
     digest: str
 
+    def subset(self, chosen: npt.NDArray[np.bool_]) -> "Fold":
+        """The tiles that are chosen, a truth value a tile; their pixels in memory."""
+        [rows] = np.nonzero(chosen)
+        return Fold(
+            paths=[self.paths[row] for row in rows],
+            sheets=self.sheets[rows],
+            groups=self.groups[rows],
+            labels=self.labels[rows],
+            pixels=self.pixels[rows],
+            digest=sha256(f"{self.digest} {rows.tolist()}".encode()).hexdigest(),
+        )
+
 
 def load_fold(
     table: Path,
-    name: str,
+    name: str | None,
     root: Path,
     *,
     size: int,
@@ -52,7 +64,7 @@ def load_fold(
     Args:
         table: the CSV file that `split` writes: path, label, sheet, group, fold, digest and the
             `Look` of each tile.
-        name: the fold's.
+        name: the fold's; None reads all of them as one.
         root: what the paths are relative to.
         size: side in pixels of the square that each tile is resized to.
         interpolation: how, as timm names it.
@@ -64,14 +76,15 @@ def load_fold(
             cache not be written.
     """
     try:
-        rows = pd.read_csv(table, dtype=str, keep_default_na=False).query("fold == @name")
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
         raise CapetownError(f"{table}: no such file; run `dvc repro split`.") from error
+    if name is not None:
+        rows = rows[rows["fold"] == name]
     for label in CLASSES:
         if not (rows["label"] == label).any():
-            raise CapetownError(
-                f"{table}: fold {name} has no `{label}` tile; run `dvc repro split`."
-            )
+            where = f"fold {name} has" if name else "there is"
+            raise CapetownError(f"{table}: {where} no `{label}` tile; run `dvc repro split`.")
     files = [root / path for path in rows["path"]]
     # The tiles themselves are read only where there is no pack of them yet.
     contents = sha256("".join(rows["digest"]).encode()).hexdigest()

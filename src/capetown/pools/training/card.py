@@ -6,11 +6,11 @@ from importlib.metadata import version
 from torch import nn
 
 from capetown.city import CLASSES
-from capetown.params import Tiles
+from capetown.params import Backbone, Tiles, Train
 from capetown.pools.model.backbones import input_config
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import ModelCard
-from capetown.pools.scoring import Aim, calibrated, choose_threshold, fit_temperature
+from capetown.pools.scoring import calibrated, choose_threshold, fit_temperature
 from capetown.pools.tiles.folds import Fold
 from capetown.pools.tiles.unlike import Usual
 
@@ -24,8 +24,8 @@ def make_card(
     model: nn.Module,
     train: Fold,
     valid: Fold,
-    architecture: str,
-    aim: Aim,
+    backbone: Backbone,
+    settings: Train,
     tiles: Tiles,
     usual: Usual,
 ) -> ModelCard:
@@ -35,19 +35,25 @@ def make_card(
         model: as `fit` leaves it.
         train: what it learned from.
         valid: what its epoch was chosen on.
-        architecture: timm's name of it.
-        aim: what the threshold, of the calibrated probability, maximises.
+        backbone: what it was built on.
+        settings: what the threshold, of the calibrated probability, maximises, and `tta`.
         tiles: how the tiles of both were read.
         usual: what most tiles of `train` look like.
     """
     inputs = input_config(model)
-    logits = predict_logits(model, valid.pixels, mean=inputs["mean"], std=inputs["std"])
+    logits = predict_logits(
+        model, valid.pixels, mean=inputs["mean"], std=inputs["std"], tta=settings.tta
+    )
     temperature = fit_temperature(valid.labels, logits)
-    threshold = choose_threshold(valid.labels, calibrated(logits, temperature), aim)
+    threshold = choose_threshold(
+        valid.labels, calibrated(logits, temperature), settings.threshold_maximises
+    )
     return ModelCard(
-        architecture=architecture,
+        architecture=backbone.architecture,
+        pooling=backbone.pooling,
         image_size=valid.pixels.shape[1],
         **inputs,
+        tta=settings.tta,
         tiles=tiles,
         usual=usual,
         classes=list(CLASSES),

@@ -1,0 +1,31 @@
+"""Labels that a model doubts, as a page of pictures to check them by."""
+
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from capetown.reporting.pages import to_html, to_markdown
+from capetown.reporting.tiles import tile_picture
+
+
+def as_page(doubts: pd.DataFrame, *, shown: int, corrections: str, tiles: Path) -> str:
+    """The page, which opens without a network.
+
+    Args:
+        doubts: as `capetown.pools.labels.doubts` gives them.
+        shown: rows at most.
+        corrections: name of the file that corrected labels go to.
+        tiles: the folder that the tiles' paths are relative to.
+    """
+    first = doubts.head(shown)
+    first = first.assign(other=first["label"].map({"yes": "no", "no": "yes"}))
+    text = to_markdown(
+        "labels.md.j2",
+        rows=first.to_dict("records"),
+        count=len(doubts),
+        suspect=int(doubts["suspect"].sum()),
+        corrections=corrections,
+        picture=partial(tile_picture, tiles),
+    )
+    return to_html(text, {}, "Labels to check")

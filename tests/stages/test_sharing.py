@@ -1,0 +1,59 @@
+"""What is shared arrives whole, or says what is missing; a failed run leaves its log."""
+
+from pathlib import Path
+
+from tests import ROOT
+from tests.stages.repository import Repository
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_a_plain_pull_in_a_fresh_clone_and_what_to_do_then(
+    reproduced: Repository, tmp_path: Path
+) -> None:
+    """What nobody pushed cannot be pulled. The embedded data arrives, and the rest is made."""
+    clone = Repository(tmp_path / "clone")
+    reproduced.run("git", "clone", "-q", str(reproduced.root), str(clone.root))
+    plain = clone.try_run("dvc", "pull")
+    assert plain.returncode != 0
+    assert "missing-files" in plain.stderr
+    assert "| `dvc pull` ends in `missing-files` |" in README
+    assert (clone.root / "data" / "sr.csv.gz").exists()
+    clone.run("dvc", "pull", "data.dvc")
+    clone.run("dvc", "repro", "transform")
+    assert (clone.root / "hexes" / "requests.parquet").exists()
+
+
+def test_an_experiment_older_than_the_remote_is_pushed_with_its_model(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """In a config of its own the remote counts for every revision, as the README says."""
+    repository.run("dvc", "exp", "run", "--temp", "--name", "mine", "-S", "evaluate.mistakes=2")
+    hub = tmp_path / "hub.git"
+    repository.run("git", "clone", "-q", "--bare", str(repository.root), str(hub))
+    repository.run("git", "remote", "set-url", "origin", str(hub))
+    add = ["dvc", "remote", "add", "--local", "--default", "mine", str(tmp_path / "remote")]
+    assert " ".join(add[:-1]) + " URL" in README
+    repository.run(*add)
+    repository.run("dvc", "exp", "push", "origin", "mine")
+
+    clone = Repository(tmp_path / "clone")
+    repository.run("git", "clone", "-q", str(hub), str(clone.root))
+    clone.run(*add)
+    there = "dvc pull data.dvc && dvc exp pull origin NAME && dvc exp apply NAME"
+    assert f"`{there}`" in README
+    clone.run("sh", "-c", there.replace("NAME", "mine"))
+    model = Path("models", "model.safetensors")
+    assert (clone.root / model).read_bytes() == (repository.root / model).read_bytes()
+    assert (clone.root / "evaluation").is_dir()
+
+
+def test_the_log_of_an_experiment_that_failed_elsewhere_is_kept(repository: Repository) -> None:
+    """Its workspace is removed, and its last line with it, but for this copy."""
+    setting = "transform.missing_threshold=0"
+    done = repository.try_run("dvc", "exp", "run", "--temp", "--name", "strict", "-S", setting)
+    assert done.returncode != 0
+    [said] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "transform.missing_threshold" in said
+    log = repository.root / "logs" / "strict" / "transform.log"
+    assert log.read_text().splitlines()[-1] == said
