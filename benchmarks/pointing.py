@@ -49,22 +49,12 @@ def main() -> None:
         covered = np.mean([covered_share(tile) for tile in boxes])
         print(f"{'a random point':<44}{covered:>8.3f}")
         print(f"{'the centre':<44}{hits(np.full((len(boxes), 2), 0.5), boxes):>8.3f}")
-        ways: dict[str, Callable[[Pixels], Points]] = {
-            "the last features": lambda some: last_features(model, card, some, views=1),
-            "the last features, eight views": lambda some: last_features(
-                model, card, some, views=8
-            ),
-            "levels averaged, as predict does": lambda some: strongest_points(
-                evidence(model, card, some, towards_yes=True)
-            ),
-        }
-        for name, point in ways.items():
+        for name, point in WAYS.items():
             start = time.process_time()
-            parts = [point(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)]
+            batches = (pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH))
+            points = np.concatenate([point(model, card, batch) for batch in batches])
             spent = (time.process_time() - start) / len(pixels) * 1000
-            print(
-                f"{name:<44}{hits(np.concatenate(parts), boxes):>8.3f}{spent:>10.0f} ms", flush=True
-            )
+            print(f"{name:<44}{hits(points, boxes):>8.3f}{spent:>10.0f} ms", flush=True)
 
 
 def found_tiles(
@@ -75,7 +65,7 @@ def found_tiles(
     table = table[table["fold"].isin(["valid", "test"]) & (table["label"] == CLASSES[1])]
     tiles = [read_tile(root / path, card.tiles) for path in table["path"]]
     pixels = np.stack([resize(tile, card.image_size, card.interpolation) for tile in tiles])
-    logits = predict_logits(model, pixels, mean=card.mean, std=card.std)
+    logits = predict_logits(model, pixels, mean=card.mean, std=card.std, tta=card.tta)
     called = np.flatnonzero(calibrated(logits, card.temperature) >= card.threshold)
     boxes = []
     for at in called:

@@ -31,7 +31,7 @@ ROWS: list[Row] = [
 
 
 def table(rows: Iterable[Row]) -> pl.DataFrame:
-    schema = {"path": pl.String, "probability": pl.Float64, "label": pl.String}
+    schema = {"path": pl.String, "probability": pl.Float64, "decision": pl.String}
     return pl.DataFrame(list(rows), schema | {"h3_index": pl.String}, orient="row")
 
 
@@ -162,12 +162,15 @@ def test_overlap_is_said(
 
 BAD: dict[str, Any] = {
     "a path": (table(ROWS).drop("path"), "no column path; is it what `capetown predict` wrote"),
-    "columns": (pl.DataFrame({"x": [1]}), "no column path, probability, label, h3_index; is it"),
+    "columns": (pl.DataFrame({"x": [1]}), "no column path, probability, decision, h3_index; is it"),
     "rows": (table([]), "no row under the header; predict at least one tile"),
     "too much": (table([*ROWS, ("g.tif", 1.5, "yes", FIRST)]), r"row 7: probability 1\.5 is no nu"),
     "not a number": (table([("g.tif", math.nan, "yes", FIRST)]), "row 1: probability nan is no nu"),
-    "a label": (table([("g.tif", 0.5, "pool", FIRST)]), "row 1: label 'pool' is none of no, yes"),
-    "half": (table([("g.tif", 0.5, None, FIRST)]), "row 1: a probability without a label, or a"),
+    "a decision": (
+        table([("g.tif", 0.5, "pool", FIRST)]),
+        "row 1: decision 'pool' is none of no, yes",
+    ),
+    "half": (table([("g.tif", 0.5, None, FIRST)]), "row 1: a probability without a decision"),
     "a cell": (table([("g.tif", 0.5, "no", "xyz")]), "row 1: h3_index 'xyz' is no H3 cell of reso"),
     "coarse": (table([("g", 0.5, "no", "87ad36022ffffff")]), r"row 1: h3_index '87\w+' is no H3 c"),
     "twice": (table(ROWS + ROWS[:1]), r"row 1: the tile a\.tif is there more than once \(2 such"),

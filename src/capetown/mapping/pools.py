@@ -27,7 +27,7 @@ from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.files import one_line
 from capetown.hexes.hexagons import Hexagons
-from capetown.mapping.predictions import CELL, LABEL, PATH, PROBABILITY, shared_area
+from capetown.mapping.predictions import CELL, DECISION, PATH, PROBABILITY, shared_area
 
 # Share of the tiles' area that others may show, too, before it deserves a word: neighbours whose
 # outlines are rounded touch.
@@ -48,7 +48,7 @@ def count_pools(
     by_cell = predictions.group_by(pl.col(CELL).alias("index")).agg(
         tiles=pl.col(PROBABILITY).count(),
         unread=pl.col(PROBABILITY).null_count(),
-        called=(pl.col(LABEL) == CLASSES[1]).sum(),
+        called=(pl.col(DECISION) == CLASSES[1]).sum(),
         each=pl.col(PROBABILITY).drop_nulls(),
     )
     table = hexagons.index.to_frame().join(by_cell, "index", how="left", maintain_order="left")

@@ -11,25 +11,25 @@ from capetown.errors import CapetownError
 from capetown.files import one_line
 
 # The columns that are used here.
-PATH, PROBABILITY, LABEL, CELL = COLUMNS = ("path", "probability", "label", "h3_index")
+PATH, PROBABILITY, DECISION, CELL = COLUMNS = ("path", "probability", "decision", "h3_index")
 OUTLINE = "geometry"
 
 
 def read_predictions(path: Path) -> pl.DataFrame:
-    """Read a row a tile: its path, probability, label, cell and, in Parquet, outline.
+    """Read a row a tile: its path, probability, decision, cell and, in Parquet, outline.
 
     Args:
         path: what `capetown predict` wrote, ``.parquet`` or ``.csv``.
 
     Raises:
         CapetownError: the file cannot be read, lacks a column or has no tile with a place; or a
-            tile is there twice, or its probability, label or cell can be none. Rows are counted
+            tile is there twice, or its probability, decision or cell can be none. Rows are counted
             from 1 without the header.
     """
     table = _read(path)
     checks = {
         PROBABILITY: ("no number from 0 to 1", ~pl.col(PROBABILITY).is_between(0, 1)),
-        LABEL: (f"none of {', '.join(CLASSES)}", ~pl.col(LABEL).is_in(CLASSES)),
+        DECISION: (f"none of {', '.join(CLASSES)}", ~pl.col(DECISION).is_in(CLASSES)),
         CELL: (
             f"no H3 cell of resolution {RESOLUTION}",
             ~polars_h3.is_valid_cell(CELL) | (polars_h3.get_resolution(CELL) != RESOLUTION),
@@ -43,14 +43,13 @@ def read_predictions(path: Path) -> pl.DataFrame:
                 f"{path}: row {rows[0] + 1}: {name} {table[name][rows[0]]!r} is {fault} "
                 f"({len(rows)} such rows); predict again"
             )
-    judged = pl.col(PROBABILITY).is_not_null() != pl.col(LABEL).is_not_null()
+    judged = pl.col(PROBABILITY).is_not_null() != pl.col(DECISION).is_not_null()
     if len(rows := table.select(judged).to_series().arg_true()):
         raise CapetownError(
-            f"{path}: row {rows[0] + 1}: a probability without a label, or a label without a "
-            f"probability ({len(rows)} such rows); predict again"
+            f"{path}: row {rows[0] + 1}: a probability without a decision, or a decision without "
+            f"a probability ({len(rows)} such rows); predict again"
         )
-    again = table.select(pl.struct(pl.col(PATH, *({OUTLINE} & {*table.columns})))).to_series()
-    if len(rows := again.is_duplicated().arg_true()):
+    if len(rows := table[PATH].is_duplicated().arg_true()):
         raise CapetownError(
             f"{path}: row {rows[0] + 1}: the tile {table[PATH][rows[0]]} is there more than once "
             f"({len(rows)} such rows) and would count as often; predict each tile once"
@@ -80,7 +79,7 @@ def shared_area(table: pl.DataFrame) -> float:
 
 def _read(path: Path) -> pl.DataFrame:
     """The columns that are used here, in their types."""
-    types = dict.fromkeys((PATH, LABEL, CELL), pl.String()) | {PROBABILITY: pl.Float64()}
+    types = dict.fromkeys((PATH, DECISION, CELL), pl.String()) | {PROBABILITY: pl.Float64()}
     try:
         match path.suffix:
             case ".parquet":
