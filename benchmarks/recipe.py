@@ -44,9 +44,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "size-288": {"train.image_size": 288},
     "size-384": {"train.image_size": 384},
     "size-512": {"train.image_size": 512},
-    "epochs-10": {"train.epochs": 10},
-    "pooling-max": {"backbones.lite.pooling": "max"},
-    "pooling-avgmax": {"backbones.lite.pooling": "avgmax"},
+    "epochs-9": {"train.epochs": 9},
+    "size-384-epochs-9": {"train.image_size": 384, "train.epochs": 9},
     "zoom": {"train.augment.scale": 0.15},
     "colour": {
         "train.augment.brightness": 0.4,
