@@ -7,10 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from capetown.city import HEXAGONS_FILE
 from capetown.errors import CapetownError
-from capetown.files import written_whole
+from capetown.files import one_line, written_whole
 
 Handler = Callable[[argparse.Namespace], None]
+
+# What `transform` leaves, for commands that show it beside something else.
+REQUESTS = Path("hexes/counts.parquet")
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -31,42 +35,51 @@ def sample(arguments: argparse.Namespace) -> None:
         tiles=arguments.tiles,
         seed=arguments.seed,
         tile_side=arguments.tile_side,
+        georeferenced=arguments.georeferenced,
     )
 
 
 def predict(arguments: argparse.Namespace) -> None:
     """Say of new tiles whether there is a pool in them, with a trained model."""
-    import csv
+    from capetown.pools.prediction.command import run
 
-    from capetown.pools.model.devices import choose_device
-    from capetown.pools.model.modelfile import load_model
-    from capetown.pools.prediction import Prediction, find_new_tiles, predict_tiles
-    from capetown.pools.tiles.unlike import count_unlike
+    if "://" not in arguments.out:
+        check_replaceable(Path(arguments.out))
+    run(arguments)
 
-    if str(arguments.out) == "-":
-        raise CapetownError("--out -: results go to a file; name one, such as predictions.csv.")
-    check_replaceable(arguments.out)
-    model, card = load_model(arguments.model, choose_device(arguments.device))
-    tiles = find_new_tiles(arguments.paths)
+
+def pools(arguments: argparse.Namespace) -> None:
+    """Count the tiles with a pool in each hexagon, from what `predict` wrote."""
+    from capetown.hexes.counts import write_geoparquet
+    from capetown.hexes.hexagons import read_hexagons
+    from capetown.mapping.pools import count_pools, notes, read_requests
+    from capetown.mapping.predictions import read_predictions
+
+    out = arguments.out
+    check_replaceable(out)
+    if out.suffix != ".parquet":
+        raise CapetownError(f"--out {out}: hexagons are written as GeoParquet; name a .parquet.")
+    for given in (arguments.predictions, arguments.hexagons, REQUESTS):
+        if out.exists() and given.exists() and out.samefile(given):
+            raise CapetownError(f"--out {out}: would replace what it is made from; name another.")
+    hexagons = read_hexagons(arguments.hexagons)
+    predictions = read_predictions(arguments.predictions)
+    requests = read_requests(REQUESTS)
+    table = count_pools(hexagons, predictions, requests)
     try:
-        with (
-            written_whole(arguments.out) as part,
-            part.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(Prediction._fields)
-            rows = list(predict_tiles(model, card, tiles))
-            writer.writerows(rows)
+        with written_whole(out) as part:
+            write_geoparquet(hexagons, table, part)
     except OSError as error:
-        raise CapetownError(f"{arguments.out}: cannot be written ({error.strerror}).") from error
-    count, first = count_unlike({row.path: row.unlike or "" for row in rows})
-    if count:
-        print(f"{count} tiles are unlike those that the model learned from, such as {first}")
-    unread = sum(row.error is not None for row in rows)
-    pools = sum(row.decision == "yes" for row in rows)
-    print(f"{arguments.out}: {len(rows)} tiles, {pools} with a pool, {unread} that cannot be read")
-    if unread == len(rows):
-        raise CapetownError(f"no tile could be read; {arguments.out} says why, tile by tile.")
+        raise CapetownError(f"{out}: cannot be written ({one_line(error)}).") from error
+    for note in notes(predictions, table):
+        print(note)
+    if requests is None:
+        print(f"{REQUESTS} is not there: the hexagons have no requests beside them")
+    print(
+        f"{out}: {table['tiles'].sum():,} tiles in {(table['tiles'] > 0).sum():,} of "
+        f"{len(table):,} hexagons, {table['pools_expected'].sum():,.1f} of them with a pool by "
+        f"their probabilities, {table['called'].sum():,} called"
+    )
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -203,15 +216,49 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--tile-side", type=int, default=256, metavar="PX", help="of a tile; the City's have 1250"
     )
+    added.add_argument(
+        "--georeferenced", action="store_true", help="give the tiles places on Earth, as GeoTIFFs"
+    )
     added.add_argument("--seed", type=int, default=42, help="seed of everything random")
 
     added = command("predict", predict)
     added.add_argument(
-        "paths", nargs="+", metavar="PATH", help="tile, folder or s3://bucket/prefix"
-    )
+        "paths", nargs="+", metavar="PATH",
+        help="tile, folder, glob, s3://bucket/prefix, or @list.txt with a file a line",
+    )  # fmt: skip
     added.add_argument("--model", type=Path, default=Path("models"), help="the model's folder")
-    added.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="file to write")
+    added.add_argument(
+        "--out", required=True, metavar="FILE",
+        help="file to write, .csv or .parquet (GeoParquet), also in a bucket; - is standard output",
+    )  # fmt: skip
     added.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    added.add_argument("--crs", default="", help="of tiles that name none, such as EPSG:32734")
+    added.add_argument(
+        "--tile-metres", type=float, default=0, metavar="M",
+        help="cut images into windows of so many metres a side",
+    )  # fmt: skip
+    added.add_argument(
+        "--tile-pixels", type=int, default=0, metavar="PX",
+        help="cut images into windows of so many pixels, where they have no scale",
+    )  # fmt: skip
+    added.add_argument(
+        "--overlap", type=float, default=0, metavar="SHARE",
+        help="of a window that its neighbour shows, too, from 0 to 0.9",
+    )  # fmt: skip
+    added.add_argument("--workers", type=int, metavar="N", help="processes to work here")
+    added.add_argument("--cluster", metavar="ADDRESS", help="of a Dask cluster that does the work")
+
+    added = command("pools", pools)
+    added.add_argument(
+        "predictions", type=Path, metavar="PREDICTIONS", help="file that `predict` wrote"
+    )
+    added.add_argument(
+        "--hexagons", type=Path, default=Path("raw", HEXAGONS_FILE), metavar="FILE.geojson",
+        help="the City's hexagons",
+    )  # fmt: skip
+    added.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.parquet", help="GeoParquet to write"
+    )
 
     added = command("compare", compare)
     added.add_argument(
