@@ -1,6 +1,6 @@
 """Tiles a second, CPU and memory of `capetown predict`, against other ways and against its limits.
 
-    python -m benchmarks.predict [--tiles 5000] [--large 300] [--model models]
+    python -m benchmarks.predict [--tiles 5000] [--large 300] [--model models] [--bucket FOLDER]
 
 Each way is a process of its own that works on the same copies of the embedded tiles and of made-up
 tiles of the City's size, and counts from when its imports are done. Peers are the loop that
@@ -25,6 +25,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.processes import ROOT
 
 # Made-up tiles of the City's size that are copied.
@@ -48,7 +50,9 @@ def workers_of(count: int) -> Callable[[str, Path], int]:
             first = [str(path) for path in sorted(Path(folder).iterdir())[: 128 * count]]
             _predict(first, model, lambda: nullcontext(hands))
             _start()
-            return _predict([folder], model, lambda: nullcontext(hands))
+            tiles = _predict([folder], model, lambda: nullcontext(hands))
+            _stop()
+            return tiles
 
     return work
 
@@ -149,6 +153,7 @@ def empty_pieces(_: str, __: Path) -> int:
         _start()
         for piece in pieces:
             hands.executor.submit(len, piece).result()
+        _stop()
     return PIECE * len(pieces)
 
 
@@ -177,28 +182,34 @@ def _model(folder: Path) -> tuple[Callable[[Any], Any], Any]:
     return answer, card
 
 
-_since = [0.0, 0.0]
+# Seconds and CPU seconds; below zero while they are counted.
+_spent = [0.0, 0.0]
 
 
 def _cpu() -> float:
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
+    here = psutil.Process()
+    times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return float(sum(spent.user + spent.system for spent in times))
 
 
 def _start() -> None:
     """Count from now."""
-    _since[:] = time.perf_counter(), _cpu()
+    _spent[:] = [-time.perf_counter(), -_cpu()]
+
+
+def _stop() -> None:
+    """Count no further."""
+    if _spent[0] < 0:
+        _spent[:] = [_spent[0] + time.perf_counter(), _spent[1] + _cpu()]
 
 
 def measure(name: str, folder: str, model: Path) -> None:
     """Do it one way, and print tiles, seconds, CPU seconds and peak megabytes as JSON."""
     _start()
     tiles = (empty_pieces if name == "empty pieces" else WAYS[name])(folder, model)
-    seconds = time.perf_counter() - _since[0]
+    _stop()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    print(json.dumps([tiles, seconds, _cpu() - _since[1], peak]))
+    print(json.dumps([tiles, *_spent, peak]))
 
 
 def report(title: str, folder: str, model: Path, names: list[str]) -> None:
@@ -233,6 +244,7 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=5000, help="of the embedded size")
     parser.add_argument("--large", type=int, default=300, help="of the City's size")
     parser.add_argument("--model", type=Path, default=Path("models"))
+    parser.add_argument("--bucket", type=Path, help="one of `capetown sample`, of 1,250 pixels")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -246,8 +258,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         small = copies(root / "small", sorted(ROOT.glob("data/images/*/*/*.tif")), arguments.tiles)
-        write_tiles(root / "made", DISTINCT, 42, 1250)
-        large = copies(root / "large", sorted((root / "made").rglob("*.tif")), arguments.large)
+        made = arguments.bucket or root / "made"
+        if not arguments.bucket:
+            write_tiles(made, DISTINCT, 42, 1250)
+        large = copies(root / "large", sorted(made.rglob("*.tif")), arguments.large)
         report(f"{arguments.tiles} tiles of 256 pixels", str(small), model, [*WAYS, "empty pieces"])
         report(f"{arguments.large} tiles of 1,250 pixels", str(large), model, list(WAYS)[:5])
         (root / "weed").mkdir()

@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from capetown.errors import CapetownError
+from capetown.files import one_line
 from capetown.pools.model.modelfile import CARD, WEIGHTS, model_digest
 from capetown.pools.prediction.judging import judge, ready_model
 from capetown.pools.prediction.machines import Machines
@@ -168,17 +169,24 @@ def _spread(
     hands: Machines, job: Job, pieces: Iterator[tuple[int, Sequence[Source]]]
 ) -> Iterator[int]:
     """Hand out pieces, as many at once as there is room for."""
-    waiting: set[Future[int]] = set()
+    waiting: dict[Future[int], str] = {}
     try:
         while True:
             free = max(1, hands.room()) - len(waiting)
             for number, sources in islice(pieces, max(0, free)):
-                waiting.add(hands.executor.submit(make_part, job, number, sources))
+                future = hands.executor.submit(make_part, job, number, sources)
+                waiting[future] = sources[0].path
             if not waiting:
                 return
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                first = waiting.pop(future)
+                try:
+                    yield future.result()
+                except hands.losses as error:
+                    raise CapetownError(
+                        f"{first} and the {PIECE - 1} tiles after it: lost with the workers that "
+                        f"had them ({one_line(error)}); run the same command again, which goes on."
+                    ) from error
     finally:
         for future in waiting:
             future.cancel()
