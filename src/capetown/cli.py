@@ -7,10 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from capetown.city import HEXAGONS_FILE
 from capetown.errors import CapetownError
-from capetown.files import written_whole
+from capetown.files import one_line, written_whole
 
 Handler = Callable[[argparse.Namespace], None]
+
+# What `transform` leaves, for commands that show it beside something else.
+REQUESTS = Path("hexes/counts.parquet")
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -42,6 +46,40 @@ def predict(arguments: argparse.Namespace) -> None:
     if "://" not in arguments.out:
         check_replaceable(Path(arguments.out))
     run(arguments)
+
+
+def pools(arguments: argparse.Namespace) -> None:
+    """Count the tiles with a pool in each hexagon, from what `predict` wrote."""
+    from capetown.hexes.counts import write_geoparquet
+    from capetown.hexes.hexagons import read_hexagons
+    from capetown.mapping.pools import count_pools, notes, read_requests
+    from capetown.mapping.predictions import read_predictions
+
+    out = arguments.out
+    check_replaceable(out)
+    if out.suffix != ".parquet":
+        raise CapetownError(f"--out {out}: hexagons are written as GeoParquet; name a .parquet.")
+    for given in (arguments.predictions, arguments.hexagons, REQUESTS):
+        if out.exists() and given.exists() and out.samefile(given):
+            raise CapetownError(f"--out {out}: would replace what it is made from; name another.")
+    hexagons = read_hexagons(arguments.hexagons)
+    predictions = read_predictions(arguments.predictions)
+    requests = read_requests(REQUESTS)
+    table = count_pools(hexagons, predictions, requests)
+    try:
+        with written_whole(out) as part:
+            write_geoparquet(hexagons, table, part)
+    except OSError as error:
+        raise CapetownError(f"{out}: cannot be written ({one_line(error)}).") from error
+    for note in notes(predictions, table):
+        print(note)
+    if requests is None:
+        print(f"{REQUESTS} is not there: the hexagons have no requests beside them")
+    print(
+        f"{out}: {table['tiles'].sum():,} tiles in {(table['tiles'] > 0).sum():,} of "
+        f"{len(table):,} hexagons, {table['pools_expected'].sum():,.1f} of them with a pool by "
+        f"their probabilities, {table['called'].sum():,} called"
+    )
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -209,6 +247,18 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     added.add_argument("--workers", type=int, metavar="N", help="processes to work here")
     added.add_argument("--cluster", metavar="ADDRESS", help="of a Dask cluster that does the work")
+
+    added = command("pools", pools)
+    added.add_argument(
+        "predictions", type=Path, metavar="PREDICTIONS", help="file that `predict` wrote"
+    )
+    added.add_argument(
+        "--hexagons", type=Path, default=Path("raw", HEXAGONS_FILE), metavar="FILE.geojson",
+        help="the City's hexagons",
+    )  # fmt: skip
+    added.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.parquet", help="GeoParquet to write"
+    )
 
     added = command("compare", compare)
     added.add_argument(

@@ -1,35 +1,25 @@
-"""What spoke for an answer, and the pictures of it."""
+"""Pictures of what spoke for an answer."""
 
 import numpy as np
-import pytest
-import torch
 
-from capetown.pools.evaluation.saliency import contributions, overlay, saliency
-from capetown.pools.model.backbones import heads
+from capetown.pools.evaluation.saliency import overlay, saliency
+from capetown.pools.model.evidence import evidence
 from tests.pools.training.tiny import card_of, fold, outspoken_model
 
 
-def test_the_contributions_of_all_places_sum_to_the_logit() -> None:
-    model = outspoken_model("test_efficientnet.r160_in1k")
-    bias = list(heads(model)[0].parameters())[-1]
-    batch = torch.rand(1, 3, 64, 64)
-    assert contributions(model, batch).sum().item() == pytest.approx(
-        (model(batch) - bias).item(), abs=1e-4
-    )
+def test_the_picture_shows_the_evidence_over_the_tile() -> None:
+    architecture = "test_efficientnet.r160_in1k"
+    model, card, pixels = outspoken_model(architecture), card_of(architecture), fold().pixels
+    heat = saliency(model, card, pixels[1], towards_yes=True)
+    assert np.allclose(heat, evidence(model, card, pixels[:2], towards_yes=True)[1], atol=1e-5)
+    assert overlay(pixels[1], heat).size == (64, 64)
+    assert overlay(np.zeros((20, 30, 3), np.uint8), heat).size == (30, 20)
 
 
-@pytest.mark.parametrize(
-    "architecture", ["test_efficientnet.r160_in1k", "test_vit.r160_in1k", "caformer_s18"]
-)
-def test_saliency_shows_what_speaks_for_and_against(architecture: str) -> None:
-    pixels, card = fold().pixels[1], card_of(architecture)
-    model = outspoken_model(architecture)
-    up = saliency(model, card, pixels, towards_yes=True)
-    down = saliency(model, card, pixels, towards_yes=False)
-    for heat in (up, down):
-        assert heat.shape == (64, 64)
-        assert heat.min() >= 0
-        assert heat.max() in (0, pytest.approx(1))
-    assert not np.array_equal(up, down)
-    assert overlay(pixels, up).size == (64, 64)
-    assert overlay(np.zeros((20, 30, 3), np.uint8), up).size == (30, 20)
+def test_where_it_is_strongest_the_tile_turns_yellow_and_elsewhere_it_stays_grey() -> None:
+    heat = np.zeros((10, 10), np.float32)
+    heat[2, 3] = 1
+    picture = np.asarray(overlay(np.full((10, 10, 3), 100, np.uint8), heat))
+    # Three fifths of yellow, (255, 255, 0), over two fifths of the grey.
+    assert picture[2, 3].tolist() == [193, 193, 40]
+    assert picture[7, 7].tolist() == [100, 100, 100]

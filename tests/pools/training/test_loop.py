@@ -10,9 +10,9 @@ from torch import nn
 
 from capetown.errors import CapetownError
 from capetown.params import Tiles
-from capetown.pools.evaluation.saliency import saliency
 from capetown.pools.model.backbones import backbone_parameters, build_model
 from capetown.pools.model.devices import place
+from capetown.pools.model.evidence import evidence
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.training import loop as training
 from capetown.pools.training.card import make_card
@@ -161,11 +161,11 @@ def test_too_little_memory_says_what_to_lower(
     model = build_model(SMALL, image_size=64, pretrained=False, seed=0)
     card, pixels = card_of(SMALL.architecture), fold(1).pixels
     monkeypatch.setattr("capetown.pools.model.inference.normalise", full)
-    monkeypatch.setattr("capetown.pools.evaluation.saliency.normalise", full)
+    monkeypatch.setattr("capetown.pools.model.evidence.normalise", full)
     monkeypatch.setattr(nn.Module, "to", full)
     for work in (
         lambda: predict_logits(model, pixels, mean=card.mean, std=card.std),
-        lambda: saliency(model, card, pixels[0], towards_yes=True),
+        lambda: evidence(model, card, pixels, towards_yes=True),
         lambda: place(model, CPU),
     ):
         with pytest.raises(CapetownError, match=r"^out of memory on the device .*device=cpu\.$"):
