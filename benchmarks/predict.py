@@ -35,8 +35,12 @@ DISTINCT = 54
 
 def predict(folder: str, model: Path) -> int:
     """The command itself, in this process."""
+    from capetown.pools.model.modelfile import model_digest
     from capetown.pools.prediction.machines import this_process
+    from capetown.pools.prediction.running import ready_model
 
+    ready_model(str(model), model_digest(model), "cpu")
+    _start()
     return _predict([folder], model, this_process)
 
 

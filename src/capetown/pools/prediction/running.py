@@ -56,6 +56,7 @@ class Job(NamedTuple):
         crs: of tiles whose files name none; empty for none.
         parts: the folder that parts are written to.
         capetown: the version of this package that all are made by.
+        with_evidence: as in `capetown.pools.prediction.judging.judge`.
     """
 
     model: str
@@ -64,6 +65,7 @@ class Job(NamedTuple):
     crs: str
     parts: str
     capetown: str
+    with_evidence: bool = False
 
 
 def make_part(job: Job, number: int, sources: Sequence[Source]) -> int:
@@ -78,7 +80,7 @@ def make_part(job: Job, number: int, sources: Sequence[Source]) -> int:
     # Pieces are worked on side by side, so that more threads for one would only get in the way.
     torch.set_num_threads(1)
     model = ready_model(job.model, job.digest, job.device)
-    write_part(job.parts, number, judge(model, sources, job.crs))
+    write_part(job.parts, number, judge(model, sources, job.crs, with_evidence=job.with_evidence))
     return number
 
 
@@ -90,6 +92,7 @@ def predict(
     device: str,
     cutting: Cutting,
     machines: Callable[[], AbstractContextManager[Machines]],
+    with_evidence: bool = False,
 ) -> Summary:
     """Judge tiles wherever they lie, and write a row each to a file, in the order of the paths.
 
@@ -100,16 +103,17 @@ def predict(
         device: as in `capetown.params.DeviceName`.
         cutting: how images are cut; without metres and pixels they are not.
         machines: starts those who do the work; not called if there is none left.
+        with_evidence: as in `capetown.pools.prediction.judging.judge`.
 
     Raises:
         CapetownError: if the model, a path, the output or the machines cannot be used.
     """
     digest = model_digest(model)
     sources = list(_sources(paths, cutting))
-    inputs = inputs_digest(sources, cutting.crs)
+    inputs = inputs_digest(sources, f"{cutting.crs} {with_evidence}")
     origin = Origin(model=digest, inputs=inputs, capetown=version("capetown"))
     pieces = [(n, sources[i : i + PIECE]) for n, i in enumerate(range(0, len(sources), PIECE))]
-    job = Job(absolute(str(model)), digest, device, cutting.crs, "", origin.capetown)
+    job = Job(absolute(str(model)), digest, device, cutting.crs, "", origin.capetown, with_evidence)
     if out == STANDARD_OUTPUT:
         with TemporaryDirectory() as folder:
             done = _work(pieces, job._replace(parts=folder), machines, len(sources))
