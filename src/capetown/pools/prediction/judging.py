@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from copy import deepcopy
 from functools import lru_cache
 from io import BytesIO
 from itertools import islice
@@ -23,7 +24,9 @@ import shapely
 
 from capetown.city import RESOLUTION
 from capetown.files import one_line
+from capetown.pools.model import evidence
 from capetown.pools.model.devices import choose_device
+from capetown.pools.model.evidence import Points
 from capetown.pools.model.inference import BATCH_SIZE, predict_logits
 from capetown.pools.model.modelfile import CARD, WEIGHTS, ModelCard, load_model
 from capetown.pools.prediction.orthophotos import Orthophoto, opened
@@ -44,13 +47,18 @@ R = TypeVar("R")
 
 
 class Model(NamedTuple):
-    """A model that is ready: its card, and the logits that it gives for tiles.
+    """A model that is ready: its card, and what it says of tiles, uint8, (tiles, size, size, 3).
 
-    `answer` takes uint8, shape (tiles, size, size, 3), and gives the logit of each.
+    Attributes:
+        card: its own.
+        answer: gives the logit of each.
+        points: gives the point of each that says most for ``yes``, shape (tiles, 2), as
+            `capetown.pools.model.evidence.strongest_points` does.
     """
 
     card: ModelCard
     answer: Callable[[Pixels], npt.NDArray[np.float64]]
+    points: Callable[[Pixels], Points]
 
 
 class Seen(NamedTuple):
@@ -104,16 +112,28 @@ def _load(folder: str, _: str, device: str) -> Model:
     def answer(pixels: Pixels) -> npt.NDArray[np.float64]:
         return predict_logits(model, pixels, mean=card.mean, std=card.std, tta=card.tta)
 
-    return Model(card, answer)
+    copies = threading.local()
+
+    def points(pixels: Pixels) -> Points:
+        # It looks into the model while that computes, where another thread would disturb it.
+        if not hasattr(copies, "model"):
+            copies.model = deepcopy(model)
+        heat = evidence.evidence(copies.model, card, pixels, towards_yes=True)
+        return evidence.strongest_points(heat)
+
+    return Model(card, answer, points)
 
 
-def judge(model: Model, sources: Sequence[Source], crs: str) -> pa.Table:
+def judge(
+    model: Model, sources: Sequence[Source], crs: str, *, with_evidence: bool = False
+) -> pa.Table:
     """The rows of some tiles, in their order; windows without any data have none and are counted.
 
     Args:
         model: as `ready_model` gives it.
         sources: as `capetown.pools.prediction.sources.find_sources` gives them, perhaps cut.
         crs: of tiles whose files name none; empty for none.
+        with_evidence: find the point that says most for each tile with a pool.
     """
     rows: list[Row] = []
     empty = 0
@@ -129,10 +149,12 @@ def judge(model: Model, sources: Sequence[Source], crs: str) -> pa.Table:
         pairs = zip(sources, read_ahead, strict=True)
         while batch := list(islice(pairs, BATCH_SIZE)):
             seen = [found for _, found in batch if isinstance(found, Seen)]
-            answers = iter(_probabilities(model, [tile.pixels for tile in seen]))
+            probabilities = _probabilities(model, seen)
+            points = _points(model, seen, probabilities, with_evidence)
+            answers = zip(probabilities, points, strict=True)
             for source, found in batch:
                 if isinstance(found, Seen):
-                    rows.append(_row(source, found, next(answers), model.card))
+                    rows.append(_row(source, found, *next(answers), model.card))
                 elif found is not None:
                     rows.append(Row(source.path, error=found))
                 empty += found is None
@@ -236,14 +258,30 @@ def _part(image: Orthophoto, source: Source, crs: str) -> Place | None:
     return place.part(window.left, window.top) if place and window else None
 
 
-def _probabilities(model: Model, pixels: list[Pixels]) -> list[float]:
-    if not pixels:
+def _probabilities(model: Model, seen: Sequence[Seen]) -> list[float]:
+    if not seen:
         return []
-    answers = calibrated(model.answer(np.stack(pixels)), model.card.temperature)
-    return [float(answer) for answer in answers]
+    logits = model.answer(np.stack([tile.pixels for tile in seen]))
+    return [float(answer) for answer in calibrated(logits, model.card.temperature)]
 
 
-def _row(source: Source, seen: Seen, probability: float, card: ModelCard) -> Row:
+def _points(
+    model: Model, seen: Sequence[Seen], probabilities: Sequence[float], wanted: bool
+) -> list[Points | None]:
+    """The point that says most for each tile with a pool, in pixels; None for others."""
+    found: list[Points | None] = [None] * len(seen)
+    pools = [n for n, answer in enumerate(probabilities) if answer >= model.card.threshold]
+    if wanted and pools:
+        shares = model.points(np.stack([seen[n].pixels for n in pools]))
+        for n, share in zip(pools, shares, strict=True):
+            if np.isfinite(share).all():
+                found[n] = (share * (seen[n].width, seen[n].height)).round(1)
+    return found
+
+
+def _row(
+    source: Source, seen: Seen, probability: float, point: Points | None, card: ModelCard
+) -> Row:
     row = Row(
         source.path,
         round(probability, 6),
@@ -251,12 +289,17 @@ def _row(source: Source, seen: Seen, probability: float, card: ModelCard) -> Row
         unlike=seen.unlike or None,
         place_error=seen.place_error or None,
     )
+    if point is not None:
+        row = row._replace(evidence_x=float(point[0]), evidence_y=float(point[1]))
     if seen.place is None:
         return row
     try:
         found = outline(seen.place, seen.width, seen.height)
     except PlaceError as error:
         return row._replace(place_error=str(error))
+    if point is not None:
+        [(longitude, latitude)] = seen.place.to_earth(point[None]).tolist()
+        row = row._replace(evidence_longitude=longitude, evidence_latitude=latitude)
     return row._replace(
         h3_index=h3.latlng_to_cell(found.latitude, found.longitude, RESOLUTION),
         longitude=found.longitude,
