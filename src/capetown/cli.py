@@ -107,6 +107,27 @@ def pools(arguments: argparse.Namespace) -> None:
     )
 
 
+def export(arguments: argparse.Namespace) -> None:
+    """Write a trained model as one ONNX file, for programs that know no Python."""
+    import torch
+
+    from capetown.pools.model.export import as_deepness, as_onnx
+    from capetown.pools.model.modelfile import load_model
+
+    out, metres = arguments.out, arguments.deepness
+    check_replaceable(out)
+    if metres is not None and not 0 < metres < float("inf"):
+        raise CapetownError(f"--deepness {metres}: give the side of a tile in metres, above 0.")
+    model, card = load_model(arguments.model, torch.device("cpu"))
+    data = as_onnx(model, card) if metres is None else as_deepness(model, card, metres)
+    try:
+        with written_whole(out) as part:
+            part.write_bytes(data)
+    except OSError as error:
+        raise CapetownError(f"{out}: cannot be written ({error.strerror}).") from error
+    print(f"{out}: {card.architecture} for {card.image_size} pixels, {len(data) / 1e6:.1f} MB")
+
+
 def compare(arguments: argparse.Namespace) -> None:
     """Compare experiments on the same test tiles, and say which differences are more than noise."""
     from capetown.params import load_params
@@ -262,6 +283,14 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--out", type=Path, required=True, metavar="FILE.parquet", help="GeoParquet to write"
     )
+
+    added = command("export", export)
+    added.add_argument("--model", type=Path, default=Path("models"), help="the model's folder")
+    added.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
+    added.add_argument(
+        "--deepness", type=float, metavar="METRES",
+        help="for QGIS's Deepness: the side on the ground of the tiles that it learned from",
+    )  # fmt: skip
 
     added = command("compare", compare)
     added.add_argument(
