@@ -16,6 +16,7 @@ from capetown.pools.evaluation.judging import (
 from capetown.pools.model.devices import choose_device, make_repeatable
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.modelfile import load_model
+from capetown.pools.model.readme import README, judged_card
 from capetown.pools.tiles.folds import load_fold
 from capetown.pools.tiles.packing import cache_folder
 from capetown.timing import step
@@ -46,11 +47,14 @@ def main() -> None:
         logits = predict_logits(model, fold.pixels, mean=card.mean, std=card.std, tta=card.tta)
     with step("judge"):
         figures = judge(fold, logits, card, resamples=settings.bootstrap, seed=seed)
+    described = judged_card(Path("models"), card, figures, params.download.source)
     table = predictions(fold, logits, card)
     with put_in_place(*OUTS) as made, step("write, draw mistakes and samples"):
         metrics, pictures = made / METRICS, made / EVALUATION
+        pictures.mkdir()
         first = headline(figures)
         rest = {name: value for name, value in figures.items() if name not in first}
+        (pictures / README).write_text(described, encoding="utf-8")
         (metrics / "evaluate.json").write_text(json.dumps(first, indent=2) + "\n")
         (metrics / "judgement.json").write_text(json.dumps(rest, indent=2) + "\n")
         table.to_csv(metrics / "predictions.csv", index=False)
@@ -58,7 +62,6 @@ def main() -> None:
         (metrics / "plots").mkdir()
         for name, curve in curves(fold, logits, card).items():
             curve.to_csv(metrics / "plots" / f"{name}.csv", index=False)
-        pictures.mkdir()
         worst = worst_mistakes(table, card.threshold, settings.mistakes)
         mistakes = draw_mistakes(worst, model, card, root=RAW, folder=pictures)
         mistakes.to_csv(pictures / "mistakes.csv", index=False)

@@ -1,21 +1,26 @@
 """Write the report from what the other stages found."""
 
+import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import pandas as pd
+import polars as pl
 
+from capetown.hexes.service import service_tables
 from capetown.params import load_params
 from capetown.reporting.facts import Facts, not_joined
 from capetown.reporting.reading import NOTHING, read_csv, read_json
 from capetown.reporting.report import markdown_and_images, page
+from capetown.reporting.requests import Requests
 from capetown.timing import step
 from stages import run
 from stages.outs import put_in_place
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")
+REQUESTS = METRICS / "requests.json"
 INVENTORY = Path("raw/inventory.csv")
 CURVES = ("roc", "precision_recall", "calibration")
 
@@ -40,6 +45,7 @@ def main() -> None:
         transform = read_json(METRICS / "transform.json")
         if transform:
             transform["quality"] = read_json(METRICS / "quality.json")
+        requests = pl.scan_parquet("hexes/requests.parquet") if transform else None
         evaluate = read_json(METRICS / "evaluate.json") | read_json(METRICS / "judgement.json")
         facts = Facts(
             transform=transform,
@@ -47,6 +53,7 @@ def main() -> None:
             evaluate=evaluate,
             card=read_json(Path("models/model.json")) if evaluate else {},
             hexagons=gpd.read_parquet("hexes/counts.parquet") if transform else None,
+            requests=None if requests is None else Requests(service_tables(requests)),
             rejects=not_joined(pd.read_parquet("hexes/rejects.parquet")) if transform else NOTHING,
             history=read_csv(METRICS / "history.csv"),
             predictions=read_csv(METRICS / "predictions.csv"),
@@ -59,14 +66,21 @@ def main() -> None:
             fingerprint=sha256(INVENTORY.read_bytes()).hexdigest()[:16],
             settings=shown_settings(),
         )
-    with step("Markdown and its pictures"):
+    with step("Markdown"):
         markdown, images = markdown_and_images(facts)
     with step("HTML"):
         html = page(facts)
-    with put_in_place(OUT / "images", OUT / "index.md", OUT / "index.html") as made:
-        (made / OUT / "images").mkdir()
-        for name, image in images.items():
-            (made / OUT / "images" / name).write_bytes(image)
+    outs = (OUT / "images", OUT / "tables", OUT / "index.md", OUT / "index.html", REQUESTS)
+    with put_in_place(*outs) as made:
+        for folder in outs[:2]:
+            (made / folder).mkdir()
+        with step("pictures"):
+            for name, picture in images.items():
+                (made / OUT / "images" / name).write_bytes(picture())
+        for name, table in (facts.requests.tables if facts.requests else {}).items():
+            table.write_parquet(made / OUT / "tables" / f"{name}.parquet")
+        numbers = facts.requests.numbers if facts.requests else {}
+        (made / REQUESTS).write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
         (made / OUT / "index.md").write_text(markdown, encoding="utf-8")
         (made / OUT / "index.html").write_text(html, encoding="utf-8")
 

@@ -14,6 +14,7 @@ from capetown.params import load_params
 from capetown.pools.model.backbones import build_model, input_config
 from capetown.pools.model.devices import choose_device, make_repeatable, place
 from capetown.pools.model.modelfile import save_model
+from capetown.pools.model.readme import write_card
 from capetown.pools.tiles.folds import load_fold, usual_look
 from capetown.pools.tiles.packing import cache_folder
 from capetown.pools.training import parallel
@@ -21,6 +22,7 @@ from capetown.pools.training.card import make_card
 from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
 from capetown.pools.training.live import log_epoch
 from capetown.pools.training.loop import fit
+from capetown.pools.training.schedules import best_epoch
 from capetown.timing import step
 from stages import root, run
 from stages.outs import has_no_tile, put_in_place, write_empty
@@ -73,6 +75,8 @@ def main() -> None:
                 model, train, valid, backbone, settings, params.tiles, usual_look(TILES, "train"),
             )  # fmt: skip
             save_model(made / MODEL, model, card)
+            scores = best_epoch(history).scores
+            write_card(made / MODEL, card, train, valid, scores, pretrained=params.pretrained)
     if first:
         forget_checkpoint(checkpoints)
 

@@ -32,6 +32,22 @@ TILE_NAME = re.compile(r"(?P<sheet>.+)_(?P<block>\d+)_(?P<cell>\d+)")
 # Blocks a side of a sheet, and cells a side of a block. Both are counted from 1, row by row.
 BLOCKS_ACROSS, CELLS_ACROSS = 5, 10
 
+# --- The map ----------------------------------------------------------------------------------
+
+# Corners, longitude and latitude, of a rough shape that covers the neighbours' land and ends inside
+# the City's hexagons: with them it is the land, and what is left is the sea.
+NEIGHBOURS = (
+    (18.33, -33.47), (18.17, -33.33), (18.03, -33.09), (19.60, -33.09), (19.60, -34.45),
+    (19.24, -34.42), (19.03, -34.345), (18.92, -34.375), (18.83, -34.386), (18.86, -34.32),
+    (18.88, -34.15), (18.75, -34.00), (18.55, -33.80),
+)  # fmt: skip
+# Names on the water, with longitude and latitude of their middle.
+WATERS = (
+    ("Atlantic Ocean", 18.35, -33.74),
+    ("Table Bay", 18.44, -33.87),
+    ("False Bay", 18.65, -34.22),
+)
+
 # --- Requests and hexagons ----------------------------------------------------------------------
 
 # Of H3, of the hexagons' file.
@@ -64,6 +80,7 @@ NUMBER = "notification_number"
 CREATED, COMPLETED = TIMES = ("creation_timestamp", "completion_timestamp")
 LATITUDE, LONGITUDE = PLACE = ("latitude", "longitude")
 DIRECTORATE = "directorate"
+KIND = "code"
 SUBURB = "official_suburb"
 
 REQUEST_COLUMNS = (

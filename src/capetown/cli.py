@@ -9,7 +9,7 @@ from pathlib import Path
 
 from capetown.city import HEXAGONS_FILE
 from capetown.errors import CapetownError
-from capetown.files import one_line, written_whole
+from capetown.files import written_whole
 
 Handler = Callable[[argparse.Namespace], None]
 
@@ -35,76 +35,26 @@ def sample(arguments: argparse.Namespace) -> None:
         tiles=arguments.tiles,
         seed=arguments.seed,
         tile_side=arguments.tile_side,
+        georeferenced=arguments.georeferenced,
     )
 
 
 def predict(arguments: argparse.Namespace) -> None:
     """Say of new tiles whether there is a pool in them, with a trained model."""
-    import csv
+    from capetown.pools.prediction.command import run
 
-    from capetown.pools.model.devices import choose_device
-    from capetown.pools.model.modelfile import load_model
-    from capetown.pools.prediction import Prediction, find_new_tiles, predict_tiles
-    from capetown.pools.tiles.unlike import count_unlike
-
-    if str(arguments.out) == "-":
-        raise CapetownError("--out -: results go to a file; name one, such as predictions.csv.")
-    check_replaceable(arguments.out)
-    model, card = load_model(arguments.model, choose_device(arguments.device))
-    tiles = find_new_tiles(arguments.paths)
-    try:
-        with (
-            written_whole(arguments.out) as part,
-            part.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(Prediction._fields)
-            rows = list(predict_tiles(model, card, tiles))
-            writer.writerows(rows)
-    except OSError as error:
-        raise CapetownError(f"{arguments.out}: cannot be written ({error.strerror}).") from error
-    count, first = count_unlike({row.path: row.unlike or "" for row in rows})
-    if count:
-        print(f"{count} tiles are unlike those that the model learned from, such as {first}")
-    unread = sum(row.error is not None for row in rows)
-    pools = sum(row.decision == "yes" for row in rows)
-    print(f"{arguments.out}: {len(rows)} tiles, {pools} with a pool, {unread} that cannot be read")
-    if unread == len(rows):
-        raise CapetownError(f"no tile could be read; {arguments.out} says why, tile by tile.")
+    if "://" not in arguments.out:
+        check_replaceable(Path(arguments.out))
+    run(arguments)
 
 
 def pools(arguments: argparse.Namespace) -> None:
     """Count the tiles with a pool in each hexagon, from what `predict` wrote."""
-    from capetown.hexes.counts import write_geoparquet
-    from capetown.hexes.hexagons import read_hexagons
-    from capetown.mapping.pools import count_pools, notes, read_requests
-    from capetown.mapping.predictions import read_predictions
+    from capetown.mapping.command import run
 
-    out = arguments.out
-    check_replaceable(out)
-    if out.suffix != ".parquet":
-        raise CapetownError(f"--out {out}: hexagons are written as GeoParquet; name a .parquet.")
-    for given in (arguments.predictions, arguments.hexagons, REQUESTS):
-        if out.exists() and given.exists() and out.samefile(given):
-            raise CapetownError(f"--out {out}: would replace what it is made from; name another.")
-    hexagons = read_hexagons(arguments.hexagons)
-    predictions = read_predictions(arguments.predictions)
-    requests = read_requests(REQUESTS)
-    table = count_pools(hexagons, predictions, requests)
-    try:
-        with written_whole(out) as part:
-            write_geoparquet(hexagons, table, part)
-    except OSError as error:
-        raise CapetownError(f"{out}: cannot be written ({one_line(error)}).") from error
-    for note in notes(predictions, table):
-        print(note)
-    if requests is None:
-        print(f"{REQUESTS} is not there: the hexagons have no requests beside them")
-    print(
-        f"{out}: {table['tiles'].sum():,} tiles in {(table['tiles'] > 0).sum():,} of "
-        f"{len(table):,} hexagons, {table['pools_expected'].sum():,.1f} of them with a pool by "
-        f"their probabilities, {table['called'].sum():,} called"
-    )
+    check_replaceable(arguments.out)
+    for line in run(arguments.predictions, arguments.hexagons, REQUESTS, arguments.out):
+        print(line)
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -114,18 +64,16 @@ def export(arguments: argparse.Namespace) -> None:
     from capetown.pools.model.export import as_deepness, as_onnx
     from capetown.pools.model.modelfile import load_model
 
-    out, metres = arguments.out, arguments.deepness
-    check_replaceable(out)
+    metres = arguments.deepness
     if metres is not None and not 0 < metres < float("inf"):
         raise CapetownError(f"--deepness {metres}: give the side of a tile in metres, above 0.")
+    check_replaceable(arguments.out)
     model, card = load_model(arguments.model, torch.device("cpu"))
     data = as_onnx(model, card) if metres is None else as_deepness(model, card, metres)
-    try:
-        with written_whole(out) as part:
-            part.write_bytes(data)
-    except OSError as error:
-        raise CapetownError(f"{out}: cannot be written ({error.strerror}).") from error
-    print(f"{out}: {card.architecture} for {card.image_size} pixels, {len(data) / 1e6:.1f} MB")
+    write_file(arguments.out, data)
+    print(
+        f"{arguments.out}: {card.architecture}, {card.image_size} pixels, {len(data) / 1e6:.1f} MB"
+    )
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -233,13 +181,22 @@ def check_replaceable(path: Path) -> None:
 
 def write_page(path: Path, page: str) -> None:
     """Write a page and say where."""
+    write_file(path, page.encode())
+    print(f"Page: {path}")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file in the place of a regular one or none.
+
+    Raises:
+        CapetownError: it cannot be written, or something else is there.
+    """
     check_replaceable(path)
     try:
         with written_whole(path) as part:
-            part.write_text(page, encoding="utf-8")
+            part.write_bytes(data)
     except OSError as error:
         raise CapetownError(f"{path}: cannot be written ({error.strerror}).") from error
-    print(f"Page: {path}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -262,15 +219,37 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--tile-side", type=int, default=256, metavar="PX", help="of a tile; the City's have 1250"
     )
+    added.add_argument(
+        "--georeferenced", action="store_true", help="give the tiles places on Earth, as GeoTIFFs"
+    )
     added.add_argument("--seed", type=int, default=42, help="seed of everything random")
 
     added = command("predict", predict)
     added.add_argument(
-        "paths", nargs="+", metavar="PATH", help="tile, folder or s3://bucket/prefix"
-    )
+        "paths", nargs="+", metavar="PATH",
+        help="tile, folder, glob, s3://bucket/prefix, or @list.txt with a file a line",
+    )  # fmt: skip
     added.add_argument("--model", type=Path, default=Path("models"), help="the model's folder")
-    added.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="file to write")
+    added.add_argument(
+        "--out", required=True, metavar="FILE",
+        help="file to write, .csv or .parquet (GeoParquet), also in a bucket; - is standard output",
+    )  # fmt: skip
     added.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    added.add_argument("--crs", default="", help="of tiles that name none, such as EPSG:32734")
+    added.add_argument(
+        "--tile-metres", type=float, default=0, metavar="M",
+        help="cut images into windows of so many metres a side",
+    )  # fmt: skip
+    added.add_argument(
+        "--tile-pixels", type=int, default=0, metavar="PX",
+        help="cut images into windows of so many pixels, where they have no scale",
+    )  # fmt: skip
+    added.add_argument(
+        "--overlap", type=float, default=0, metavar="SHARE",
+        help="of a window that its neighbour shows, too, from 0 to 0.9",
+    )  # fmt: skip
+    added.add_argument("--workers", type=int, metavar="N", help="processes to work here")
+    added.add_argument("--cluster", metavar="ADDRESS", help="of a Dask cluster that does the work")
 
     added = command("pools", pools)
     added.add_argument(

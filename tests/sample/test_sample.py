@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import h3
@@ -357,7 +358,7 @@ def test_no_more_requests_fail_than_the_pipeline_lets_pass(count: int) -> None:
     ],
 )
 def test_a_number_out_of_range_is_refused_before_anything_is_written(
-    tmp_path: Path, given: dict[str, int], said: str
+    tmp_path: Path, given: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(CapetownError, match=said):
         make_bucket(tmp_path / "bucket", **{"requests": 100, "tiles": 0, "seed": 1, **given})

@@ -5,10 +5,13 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.warp import transform
 from scipy import ndimage
 
 from capetown.city import CELLS_ACROSS
@@ -137,7 +140,31 @@ def test_a_few_labels_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ({"tiles": 1, "tile_side": 5_000}, "cannot make tiles of 5000 pixels"),
     ],
 )
-def test_what_would_not_fit_is_refused(given: dict[str, int], said: str, tmp_path: Path) -> None:
+def test_what_would_not_fit_is_refused(given: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(CapetownError, match=said):
         make_bucket(tmp_path / "b", **{"requests": 100, "tiles": 0, "seed": 1, **given})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_georeferenced_tiles_are_the_same_pictures_in_the_metro(tmp_path: Path) -> None:
+    """Of 100 m a side, where their names say within the sheet, and no two in one place."""
+    write_tiles(tmp_path / "plain", 30, 3, 64)
+    write_tiles(tmp_path / "placed", 30, 3, 64, georeferenced=True)
+    boxes = {}
+    for path in (tmp_path / "placed").rglob("*.tif"):
+        twin = tmp_path / "plain" / path.relative_to(tmp_path / "placed")
+        with rasterio.open(path) as placed, Image.open(twin) as plain:
+            assert placed.crs.to_epsg() == 32734
+            assert (np.moveaxis(placed.read(), 0, 2) == np.asarray(plain.convert("RGB"))).all()
+            boxes[path.stem] = tuple(placed.bounds)
+    assert len(set(boxes.values())) == 30
+    for name, (west, south, east, north) in boxes.items():
+        _, block, cell = name.split("_")
+        assert (east - west, north - south) == (100, 100)
+        assert west % 1000 == (int(cell) - 1) % 10 * 100
+        assert west // 1000 % 5 == (int(block) - 1) % 5
+        assert -north % 1000 == (int(cell) - 1) // 10 * 100
+        assert -north // 1000 % 5 == (int(block) - 1) // 5
+        longitude, latitude = transform(32734, "OGC:CRS84", [west], [north])
+        assert 18.3 < longitude[0] < 19.0
+        assert -34.4 < latitude[0] < -33.4

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from capetown.reporting.figures import Chart
+from capetown.reporting.charts import Chart
 from capetown.reporting.pages import to_html, to_markdown
 
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from capetown.pools.comparing.experiments import Comparison, changed_sides
 from capetown.pools.scoring import METRICS
-from capetown.reporting.figures import Chart
+from capetown.reporting.charts import Chart
 from capetown.reporting.pages import to_html, to_markdown, to_text
 from capetown.reporting.tiles import tile_picture
 

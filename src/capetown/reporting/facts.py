@@ -1,7 +1,7 @@
 """The inputs of the report, and the numbers that its sentences need."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,6 +10,8 @@ import geopandas as gpd
 import pandas as pd
 
 from capetown.pools.scoring import FEWEST_SHEETS, METRICS
+from capetown.reporting.requests import Requests
+from capetown.reporting.words import listed
 
 DIRECTORATE = "directorate: "
 STATUSES = {
@@ -33,6 +35,7 @@ class Facts:
         evaluate: `metrics/evaluate.json` and `metrics/judgement.json`.
         card: `models/model.json`.
         hexagons: `hexes/counts.parquet`; None without requests.
+        requests: what `hexes/requests.parquet` tells of the requests; None without them.
         rejects: those of `hexes/rejects.parquet` that are `not_joined`.
         history: `metrics/history.csv`.
         predictions: `metrics/predictions.csv`.
@@ -51,6 +54,7 @@ class Facts:
     evaluate: Mapping[str, Any]
     card: Mapping[str, Any]
     hexagons: gpd.GeoDataFrame | None
+    requests: Requests | None
     rejects: pd.DataFrame
     history: pd.DataFrame
     predictions: pd.DataFrame
@@ -146,15 +150,26 @@ class Facts:
         changes = [
             *(["mirrored and turned by quarters"] if settings["flips"] else []),
             *(["zoomed"] if settings["scale"] else []),
-            *([f"changed in {_listed(tints)}"] if tints else []),
+            *([f"changed in {listed(tints)}"] if tints else []),
         ]
-        how = f"{_listed(changes)} at random each time" if changes else "shown as they are"
+        how = f"{listed(changes)} at random each time" if changes else "shown as they are"
         return f"Tiles were {how}."
 
     @property
     def at_threshold(self) -> str:
         """The metrics that depend on a threshold, as a list in a sentence."""
-        return _listed([metric.name for metric in METRICS.values() if metric.at_threshold])
+        return listed([metric.name for metric in METRICS.values() if metric.at_threshold])
+
+    @property
+    def calibration_got_worse(self) -> bool:
+        """True if the temperature of the validation fold made the test's probabilities worse."""
+        found = self.evaluate["calibration"]
+        return bool(found["ece_after"] > found["ece_before"])
+
+    @property
+    def share_with_pool(self) -> float:
+        """The share of the test's tiles that have a pool."""
+        return float(self.evaluate["positives"] / self.evaluate["n"])
 
     @property
     def busy(self) -> pd.DataFrame:
@@ -201,8 +216,3 @@ class Facts:
 def not_joined(rejects: pd.DataFrame) -> pd.DataFrame:
     """The rejects that did not join: others did, and have a value that cannot be read."""
     return rejects[rejects["join_status"].isin(FAILED)]
-
-
-def _listed(words: Sequence[str]) -> str:
-    """Words as a list in a sentence."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -4,7 +4,7 @@ import base64
 import io
 from urllib.parse import quote
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 QUALITY = 82
@@ -21,11 +21,17 @@ def jpeg(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def linked(path: str) -> Markup:
+def linked(path: str, alt: str = "") -> Markup:
     """A picture in Markdown by its path, whatever signs the path is made of."""
-    return Markup(f"![]({quote(path)})")
+    return Markup(f"![{_words(alt)}]({quote(path)})")
 
 
-def inlined(picture: bytes) -> Markup:
-    """A JPEG in Markdown, all of it."""
-    return Markup(f"![](data:image/jpeg;base64,{base64.b64encode(picture).decode()})")
+def inlined(picture: bytes, alt: str = "") -> Markup:
+    """A JPEG in HTML, all of it."""
+    data = base64.b64encode(picture).decode()
+    return Markup(f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{data}">')
+
+
+def _words(alt: str) -> str:
+    """An alternative text that ends neither itself nor a table's cell."""
+    return "".join("_" if sign in "\\[]|<>`*&\n" else sign for sign in alt)

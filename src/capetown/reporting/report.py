@@ -1,79 +1,135 @@
 """The report, as Markdown for Git hosts and as one HTML file: the same text, other figures."""
 
-import html
 import io
+import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import vl_convert
 from font_roboto import Roboto
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 from capetown.pools.scoring import METRICS
+from capetown.reporting import blocks
+from capetown.reporting.charts import Chart
 from capetown.reporting.facts import STATUSES, Facts
-from capetown.reporting.figures import FIGURES, Chart
+from capetown.reporting.figures import FIGURES
+from capetown.reporting.map_figure import RequestMap, for_script, picture, request_map
 from capetown.reporting.pages import to_html, to_markdown
 from capetown.reporting.pictures import inlined, jpeg, linked
+from capetown.reporting.pool_figures import short_threshold
+from capetown.reporting.theme import themed
 
-Figure = Callable[[str, str], Markup]
-Picture = Callable[[str], Markup]
+Picture = Callable[[], bytes]
 
 WIDTH = 640
-# Comes with a package, so that the pictures that Git keeps are the same whatever is installed.
-FONT = "Roboto"
-TITLE = "Cape Town: requests on hexagons, pools from the air"
+TITLE = "Cape Town from its data: what residents report, and pools seen from the air"
+# Sections that are folded when the page opens: how it was done, after what was found.
+FOLDED = (
+    "How the requests were put on the map",
+    "How the pool finder was trained",
+    "How this report was made",
+)
 
 
-def markdown_and_images(facts: Facts) -> tuple[str, dict[str, bytes]]:
-    """The report for Git hosts, and its pictures by their names in ``images/``."""
-    images: dict[str, bytes] = {}
-
-    def figure(name: str, caption: str) -> Markup:
-        images[f"{name}.png"] = _png(FIGURES[name](facts))
-        return Markup(f"![{caption}](images/{name}.png)\n\n*{caption}*")
-
-    def picture(name: str) -> Markup:
-        file = f"{name.rsplit('.', 1)[0]}.jpg"
-        images[file] = _tile(facts, name)
-        return linked(f"images/{file}")
-
-    return _text(facts, figure, picture, is_page=False), images
+def markdown_and_images(facts: Facts) -> tuple[str, dict[str, Picture]]:
+    """The report for Git hosts, and what makes its pictures, by their names in ``images/``."""
+    text = _Markdown(facts, request_map(facts) if facts.has_requests else None)
+    return _text(facts, text), text.images
 
 
 def page(facts: Facts) -> str:
     """The report as one HTML file."""
-    specs: dict[str, Any] = {}
+    text = _Page(facts, request_map(facts) if facts.has_requests else None)
+    body = _text(facts, text)
+    return to_html(
+        body, text.specs, TITLE, data=text.data, scripts=("threshold", "map"), folded=FOLDED
+    )
 
-    def figure(name: str, caption: str) -> Markup:
-        specs[name] = _spec(FIGURES[name](facts))
+
+@dataclass
+class _Markdown:
+    """Parts of the text that are drawn: as pictures beside it."""
+
+    facts: Facts
+    drawn: RequestMap | None
+    images: dict[str, Picture] = field(default_factory=dict)
+    is_page = False
+
+    def figure(self, name: str, caption: str, alt: str) -> Markup:
+        self.images[f"{name}.png"] = lambda: _png(FIGURES[name](self.facts))
+        return Markup(f"![{escape(alt)}](images/{name}.png)\n\n*{escape(caption)}*")
+
+    def map(self, caption: str, alt: str) -> Markup:
+        drawn = self.drawn
+        assert drawn is not None
+        self.images["map.png"] = lambda: _map(self.facts, drawn)
+        return Markup(f"![{escape(alt)}](images/map.png)\n\n*{escape(caption)}*")
+
+    def tile(self, name: str, alt: str) -> Markup:
+        file = f"{name.rsplit('.', 1)[0]}.jpg"
+        self.images[file] = lambda: _tile(self.facts, name)
+        return linked(f"images/{file}", alt)
+
+
+@dataclass
+class _Page:
+    """Parts of the text that are drawn: by the page itself."""
+
+    facts: Facts
+    drawn: RequestMap | None
+    specs: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+    is_page = True
+
+    def __post_init__(self) -> None:
+        if self.facts.has_pools:
+            labels = self.facts.predictions["label"] == "yes"
+            pairs = zip(self.facts.predictions["probability"], labels, strict=True)
+            found = {
+                "tiles": [[float(probability), int(yes)] for probability, yes in pairs],
+                "threshold": short_threshold(self.facts),
+            }
+            self.data["tiles"] = json.dumps(found, separators=(",", ":"))
+
+    def figure(self, name: str, caption: str, alt: str) -> Markup:
+        self.specs[name] = themed(
+            FIGURES[name](self.facts).properties(width="container", description=alt).to_dict(),
+            is_picture=False,
+        )
         return Markup(
-            f'<figure><div class="chart" id="{name}"></div>'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            f'<figure><div class="chart" id="{name}" role="img" aria-label="{escape(alt)}"></div>'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
 
-    def picture(name: str) -> Markup:
-        return inlined(_tile(facts, name))
+    def map(self, caption: str, alt: str) -> Markup:
+        assert self.drawn is not None
+        self.data["map-data"] = for_script(self.drawn)
+        return blocks.map_widget(self.drawn, caption, alt)
 
-    return to_html(_text(facts, figure, picture, is_page=True), specs, TITLE)
+    def tile(self, name: str, alt: str) -> Markup:
+        return inlined(_tile(self.facts, name), alt)
 
 
-def _text(facts: Facts, figure: Figure, picture: Picture, *, is_page: bool) -> str:
-    return to_markdown(
-        "report.md.j2",
-        facts=facts,
-        transform=facts.transform,
-        split=facts.split,
-        evaluate=facts.evaluate,
-        card=facts.card,
-        metrics=METRICS,
-        statuses=STATUSES,
-        figure=figure,
-        picture=picture,
-        is_page=is_page,
-    )
+def _text(facts: Facts, parts: _Markdown | _Page) -> str:
+    values: dict[str, Any] = {
+        "facts": facts,
+        "transform": facts.transform,
+        "split": facts.split,
+        "evaluate": facts.evaluate,
+        "card": facts.card,
+        "numbers": facts.requests.numbers if facts.requests else {},
+        "metrics": METRICS,
+        "statuses": STATUSES,
+        "figure": parts.figure,
+        "map": parts.map,
+        "is_page": parts.is_page,
+        **blocks.parts(facts, parts.tile, is_page=parts.is_page),
+    }
+    return to_markdown("report.md.j2", **values)
 
 
 def _tile(facts: Facts, name: str) -> bytes:
@@ -81,21 +137,26 @@ def _tile(facts: Facts, name: str) -> bytes:
         return jpeg(image)
 
 
-def _spec(chart: Chart) -> dict[str, Any]:
-    """A chart as wide as the page, unless it says itself how wide it is."""
-    sized = chart if isinstance(chart, alt.VConcatChart) else chart.properties(width="container")
-    spec: dict[str, Any] = sized.to_dict()
-    return spec
+def _map(facts: Facts, drawn: RequestMap) -> bytes:
+    _register_font()
+    return _small(vl_convert.svg_to_png(picture(facts, drawn)))
 
 
 def _png(chart: Chart) -> bytes:
-    sized = chart if isinstance(chart, alt.VConcatChart) else chart.properties(width=WIDTH)
-    file = io.BytesIO()
+    _register_font()
+    spec = themed(chart.properties(width=WIDTH).to_dict(), is_picture=True)
+    spec["config"]["background"] = "white"
+    return _small(vl_convert.vegalite_to_png(spec, scale=1.25))
+
+
+def _register_font() -> None:
     vl_convert.register_font_directory(str(Path(Roboto).parent))
-    sized.configure(font=FONT).save(file, format="png", scale_factor=1.25)
-    # A chart has few colours: a palette halves what Git keeps of every run.
-    with Image.open(file) as image:
-        palette = image.convert("RGB").quantize(128)
+
+
+def _small(png: bytes) -> bytes:
+    """A drawing has few colours: a palette halves what Git keeps of every run."""
+    with Image.open(io.BytesIO(png)) as image:
+        palette = image.convert("RGB").quantize(256)
     file = io.BytesIO()
     palette.save(file, format="PNG", optimize=True)
     return file.getvalue()

@@ -14,12 +14,21 @@ FEWEST_REQUESTS = 100
 MOST_REQUESTS = 20_000_000
 
 
-def make_bucket(out: Path, *, requests: int, tiles: int, seed: int, tile_side: int = SIDE) -> None:
+def make_bucket(
+    out: Path,
+    *,
+    requests: int,
+    tiles: int,
+    seed: int,
+    tile_side: int = SIDE,
+    georeferenced: bool = False,
+) -> None:
     """Write the City's keys in miniature, or at any size, under `out`.
 
     Two GeoJSON files of hexagons, three tables of `requests` service requests, and `tiles` aerial
-    tiles of `tile_side` pixels under `images/`. The same arguments give the same bytes, given the
-    same zlib, NumPy, H3 and Pillow. `out` appears when all is done.
+    tiles of `tile_side` pixels under `images/`, which have places on Earth if `georeferenced`. The
+    same arguments give the same bytes, given the same zlib, NumPy, H3 and Pillow. `out` appears
+    when all is done.
 
     Raises:
         CapetownError: `out` holds something already or cannot be written, or a number is out of
@@ -41,7 +50,7 @@ def make_bucket(out: Path, *, requests: int, tiles: int, seed: int, tile_side: i
             write_hexagons(made)
             write_requests(made, requests, seed)
             if tiles:
-                write_tiles(made, tiles, seed, tile_side)
+                write_tiles(made, tiles, seed, tile_side, georeferenced=georeferenced)
             made.rename(target)
     except OSError as error:
         raise CapetownError(f"cannot write {out}: {error.strerror}; name another folder") from error

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from capetown.city import BLOCKS_ACROSS, CELLS_ACROSS, CLASSES, MANIFEST, TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.sample.canvas import Array, Mask, Rng, noise
+from capetown.sample.georeference import tags
 from capetown.sample.scenes import draw
 from capetown.sample.styles import Style, choose_style
 
@@ -43,18 +45,25 @@ class Cut:
     pool: Mask
 
     @property
+    def sheet(self) -> str:
+        """The map sheet in its name."""
+        return self.name.partition("_")[0]
+
+    @property
     def has_pool(self) -> bool:
         """True if enough of a pool shows."""
         return float(self.pool.mean()) * METRES**2 >= LEAST_POOL
 
 
-def write_tiles(folder: Path, count: int, seed: int, side: int = SIDE) -> None:
+def write_tiles(
+    folder: Path, count: int, seed: int, side: int = SIDE, *, georeferenced: bool = False
+) -> None:
     """Write `count` tiles under `folder`, two thirds of them with a pool.
 
     They go to `images/swimming-pool/{yes,no}/SHEET_BLOCK_CELL.tif`, RGB TIFFs with JPEG
     compression, or with LZW, as the City's, if they are larger than 512 pixels. Each folder gets a
-    `manifest`, one file name a line. A label in seventy is wrong. The same arguments give the same
-    bytes.
+    `manifest`, one file name a line. A label in seventy is wrong. `georeferenced` tiles have
+    GeoTIFF tags that place them in the metro. The same arguments give the same bytes.
 
     Raises:
         CapetownError: `count` or `side` is out of range.
@@ -67,15 +76,19 @@ def write_tiles(folder: Path, count: int, seed: int, side: int = SIDE) -> None:
     left["no"] = count - left["yes"]
     names: dict[str, list[str]] = {label: [] for label in CLASSES}
     errors = np.random.default_rng([seed, 3])
+    sheets: dict[str, int] = {}
     for label in CLASSES:
         (folder / TILES_FOLDER / label).mkdir(parents=True, exist_ok=True)
     for cut in cuts(count, seed, side):
+        sheets.setdefault(cut.sheet, len(sheets))
         has_pool = cut.has_pool ^ bool(errors.random() < WRONG)
         label = "yes" if has_pool else "no"
         if left[label]:
             left[label] -= 1
             names[label].append(cut.name)
-            _save(folder / TILES_FOLDER / label / cut.name, cut.pixels)
+            empty = ImageFileDirectory_v2()
+            place = tags(cut.name, sheets[cut.sheet], side, METRES) if georeferenced else empty
+            _save(folder / TILES_FOLDER / label / cut.name, cut.pixels, place)
         if not any(left.values()):
             break
     for label, found in names.items():
@@ -165,9 +178,9 @@ def _shrink(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BOX)
 
 
-def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
+def _save(path: Path, pixels: NDArray[np.uint8], place: ImageFileDirectory_v2) -> None:
     image = Image.fromarray(pixels)
     if max(image.size) > 512:
-        image.save(path, compression="tiff_lzw")
+        image.save(path, compression="tiff_lzw", tiffinfo=place)
     else:
-        image.convert("YCbCr").save(path, compression="jpeg", quality=QUALITY)
+        image.convert("YCbCr").save(path, compression="jpeg", quality=QUALITY, tiffinfo=place)

@@ -4,6 +4,7 @@ Loading runs no pickled code and needs no network; a folder with the two files i
 """
 
 import json
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,8 @@ class ModelCard(Section):
     the mean of those of its eight flips and quarter turns. The logit divided by `temperature`
     gives, through the logistic function, the probability of the second class; at `threshold` and
     above it is that class. Most tiles that it learned from look as `usual` says. `pooling` is how
-    the architecture's last features become one vector, unless in its own way.
+    the architecture's last features become one vector, unless in its own way. `weights` is the
+    SHA-256 of their file, which `save_model` fills in; empty to check nothing.
     """
 
     architecture: str
@@ -60,6 +62,7 @@ class ModelCard(Section):
     temperature: Annotated[FiniteFloat, Field(gt=0)]
     dataset: str
     packages: dict[str, str]
+    weights: str = ""
 
     @field_validator("classes")
     @classmethod
@@ -77,8 +80,25 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
         name: tensor.cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
-    (folder / WEIGHTS).write_bytes(save(tensors))
-    (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n")
+    data = save(tensors)
+    (folder / WEIGHTS).write_bytes(data)
+    named = card.model_copy(update={"weights": sha256(data).hexdigest()})
+    (folder / CARD).write_text(named.model_dump_json(indent=2) + "\n")
+
+
+def model_digest(folder: Path) -> str:
+    """A digest of a model's two files.
+
+    Raises:
+        CapetownError: if one cannot be read.
+    """
+    digest = sha256()
+    for name in (CARD, WEIGHTS):
+        try:
+            digest.update((folder / name).read_bytes())
+        except OSError as error:
+            raise _missing(folder) from error
+    return digest.hexdigest()
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelCard]:
@@ -89,11 +109,11 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelCard
     """
     try:
         card = ModelCard.model_validate(json.loads((folder / CARD).read_text()))
+        with (folder / WEIGHTS).open("rb") as file:
+            whole = card.weights in ("", file_digest(file, "sha256").hexdigest())
         tensors = load_file(folder / WEIGHTS)
     except OSError as error:
-        raise CapetownError(
-            f"{folder}: no model in it ({CARD} and {WEIGHTS}); `dvc repro train` makes one."
-        ) from error
+        raise _missing(folder) from error
     except ValidationError as error:
         raise CapetownError(
             f"{folder / CARD}: {describe_errors(error)}; train or copy it again."
@@ -106,6 +126,10 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelCard
         raise CapetownError(
             f"{folder / WEIGHTS}: damaged: {error}; train or copy it again."
         ) from error
+    if not whole:
+        raise CapetownError(
+            f"{folder / WEIGHTS}: damaged: not the file that {CARD} names; train or copy it again."
+        )
     model = create(card.architecture, card.image_size, pooling=card.pooling)
     try:
         model.load_state_dict(tensors)
@@ -116,3 +140,9 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelCard
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise CapetownError(f"{folder / WEIGHTS}: not all weights are numbers; train again.")
     return place(model, device).eval(), card
+
+
+def _missing(folder: Path) -> CapetownError:
+    return CapetownError(
+        f"{folder}: no model in it ({CARD} and {WEIGHTS}); `dvc repro train` makes one."
+    )

@@ -29,6 +29,7 @@ from capetown.pools.tiles.tiff import (
     GREY,
     MAX_SIDE,
     Raster,
+    TooLargeError,
     check_size,
     read_tiff,
 )
@@ -135,7 +136,7 @@ def read_raster(source: Path | BinaryIO) -> Raster:
     except UnidentifiedImageError as error:
         raise UnreadableTileError("no image that is known here, or damaged.") from error
     except Image.DecompressionBombError as error:
-        raise UnreadableTileError(f"over {MAX_SIDE} pixels a side: no tile.") from error
+        raise TooLargeError(f"over {MAX_SIDE} pixels a side: no tile.") from error
     except Exception as error:  # a decoder may fail in any way on a damaged file
         raise UnreadableTileError(f"damaged: {one_line(error)}.") from error
 

@@ -1,5 +1,6 @@
 """Tiles made smaller, for keeping: a City's worth of originals is 28 GB, and no model sees it."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IMAGEDESCRIPTION
 
 from capetown.pools.tiles.reading import UnreadableTileError, read_raster
+from capetown.pools.tiles.tiff import Raster
 
 # Measured beside other formats and filters: see "Reduced tiles" in benchmarks/README.md.
 QUALITY = 90
@@ -32,16 +34,40 @@ def reduce_tile(data: bytes, side: int) -> bytes:
     """
     raster = read_raster(BytesIO(data))
     height, width, bands = raster.values.shape
-    longer = max(height, width)
-    if longer <= side:
+    if max(height, width) <= side:
         return data
-    if raster.values.dtype != np.uint8 or bands != 3 or raster.white_is_zero:
+    if not _is_plain(raster):
         raise UnreadableTileError(f"{bands} bands of {raster.values.dtype}: not 8-bit RGB.")
-    image = Image.fromarray(np.ascontiguousarray(raster.values))
-    size = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
     file = BytesIO()
-    image.resize(size, FILTER).convert("YCbCr").save(
+    _shrink(raster, side).convert("YCbCr").save(
         file, "TIFF", compression="jpeg", quality=QUALITY,
         tiffinfo={IMAGEDESCRIPTION: f"reduced from {width} x {height} pixels"},
     )  # fmt: skip
     return file.getvalue()
+
+
+def reduce_raster(raster: Raster, side: int) -> Raster:
+    """An image as it is after its file was reduced, up to JPEG's losses.
+
+    Args:
+        raster: the image.
+        side: pixels that its longer side has at most; 0 for any.
+    """
+    longer = max(raster.values.shape[:2])
+    if not 0 < side < longer or not _is_plain(raster):
+        return raster
+    values = np.asarray(_shrink(raster, side))
+    return replace(raster, values=values, side=raster.side or longer)
+
+
+def _is_plain(raster: Raster) -> bool:
+    """True for 8-bit RGB, which loses nothing but pixels."""
+    values = raster.values
+    return values.dtype == np.uint8 and values.shape[2] == 3 and not raster.white_is_zero
+
+
+def _shrink(raster: Raster, side: int) -> Image.Image:
+    height, width = raster.values.shape[:2]
+    longer = max(height, width)
+    size = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
+    return Image.fromarray(np.ascontiguousarray(raster.values)).resize(size, FILTER)

@@ -39,6 +39,10 @@ class UnreadableTileError(CapetownError):
     """A tile cannot be used, and why."""
 
 
+class TooLargeError(UnreadableTileError):
+    """An image has more pixels or bytes than a tile, and how many."""
+
+
 @dataclass(frozen=True)
 class Raster:
     """An image before it is made 8-bit RGB.
@@ -67,7 +71,7 @@ def check_size(width: int, height: int) -> None:
         UnreadableTileError: it is.
     """
     if max(width, height) > MAX_SIDE:
-        raise UnreadableTileError(f"{width} x {height} pixels, over {MAX_SIDE} a side: no tile.")
+        raise TooLargeError(f"{width} x {height} pixels, over {MAX_SIDE} a side: no tile.")
     if min(width, height) < 1:
         raise UnreadableTileError(f"{width} x {height} pixels: no image.")
 

@@ -1,7 +1,7 @@
 """Tiles unlike the others, or unlike those that a model learned from: what a model may not know."""
 
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import median, median_low
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +21,14 @@ class Look(NamedTuple):
         resolution: side of a pixel on the ground, in the file's own unit; 0 if it does not say.
         dark: True if it is nearly black.
         grey: True if its three bands are equal.
+        reduced: its longer side, in pixels, if it was reduced for keeping; 0 if it was not.
     """
 
     side: int
     resolution: float
     dark: bool
     grey: bool
+    reduced: int = 0
 
 
 class Usual(Section):
@@ -36,6 +38,7 @@ class Usual(Section):
     resolution: float
     dark: bool
     grey: bool
+    reduced: int = 0
 
 
 def look_of(pixels: Pixels, side: int, resolution: float) -> Look:
@@ -47,7 +50,9 @@ def look_of(pixels: Pixels, side: int, resolution: float) -> Look:
         resolution: likewise.
     """
     grey = bool((pixels == pixels[..., :1]).all())
-    return Look(side, resolution, float(np.percentile(pixels, 99)) < DARK, grey)
+    kept = max(pixels.shape[:2])
+    dark = float(np.percentile(pixels, 99)) < DARK
+    return Look(side, resolution, dark, grey, kept if kept < side else 0)
 
 
 def usual(looks: Sequence[Look]) -> Usual:
@@ -58,6 +63,7 @@ def usual(looks: Sequence[Look]) -> Usual:
         resolution=float(median(known)) if 2 * len(known) > len(looks) else 0.0,
         dark=2 * sum(look.dark for look in looks) > len(looks),
         grey=2 * sum(look.grey for look in looks) > len(looks),
+        reduced=median_low(look.reduced for look in looks),
     )
 
 

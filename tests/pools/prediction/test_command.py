@@ -9,53 +9,14 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from PIL import Image
 from torch import nn
 
 from capetown.cli import main
-from capetown.pools.model.backbones import create, heads
 from capetown.pools.model.inference import predict_logits
-from capetown.pools.model.modelfile import ModelCard, save_model
 from capetown.pools.scoring import calibrated
-from capetown.pools.tiles.reading import AS_THEY_ARE, read_tile, resize
+from capetown.pools.tiles.reading import read_tile, resize
 from tests import s3
-from tests.pools import USUAL
-
-CARD = ModelCard(
-    architecture="test_efficientnet.r160_in1k", image_size=32, mean=[0.5] * 3, std=[0.5] * 3,
-    interpolation="bicubic", tiles=AS_THEY_ARE, usual=USUAL, classes=["no", "yes"], threshold=0.6,
-    temperature=2.0, dataset="", packages={},
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
-    torch.manual_seed(3)
-    built = create(CARD.architecture, CARD.image_size)
-    nn.init.normal_(next(heads(built)[0].parameters()))
-    folder = tmp_path_factory.mktemp("model")
-    save_model(folder, built, CARD)
-    return built, folder
-
-
-@pytest.fixture
-def tiles(tmp_path: Path) -> Path:
-    """Three tiles, one of them grey and one in a folder of its own, and what is none."""
-    folder = tmp_path / "tiles"
-    (folder / "deep").mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
-    Image.fromarray(pixels[0]).save(folder / "A_1_1.tif")
-    Image.fromarray(pixels[1]).save(folder / "deep" / "B_1_1.TIF", format="TIFF")
-    Image.fromarray(pixels[1][..., 0]).save(folder / "C_1_1.tiff")
-    (folder / "D_1_1.tif").write_bytes(b"")
-    (folder / "manifest").write_text("A_1_1.tif\n")
-    return folder
-
-
-def predict(folder: Path, out: Path, *paths: str) -> pd.DataFrame:
-    main(["predict", *paths, "--model", str(folder), "--out", str(out)])
-    return pd.read_csv(out, dtype={"decision": str, "error": str}, keep_default_na=False)
+from tests.pools.prediction import CARD, predict
 
 
 def test_every_tile_gets_its_probability_or_its_error(
@@ -105,7 +66,7 @@ def test_a_url_is_read_through_fsspec(
     assert found["path"].tolist() == ["memory:///tiles/A_1_1.tif"]
     assert found["probability"].notna().all()
     url = (tiles / "A_1_1.tif").as_uri()
-    assert predict(model[1], tmp_path / "url.csv", url)["path"].tolist() == [url]
+    assert predict(model[1], tmp_path / "file.csv", url)["path"].tolist() == [url]
 
 
 @pytest.mark.parametrize("keys", [False, True])
@@ -138,7 +99,7 @@ def test_a_buckets_prefix_is_read_from_the_server_that_the_environment_names(
         (["nothing-here"], r"nothing-here: nothing there, or out of reach\."),
         (["file:///nothing"], r"file:///nothing: nothing there, or out of reach\."),
         (["http://127.0.0.1:9/a.tif"], r"http://127.0.0.1:9/a.tif: nothing there, or out of reach"),
-        (["empty"], r"empty: no tile \(\*\.tif\) there\."),
+        (["empty"], r"empty: no tile \(TIFF, PNG or JPEG\) there\."),
         (["data:abc"], r"data:abc: cannot be listed \("),
         (["{tiles}", "--model", "empty"], r"empty: no model in it"),
         (["{tiles}", "--out", "missing/out.csv"], r"missing/out\.csv: cannot be written"),
@@ -199,18 +160,26 @@ def test_other_images_in_a_folder_are_left_out_and_said(
 ) -> None:
     others = tmp_path / "others"
     others.mkdir()
-    (others / "a.png").touch()
+    (others / "a.webp").touch()
     said = "1 other images are left out, which can be named one by one"
     with pytest.raises(SystemExit, match=f"; {said}"):
-        main(["predict", str(others), "--model", str(model[1]), "--out", str(tmp_path / "o")])
+        main(["predict", str(others), "--model", str(model[1]), "--out", str(tmp_path / "o.csv")])
     shutil.copy(tiles / "A_1_1.tif", others)
     assert len(predict(model[1], tmp_path / "out.csv", str(others))) == 1
     assert f"{others}: {said}" in caplog.text
 
 
-def test_standard_output_is_no_file_to_write(model: tuple[nn.Module, Path], tiles: Path) -> None:
-    with pytest.raises(SystemExit, match="--out -: results go to a file"):
-        main(["predict", str(tiles), "--model", str(model[1]), "--out", "-"])
+def test_standard_output_gets_the_same_rows_and_nothing_else(
+    model: tuple[nn.Module, Path],
+    tiles: Path,
+    tmp_path: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    main(["predict", str(tiles), "--model", str(model[1]), "--out", "-"])
+    said = capfdbinary.readouterr()
+    predict(model[1], tmp_path / "out.csv", str(tiles))
+    assert said.out == (tmp_path / "out.csv").read_bytes()
+    assert b"-: 4 tiles, " in said.err
 
 
 def test_it_fails_if_no_tile_could_be_read(

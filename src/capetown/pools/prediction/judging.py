@@ -1,0 +1,295 @@
+"""A model's answers for a piece of a list of tiles: the same function in every process.
+
+A few threads read, decode and resize tiles, while the model computes on those before.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import lru_cache
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, TypeVar
+
+import h3
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from capetown.city import RESOLUTION
+from capetown.files import one_line
+from capetown.pools.model.devices import choose_device
+from capetown.pools.model.engine import Answer, fastest_answer
+from capetown.pools.model.evidence import Points, evidence, strongest_points
+from capetown.pools.model.inference import BATCH_SIZE
+from capetown.pools.model.modelfile import CARD, WEIGHTS, ModelCard, load_model
+from capetown.pools.prediction.orthophotos import Orthophoto, opened
+from capetown.pools.prediction.places import Place, PlaceError, find_place, outline
+from capetown.pools.prediction.sources import Source
+from capetown.pools.prediction.storage import is_local, open_storage, read_file
+from capetown.pools.prediction.tables import EMPTY, Row, as_table
+from capetown.pools.scoring import calibrated
+from capetown.pools.tiles.reading import Pixels, UnreadableTileError, read_raster, resize, to_rgb
+from capetown.pools.tiles.reducing import reduce_raster
+from capetown.pools.tiles.tiff import MAX_BYTES, Raster, TooLargeError
+from capetown.pools.tiles.unlike import difference, look_of
+
+# Of a piece that is worked on: enough to hide the way to a bucket.
+READERS = 8
+# Tiles whose evidence is looked for at once: gradients take memory.
+POINTED = 8
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Model(NamedTuple):
+    """A model that is ready.
+
+    Attributes:
+        card: its card.
+        answer: gives the logits of tiles.
+        point: gives where in tiles the evidence for ``yes`` is strongest, as `strongest_points`.
+    """
+
+    card: ModelCard
+    answer: Answer
+    point: Callable[[Pixels], Points]
+
+
+class Seen(NamedTuple):
+    """A tile as the model gets it, and what else its row says.
+
+    Attributes:
+        pixels: uint8, shape (size, size, 3).
+        unlike: its difference from usual tiles; empty if there is none.
+        width: in pixels, of the file or the window.
+        height: likewise.
+        place: where it lies; None if nothing says it.
+        place_error: why what says it cannot be used; empty if it can.
+    """
+
+    pixels: Pixels
+    unlike: str
+    width: int
+    height: int
+    place: Place | None
+    place_error: str
+
+
+_loading = threading.Lock()
+
+
+def ready_model(folder: str, digest: str, device: str) -> Model:
+    """The model of a folder, loaded once in each process.
+
+    Args:
+        folder: a path or URL.
+        digest: of its files; another one is another model.
+        device: as in `capetown.params.DeviceName`.
+
+    Raises:
+        CapetownError: if a file is missing or damaged, or there is no such device.
+    """
+    with _loading:
+        return _load(folder, digest, device)
+
+
+@lru_cache(maxsize=1)
+def _load(folder: str, _: str, device: str) -> Model:
+    with TemporaryDirectory() as copied:
+        fs, location = open_storage(folder)
+        here = Path(location if is_local(fs) else copied)
+        if not is_local(fs):
+            for name in (WEIGHTS, CARD):
+                (here / name).write_bytes(read_file(f"{folder}/{name}"))
+        model, card = load_model(here, choose_device(device))  # type: ignore[arg-type]
+
+    def point(pixels: Pixels) -> Points:
+        return strongest_points(evidence(model, card, pixels, towards_yes=True))
+
+    return Model(card, fastest_answer(model, card), point)
+
+
+def judge(model: Model, sources: Sequence[Source], crs: str) -> pa.Table:
+    """The rows of some tiles, in their order; windows without any data have none and are counted.
+
+    Args:
+        model: as `ready_model` gives it.
+        sources: as `capetown.pools.prediction.sources.find_sources` gives them, perhaps cut.
+        crs: of tiles whose files name none; empty for none.
+    """
+    rows: list[Row] = []
+    empty = 0
+    # An image is read by one thread; others would decode the same blocks again.
+    cut = any(source.window for source in sources)
+    images = Images()
+    with ThreadPoolExecutor(1 if cut else READERS) as pool:
+
+        def read(source: Source) -> Seen | str | None:
+            return see(source, model.card, crs, images)
+
+        read_ahead = _in_order(pool, read, iter(sources), 2 * BATCH_SIZE)
+        pairs = zip(sources, read_ahead, strict=True)
+        while batch := list(islice(pairs, BATCH_SIZE)):
+            seen = [found for _, found in batch if isinstance(found, Seen)]
+            answers = iter(_answers(model, [tile.pixels for tile in seen]))
+            for source, found in batch:
+                if isinstance(found, Seen):
+                    rows.append(_row(source, found, next(answers), model.card))
+                elif found is not None:
+                    rows.append(Row(source.path, error=found))
+                empty += found is None
+        pool.submit(images.close).result()
+    return as_table(rows).replace_schema_metadata({EMPTY: str(empty)})
+
+
+def see(source: Source, card: ModelCard, crs: str, images: "Images") -> Seen | str | None:
+    """A tile as the model gets it; why it cannot be read; or None for a window without data."""
+    try:
+        if source.error:
+            return source.error
+        if source.window:
+            image = images.get(source)
+            raster = image.read(source.window)
+            if raster is None:
+                return None
+            place, place_error = _placed(lambda: _part(image, source, crs))
+        else:
+            data = _fetch(source)
+            raster = read_raster(BytesIO(data))
+            place, place_error = _placed(lambda: _whole(data, source, crs))
+        return _seen(raster, card, place, place_error)
+    except TooLargeError as error:
+        return f"{error} --tile-metres cuts it into tiles."
+    except UnreadableTileError as error:
+        return str(error)
+    except Exception as error:  # every file system fails in its own way
+        return f"cannot be fetched ({one_line(error)})."
+
+
+class Images:
+    """The orthophoto that was opened last, until another is wanted."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._image: Orthophoto | None = None
+
+    def get(self, source: Source) -> Orthophoto:
+        """The image of a window.
+
+        Raises:
+            UnreadableTileError: the reason, if it cannot be opened.
+        """
+        if self._image is None or self._image.source.url != source.url:
+            self.close()
+            self._image = self._stack.enter_context(opened(source))
+        return self._image
+
+    def close(self) -> None:
+        """Close it, in the thread that opened it."""
+        self._image = None
+        self._stack.close()
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterator[T], ahead: int
+) -> Iterator[R]:
+    """What a function gives for items, in their order, at most so many ahead of who asks."""
+    waiting = deque(pool.submit(function, item) for item in islice(items, ahead))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(pool.submit(function, item) for item in islice(items, 1))
+
+
+def _fetch(source: Source) -> bytes:
+    if source.size > MAX_BYTES:
+        raise TooLargeError(f"{source.size / 1e9:.1f} GB: no tile.")
+    fs, location = open_storage(source.url)
+    if is_local(fs) and not Path(location).is_file():
+        raise UnreadableTileError(
+            "not a file that can be read." if Path(location).exists() else "no such file."
+        )
+    return bytes(fs.cat_file(location))
+
+
+def _seen(raster: Raster, card: ModelCard, place: Place | None, place_error: str) -> Seen:
+    height, width = raster.values.shape[:2]
+    pixels = to_rgb(reduce_raster(raster, card.usual.reduced), card.tiles)
+    look = look_of(pixels, raster.side or max(height, width), raster.resolution)
+    small = resize(pixels, card.image_size, card.interpolation)
+    return Seen(small, difference(look, card.usual), width, height, place, place_error)
+
+
+def _placed(find: Callable[[], Place | None]) -> tuple[Place | None, str]:
+    try:
+        return find(), ""
+    except PlaceError as error:
+        return None, str(error)
+    except OSError as error:
+        return None, f"the file beside it that says its place cannot be read ({one_line(error)})."
+
+
+def _whole(data: bytes, source: Source, crs: str) -> Place | None:
+    world, prj = (read_file(url) if url else None for url in (source.world, source.prj))
+    return find_place(data, world, prj, crs)
+
+
+def _part(image: Orthophoto, source: Source, crs: str) -> Place | None:
+    place, window = image.place(crs), source.window
+    return place.part(window.left, window.top) if place and window else None
+
+
+class _Answered(NamedTuple):
+    """A tile's calibrated probability; and the strongest evidence, as shares of its sides, for a
+    pool where it is called one."""
+
+    probability: float
+    point: tuple[float, float] | None = None
+
+
+def _answers(model: Model, pixels: list[Pixels]) -> list[_Answered]:
+    if not pixels:
+        return []
+    probabilities = calibrated(model.answer(np.stack(pixels)), model.card.temperature)
+    answers = [_Answered(float(probability)) for probability in probabilities]
+    called = np.flatnonzero(probabilities >= model.card.threshold)
+    for start in range(0, len(called), POINTED):
+        some = called[start : start + POINTED]
+        points = model.point(np.stack([pixels[at] for at in some]))
+        for at, (x, y) in zip(some, points.tolist(), strict=True):
+            if np.isfinite(x):
+                answers[at] = answers[at]._replace(point=(x, y))
+    return answers
+
+
+def _row(source: Source, seen: Seen, answered: _Answered, card: ModelCard) -> Row:
+    row = Row(
+        source.path,
+        round(answered.probability, 6),
+        card.classes[int(answered.probability >= card.threshold)],
+        unlike=seen.unlike or None,
+        place_error=seen.place_error or None,
+    )
+    pixel = None
+    if answered.point:
+        pixel = (answered.point[0] * seen.width, answered.point[1] * seen.height)
+        row = row._replace(evidence_x=round(pixel[0], 1), evidence_y=round(pixel[1], 1))
+    if seen.place is None:
+        return row
+    try:
+        found = outline(seen.place, seen.width, seen.height)
+        point = seen.place.to_earth(np.array([pixel]))[0].tolist() if pixel else (None, None)
+    except PlaceError as error:
+        return row._replace(place_error=str(error))
+    return row._replace(
+        h3_index=h3.latlng_to_cell(found.latitude, found.longitude, RESOLUTION),
+        longitude=found.longitude,
+        latitude=found.latitude,
+        evidence_longitude=point[0],
+        evidence_latitude=point[1],
+        geometry=shapely.to_wkb(shapely.Polygon(found.corners)),
+    )

@@ -1,0 +1,134 @@
+"""Who does the work: threads of this process, processes of this machine, or a Dask cluster.
+
+All of them are executors as in `concurrent.futures`, and get the same pieces.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from capetown.errors import CapetownError
+from capetown.files import one_line
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# Seconds to wait for a scheduler, and for its first worker.
+PATIENCE = 30
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Who does the work.
+
+    Attributes:
+        executor: takes pieces.
+        room: how many pieces can be worked on at once, now.
+        shared: True if they have nothing of this machine but what is in the output's folder.
+    """
+
+    executor: Executor
+    room: Callable[[], int]
+    shared: bool = False
+
+
+@contextmanager
+def this_process() -> Iterator[Machines]:
+    """A thread a core, each of which computes on a piece of its own."""
+    count = cores()
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            yield Machines(pool, lambda: count)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def processes(count: int) -> Iterator[Machines]:
+    """A Dask cluster of this machine's, of one-threaded processes.
+
+    Raises:
+        CapetownError: if Dask is not installed.
+    """
+    _check_installed("--workers")
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=count, threads_per_worker=1, memory_limit=None, dashboard_address=None,
+            silence_logs=logging.ERROR,
+        ) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
+        yield _of(client, shared=False)
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Machines]:
+    """A Dask cluster that is there.
+
+    Raises:
+        CapetownError: if Dask is not installed, the cluster cannot be reached or has no worker, or
+            a worker has another version of this package.
+    """
+    _check_installed("--cluster")
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
+    except Exception as error:  # an address may be wrong in any way
+        raise CapetownError(
+            f"--cluster {address}: no scheduler can be reached there ({one_line(error)}); start "
+            "one with `dask scheduler`, which prints its address."
+        ) from error
+    with client:
+        _check_workers(client, address)
+        yield _of(client, shared=True)
+
+
+def _of(client: "Client", *, shared: bool) -> Machines:
+    def room() -> int:
+        return int(2 * sum(client.nthreads().values()))
+
+    return Machines(client.get_executor(pure=False), room, shared)
+
+
+def _check_workers(client: "Client", address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except TimeoutError as error:
+        raise CapetownError(
+            f"--cluster {address}: has no worker; start some with `dask worker {address}`."
+        ) from error
+    ours = version("capetown")
+    # A function of Python's own: what has no capetown can run it, too.
+    found: dict[str, Any] = client.run(version, "capetown", on_error="return")
+    others = {name: theirs for name, theirs in found.items() if theirs != ours}
+    if others:
+        name, theirs = next(iter(others.items()))
+        what = f"capetown {theirs}" if isinstance(theirs, str) else "no capetown"
+        raise CapetownError(
+            f"--cluster {address}: worker {name} has {what}, and this is {ours} ({len(others)} of "
+            f"{len(found)} workers differ): install capetown {ours} there."
+        )
+
+
+def _check_installed(option: str) -> None:
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise CapetownError(
+            f"{option}: needs Dask: pip install 'capetown[cluster]', or requirements.lock."
+        ) from error

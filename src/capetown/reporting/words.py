@@ -1,0 +1,65 @@
+"""Numbers and names as people read them."""
+
+import math
+from collections.abc import Sequence
+from datetime import date
+
+NONE = "(none)"
+SMALL_WORDS = {"and", "of", "the", "or", "in", "for", "to"}
+
+
+def as_name(name: str) -> str:
+    """A name that a table shouts, with capitals as in a text; any other as it is."""
+    if name == NONE:
+        return "Not given"
+    if name != name.upper() or not any(letter.isalpha() for letter in name):
+        return name
+    words = name.lower().split(" ")
+    return " ".join(
+        word if at and word in SMALL_WORDS else _capital(word) for at, word in enumerate(words)
+    )
+
+
+def days(value: float | None) -> str:
+    """A number of days in few digits; hours below one."""
+    if value is None or math.isnan(value):
+        return "not yet"
+    if value < 1:
+        hours = max(1, round(value * 24))
+        return f"{hours} hour{'s' if hours > 1 else ''}"
+    shown = f"{value:.1f}".removesuffix(".0") if value < 10 else f"{value:,.0f}"
+    return f"{shown} day{'s' if shown != '1' else ''}"
+
+
+def pace(half: float | None, nine_in_ten: float | None) -> str:
+    """How fast requests are dealt with, within a sentence."""
+    if half is None:
+        return "more than half of them have no completion"
+    if nine_in_ten is None:
+        return f"half within {days(half)}; more than one in ten have no completion"
+    return f"half within {days(half)}, nine in ten within {days(nine_in_ten)}"
+
+
+def day(value: date) -> str:
+    """A date, as 7 October 2020."""
+    return f"{value.day} {value:%B %Y}"
+
+
+def per_cent(value: float) -> str:
+    """A share in per cent: whole ones from ten on, and never a nothing that is something."""
+    per = 100 * value
+    if 0 < per < 0.1:
+        return "under 0.1 %"
+    return f"{per:.0f} %" if per >= 9.95 or per == 0 else f"{per:.1f} %"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a list in a sentence."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _capital(word: str) -> str:
+    for at, letter in enumerate(word):
+        if letter.isalpha():
+            return word[:at] + letter.upper() + word[at + 1 :]
+    return word

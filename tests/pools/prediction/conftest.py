@@ -1,0 +1,37 @@
+"""A small model, and tiles for it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from capetown.pools.model.backbones import create, heads
+from capetown.pools.model.modelfile import save_model
+from tests.pools.prediction import CARD
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    torch.manual_seed(3)
+    built = create(CARD.architecture, CARD.image_size)
+    nn.init.normal_(next(heads(built)[0].parameters()))
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, built, CARD)
+    return built, folder
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> Path:
+    """Three tiles, one of them grey and one in a folder of its own, and what is none."""
+    folder = tmp_path / "tiles"
+    (folder / "deep").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels[0]).save(folder / "A_1_1.tif")
+    Image.fromarray(pixels[1]).save(folder / "deep" / "B_1_1.TIF", format="TIFF")
+    Image.fromarray(pixels[1][..., 0]).save(folder / "C_1_1.tiff")
+    (folder / "D_1_1.tif").write_bytes(b"")
+    (folder / "manifest").write_text("A_1_1.tif\n")
+    return folder

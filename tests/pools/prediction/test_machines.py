@@ -1,0 +1,192 @@
+"""The same bytes from one process, from processes of this machine, and from a Dask cluster."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import distributed
+import numpy as np
+import pytest
+from PIL import Image
+from torch import nn
+
+from capetown.cli import main
+from capetown.errors import CapetownError
+from capetown.pools.prediction import machines, running
+from capetown.pools.prediction.machines import Machines
+from capetown.pools.prediction.orthophotos import Cutting
+from capetown.pools.prediction.sources import Source
+from tests import s3
+from tests.pools.prediction import predict
+
+NOWHERE = "tcp://127.0.0.1:1"
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hundred tiles, in pieces of one, and one that cannot be read."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    pixels = np.random.default_rng(1).integers(0, 256, (100, 40, 40, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{number:03}.tif")
+    (folder / "050.tif").write_bytes(b"II*\0")
+    monkeypatch.setattr(running, "PIECE", 1)
+    return folder
+
+
+@contextmanager
+def scheduler(workers: int) -> Iterator[str]:
+    """The address of a Dask cluster of real processes."""
+    with distributed.LocalCluster(
+        n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=None
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_a_worker_that_is_killed_changes_no_byte(
+    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(model[1], alone := tmp_path / "alone.parquet", str(many))
+    out, parts = tmp_path / "out.parquet", tmp_path / "out.parquet.parts"
+    arguments = ["predict", str(many), "--model", str(model[1]), "--out", str(out)]
+    before = set(multiprocessing.active_children())
+    run = threading.Thread(target=main, args=[[*arguments, "--workers", "2"]])
+    run.start()
+    while run.is_alive() and len(list(parts.glob("*.parquet"))) < 10:
+        time.sleep(0.01)
+    workers = set(multiprocessing.active_children()) - before
+    assert len(workers) == 2
+    workers.pop().kill()
+    assert len(list(parts.glob("*.parquet"))) < 100, "it was killed too late to show anything"
+    run.join()
+    assert out.read_bytes() == alone.read_bytes()
+
+    # Nobody is asked who could compute anything.
+    main([*arguments, "--cluster", NOWHERE])
+
+
+def test_a_cluster_needs_the_bucket_alone(
+    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, seaweed: s3.Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Tiles, model and parts pass through it; the output equals that of this process."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", seaweed.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET_KEY)
+    monkeypatch.setattr(running, "PIECE", 40)
+    seaweed.upload(many, f"{s3.PRIVATE}/many")
+    tiles, out = f"s3://{s3.PRIVATE}/many", f"s3://{s3.PRIVATE}/out/found.csv"
+    with scheduler(1) as address:
+        main(["predict", tiles, "--model", str(model[1]), "--out", out, "--cluster", address])
+    predict(model[1], tmp_path / "here.csv", tiles)
+    seaweed.fs.invalidate_cache()
+    assert seaweed.fs.cat(f"{s3.PRIVATE}/out/found.csv") == (tmp_path / "here.csv").read_bytes()
+    left = sorted(Path(name).name for name in seaweed.fs.find(f"{s3.PRIVATE}/out"))
+    assert left == ["found.csv", "found.csv.made-by.json"]
+
+
+def refused(said: str, many: Path, model: Path, tmp_path: Path, address: str) -> None:
+    out = tmp_path / "out.csv"
+    arguments = ["predict", str(many), "--model", str(model), "--out", str(out)]
+    with pytest.raises(SystemExit, match=said) as caught:
+        main([*arguments, "--cluster", address])
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+
+
+def test_a_cluster_out_of_reach_or_without_workers_is_one_line(
+    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machines, "PATIENCE", 1)
+    refused(rf"--cluster {NOWHERE}: no scheduler can be", many, model[1], tmp_path, NOWHERE)
+    refused(r"--cluster nonsense: no scheduler can be", many, model[1], tmp_path, "nonsense")
+    with scheduler(0) as address:
+        refused("has no worker; start some with `dask w", many, model[1], tmp_path, address)
+
+
+def test_a_worker_of_another_version_is_refused_by_name(
+    model: tuple[nn.Module, Path], many: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "older" / "capetown-0.0.9.dist-info"
+    older.mkdir(parents=True)
+    (older / "METADATA").write_text("Metadata-Version: 2.1\nName: capetown\nVersion: 0.0.9\n")
+    path = os.pathsep.join([str(older.parent), os.environ.get("PYTHONPATH", "")])
+    with scheduler(0) as address:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "dask", "worker", address, "--no-nanny", "--name", "old-one"],
+            env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            said = r"worker tcp://[\d.:]+ has capetown 0\.0\.9, and this is .* \(1 of 1 workers"
+            refused(said, many, model[1], tmp_path, address)
+        finally:
+            worker.kill()
+            worker.wait()
+
+
+def test_a_late_worker_of_another_version_computes_nothing(tmp_path: Path) -> None:
+    job = running.Job("", "", "cpu", "", str(tmp_path), "9.9.9")
+    with pytest.raises(CapetownError, match=r"a worker has capetown .*, not 9\.9\.9"):
+        running.make_part(job, 0, [])
+
+
+def test_parts_that_do_not_arrive_are_one_line(
+    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a worker has a folder of the same name that is not shared."""
+
+    @contextmanager
+    def apart() -> Iterator[Machines]:
+        with ThreadPoolExecutor(1) as pool:
+            yield Machines(pool, lambda: 1, shared=True)
+
+    monkeypatch.setattr(running, "make_part", lambda _, number, *__: number)
+    with pytest.raises(CapetownError, match="wrote a part that is not there: --out must lie in a"):
+        running.predict(
+            [str(many)], str(tmp_path / "out.csv"), model=model[1], device="cpu",
+            cutting=Cutting(), machines=apart,
+        )  # fmt: skip
+
+
+def test_no_more_pieces_are_handed_out_than_there_is_room_for() -> None:
+    """So that neither a scheduler nor this process holds all of them."""
+    asked, most = [], []
+
+    def pieces() -> Iterator[tuple[int, Sequence[Source]]]:
+        for number in range(50):
+            asked.append(number)
+            yield number, []
+
+    def noted(_: object, number: int, __: object) -> int:
+        return number
+
+    job = running.Job("", "", "cpu", "", "", "")
+    with ThreadPoolExecutor(2) as pool, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(running, "make_part", noted)
+        for count, _ in enumerate(running._spread(Machines(pool, lambda: 4), job, pieces()), 1):
+            most.append(len(asked) - count)
+    assert len(asked) == 50
+    assert max(most) <= 4
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--workers", "0"], "--workers 0: ask for one or more"),
+        (["--workers", "2", "--cluster", NOWHERE], "--cluster and --workers: choose one"),
+        (["--out", "-", "--cluster", NOWHERE], "--out -: a cluster writes to a shared folder"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    more: list[str], said: str, model: tuple[nn.Module, Path], many: Path
+) -> None:
+    with pytest.raises(SystemExit, match=f"error: {said}"):
+        main(["predict", str(many), "--model", str(model[1]), "--out", "out.csv", *more])

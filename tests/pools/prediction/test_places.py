@@ -1,0 +1,198 @@
+"""Tiles get their place on Earth, by GeoTIFF tags or world files, in a file that GIS tools open."""
+
+import json
+from pathlib import Path
+
+import geopandas
+import h3
+import jsonschema
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from PIL import Image
+from pyproj import Transformer
+from torch import nn
+
+from capetown.pools.prediction.places import (
+    Place,
+    PlaceError,
+    find_place,
+    outline,
+    parse_world_file,
+)
+from tests.pools.prediction import predict
+
+SCHEMA = json.loads(Path(__file__).with_name("geoparquet-1.1.0.schema.json").read_text())
+# A hundred metres at Cape Town's city hall, in UTM zone 34 south and in the City's own system.
+UTM, WEST, NORTH = "EPSG:32734", 262000.0, 6243000.0
+PIXELS = np.random.default_rng(2).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+
+
+def geotiff(path: Path, *, crs: str | None = UTM, transform: Affine | None = None) -> Path:
+    """A tile of 40 pixels of 2.5 m, placed by its tags."""
+    with rasterio.open(
+        path, "w", driver="GTiff", width=40, height=40, count=3, dtype="uint8", crs=crs,
+        transform=transform or Affine(2.5, 0, WEST, 0, -2.5, NORTH),
+    ) as dataset:  # fmt: skip
+        dataset.write(np.moveaxis(PIXELS, 2, 0))
+    return path
+
+
+def with_world_file(folder: Path, name: str, world: str, text: str) -> Path:
+    """A tile without tags of its place, and a world file beside it."""
+    Image.fromarray(PIXELS).save(folder / name)
+    (folder / world).write_text(text)
+    return folder / name
+
+
+# Of the same square: the centre of the first pixel lies half a pixel inside.
+WORLD = f"2.5\n0\n0\n-2.5\n{WEST + 1.25}\n{NORTH - 1.25}\n"
+TO_EARTH = Transformer.from_crs(UTM, "EPSG:4326")
+
+
+def test_outline_centre_and_cell_are_those_of_the_tags(
+    model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    geotiff(tmp_path / "a.tif")
+    row = predict(model[1], tmp_path / "out.parquet", str(tmp_path / "a.tif")).iloc[0]
+    latitude, longitude = TO_EARTH.transform(WEST + 50, NORTH - 50)
+    assert (row["latitude"], row["longitude"]) == pytest.approx((latitude, longitude), abs=1e-8)
+    assert row["h3_index"] == h3.latlng_to_cell(latitude, longitude, 8)
+    corners = shapely.get_coordinates(shapely.from_wkb(row["geometry"]))
+    for (x, y), corner in zip([(0, 0), (0, -100), (100, -100), (100, 0)], corners[:4], strict=True):
+        assert corner[::-1] == pytest.approx(TO_EARTH.transform(WEST + x, NORTH + y), abs=1e-8)
+    assert shapely.from_wkb(row["geometry"]).exterior.is_ccw
+
+
+@pytest.mark.parametrize(
+    ("name", "world"),
+    [
+        ("a.tif", "a.tfw"), ("a.png", "a.pgw"), ("a.jpg", "a.jgw"), ("a.jpeg", "a.jpegw"),
+        ("a.TIF", "a.TFW"), ("a.png", "a.wld"),
+    ],
+)  # fmt: skip
+def test_a_world_file_says_the_same_as_tags(
+    name: str, world: str, model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "world").mkdir()
+    geotiff(tmp_path / "b.tif")
+    with_world_file(tmp_path / "world", name, world, WORLD)
+    tagged = predict(model[1], tmp_path / "tags.csv", str(tmp_path / "b.tif"))
+    placed = predict(model[1], tmp_path / "world.csv", str(tmp_path / "world"), "--crs", UTM)
+    columns = ["h3_index", "longitude", "latitude", "geometry"]
+    assert placed[columns].equals(tagged[columns])
+    (tmp_path / "world" / "a.prj").write_text(
+        rasterio.CRS.from_string(UTM).to_wkt(version="WKT1_ESRI")
+    )
+    beside = predict(model[1], tmp_path / "prj.csv", str(tmp_path / "world" / name))
+    assert beside[columns].equals(tagged[columns])
+
+
+@pytest.mark.parametrize("crs", ["EPSG:2048", "ESRI:102562"])
+def test_the_citys_own_system_is_read_as_its_files_are_written(crs: str) -> None:
+    """As easting and northing, below zero, though EPSG:2048 counts westing and southing."""
+    place = Place(Affine(0.08, 0, -53000, 0, -0.08, -3755000), crs)
+    here = outline(place, 1250, 1250)
+    assert (here.longitude, here.latitude) == pytest.approx((18.4273, -33.9207), abs=1e-3)
+    # One that is written as it counts: x falls to the right, y rises downwards.
+    literal = Place(Affine(-0.08, 0, 53000, 0, 0.08, 3755000), "EPSG:2048")
+    assert outline(literal, 1250, 1250).corners == pytest.approx(here.corners)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "the world file is not six numbers"),
+        ("one\ntwo\n0\n0\n0\n0", "the world file is not six numbers"),
+        ("1\n0\n0\n-1\n5", "the world file is not six numbers"),
+        ("nan\n0\n0\n-1\n5\n5", "the world file is not six numbers"),
+        ("1\n0\n0\n-1\ninf\n5", "the world file is not six numbers"),
+        ("\xff\xfe\x00", "the world file is not six numbers"),
+        ("1\n1\n1\n1\n5\n5", "the world file says that a pixel has no area"),
+    ],
+)
+def test_a_world_file_that_is_nonsense_is_said(text: str, said: str) -> None:
+    with pytest.raises(PlaceError, match=said):
+        parse_world_file(text.encode("latin-1"))
+
+
+def test_a_place_that_cannot_be_used_is_said_beside_the_probability(
+    model: tuple[nn.Module, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    with_world_file(folder, "1.tif", "1.tfw", "nonsense")
+    with_world_file(folder, "2.tif", "2.tfw", WORLD)
+    with_world_file(folder, "3.tif", "3.tfw", WORLD)
+    (folder / "3.prj").write_text(UTM)
+    geotiff(folder / "4.tif", transform=Affine(2.5, 0, 9e9, 0, -2.5, 9e9))
+    geotiff(folder / "5.tif", crs='LOCAL_CS["the mason\'s",UNIT["metre",1]]')
+    geotiff(folder / "6.tif", crs=None)
+    found = predict(model[1], tmp_path / "out.csv", str(folder))
+    assert (found["error"] == "").all()
+    assert found["probability"].notna().all()
+    said = found["place_error"].tolist()
+    assert said[0] == "the world file is not six numbers."
+    assert said[1].startswith("placed, but in no CRS: name it with --crs")
+    assert said[2] == ""
+    assert said[3].startswith("no place on Earth: ")
+    assert said[4] == "no way from the mason's to WGS84."
+    assert said[5] == said[1]
+    assert found["h3_index"].ne("").tolist() == [False, False, True, False, False, False]
+    assert "5 tiles have no place that can be used" in capsys.readouterr().out
+
+
+def test_without_georeference_the_columns_are_empty_and_it_is_said(
+    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = predict(model[1], tmp_path / "out.parquet", str(tiles))
+    assert "no tile says where it lies" in capsys.readouterr().out
+    assert (
+        found[["h3_index", "longitude", "latitude", "geometry", "place_error"]]
+        .isna()
+        .all(axis=None)
+    )
+    assert len(geopandas.read_parquet(tmp_path / "out.parquet")) == 4
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_the_file_is_geoparquet(
+    placed: bool, model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
+) -> None:
+    """By the standard's own schema, and as geopandas reads it."""
+    if placed:
+        geotiff(tiles / "deep" / "placed.tif")
+    out = tmp_path / "out.parquet"
+    predict(model[1], out, str(tiles))
+    geo = json.loads(pq.read_metadata(out).metadata[b"geo"])
+    jsonschema.validate(geo, SCHEMA)
+    read = geopandas.read_parquet(out)
+    assert read.crs == "OGC:CRS84"
+    assert read.geometry.notna().sum() == placed
+    if placed:
+        assert geo["columns"]["geometry"]["bbox"] == pytest.approx(read.total_bounds.tolist())
+
+
+def test_tags_come_before_a_world_file_and_lend_it_their_crs(tmp_path: Path) -> None:
+    tagged = geotiff(tmp_path / "a.tif").read_bytes()
+    elsewhere = b"1\n0\n0\n-1\n0\n0\n"
+    place = find_place(tagged, elsewhere, None, "EPSG:2048")
+    assert place is not None
+    assert place.transform == Affine(2.5, 0, WEST, 0, -2.5, NORTH)
+    with rasterio.open(tmp_path / "b.tif", "w", driver="GTiff", width=4, height=4, count=1,
+                       dtype="uint8", crs=UTM) as dataset:  # fmt: skip
+        dataset.write(np.zeros((1, 4, 4), np.uint8))
+    untagged = find_place((tmp_path / "b.tif").read_bytes(), WORLD.encode(), None, "EPSG:2048")
+    assert untagged is not None
+    assert untagged.transform.almost_equals(place.transform)
+    assert rasterio.CRS.from_wkt(untagged.crs).to_epsg() == 32734
+
+
+def test_a_crs_that_is_none_is_one_line(
+    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=r"--crs EPSG:99999: no way from EPSG:99999 to WGS84\."):
+        predict(model[1], tmp_path / "out.csv", str(tiles), "--crs", "EPSG:99999")
