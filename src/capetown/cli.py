@@ -9,7 +9,7 @@ from pathlib import Path
 
 from capetown.city import HEXAGONS_FILE
 from capetown.errors import CapetownError
-from capetown.files import written_whole
+from capetown.files import check_replaceable, write_file
 
 Handler = Callable[[argparse.Namespace], None]
 
@@ -169,34 +169,10 @@ def backbones(arguments: argparse.Namespace) -> None:
     write_page(arguments.out, as_page(rows, speed.name))
 
 
-def check_replaceable(path: Path) -> None:
-    """Refuse to put a file in the place of what is no regular file: a device, pipe, link, folder.
-
-    Raises:
-        CapetownError: something such is there.
-    """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise CapetownError(f"{path}: is not a regular file and is left alone; name another one.")
-
-
 def write_page(path: Path, page: str) -> None:
     """Write a page and say where."""
     write_file(path, page.encode())
     print(f"Page: {path}")
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file in the place of a regular one or none.
-
-    Raises:
-        CapetownError: it cannot be written, or something else is there.
-    """
-    check_replaceable(path)
-    try:
-        with written_whole(path) as part:
-            part.write_bytes(data)
-    except OSError as error:
-        raise CapetownError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 def parser() -> argparse.ArgumentParser:
