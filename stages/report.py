@@ -14,7 +14,7 @@ from capetown.params import load_params
 from capetown.reporting.facts import Facts, not_joined
 from capetown.reporting.reading import NOTHING, read_csv, read_json
 from capetown.reporting.report import markdown_and_images, page
-from capetown.reporting.requests import Requests
+from capetown.reporting.service import Requests
 from capetown.timing import step
 from stages import run
 from stages.outs import put_in_place

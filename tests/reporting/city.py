@@ -14,7 +14,7 @@ from PIL import Image
 from capetown.hexes.service import service_tables
 from capetown.pools.scoring import METRICS
 from capetown.reporting.facts import Facts
-from capetown.reporting.requests import Requests
+from capetown.reporting.service import Requests
 from tests.tables import INSIDE_CELL
 
 SCRIPT = "<script>window.hacked = 1</script>"

@@ -10,7 +10,7 @@ import geopandas as gpd
 import pandas as pd
 
 from capetown.pools.scoring import FEWEST_SHEETS, METRICS
-from capetown.reporting.requests import Requests
+from capetown.reporting.service import Requests
 from capetown.reporting.words import listed
 
 DIRECTORATE = "directorate: "

@@ -6,7 +6,7 @@ from capetown.reporting.charts import Chart
 from capetown.reporting.facts import Facts
 from capetown.reporting.pool_figures import POOL_FIGURES
 from capetown.reporting.request_figures import REQUEST_FIGURES
-from capetown.reporting.requests import Requests
+from capetown.reporting.service import Requests
 from capetown.reporting.training_figures import TRAINING_FIGURES
 
 

@@ -18,7 +18,7 @@ import shapely
 from numpy.typing import NDArray
 
 from capetown.city import NEIGHBOURS, WATERS
-from capetown.reporting.theme import STEPS
+from capetown.reporting.theme import PICTURE_FONT, STEPS, in_light_text
 from capetown.reporting.words import as_name
 
 SIDE = 11_000
@@ -131,6 +131,22 @@ def draw_map(table: gpd.GeoDataFrame) -> Map:
     paths = [_ring(frame.units(shapely.get_coordinates(shape.exterior))) for shape in metres]
     near = round(0.67 * width / frame.unit)
     return Map(view, "".join(ground), paths, centres, near, "".join(names))
+
+
+def as_svg(drawn: Map, hexagons: Sequence[str | None], width: int) -> str:
+    """A map as SVG of its own in the light colours.
+
+    Args:
+        drawn: the map.
+        hexagons: classes of its hexagons.
+        width: in pixels.
+    """
+    _, _, wide, high = drawn.view
+    return in_light_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{width}" '
+        f'height="{width * high / wide:.0f}" font-family="{PICTURE_FONT}, sans-serif">'
+        f"<style>{STYLE}</style>{drawn.svg(hexagons)}</svg>"
+    )
 
 
 def classes(

@@ -6,7 +6,7 @@ import polars as pl
 from capetown.city import DIRECTORATE, KIND
 from capetown.hexes.service import NONE, missing_by_directorate
 from capetown.reporting.charts import HEIGHT, ROW, Chart, labelled_bars, row_texts, rows_chart
-from capetown.reporting.requests import Requests
+from capetown.reporting.service import Requests
 from capetown.reporting.words import as_name, days, per_cent
 
 # Bars of a chart; colours that the eye still tells apart, others together.

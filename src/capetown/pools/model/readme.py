@@ -145,9 +145,8 @@ def _results(scores: Mapping[str, Any], card: ModelCard, fold: str) -> "list[Eva
 def _table(scores: Mapping[str, Any], intervals: Mapping[str, Any]) -> str:
     rows = []
     for key, metric in METRICS.items():
-        bounds = intervals.get(key)
-        known = bounds and None not in bounds
-        said = f"{bounds[0]:.3f} to {bounds[1]:.3f}" if known else "–"
+        bounds = intervals.get(key) or [None, None]
+        said = "–" if None in bounds else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
         rows.append(f"| {metric.name} | {scores[key]:.3f} |" + (f" {said} |" if intervals else ""))
     head = ["| Metric | Value |", "| --- | ---: |"]
     if intervals:
