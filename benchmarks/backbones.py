@@ -26,7 +26,7 @@ import torch
 from capetown.errors import CapetownError
 from capetown.files import one_line
 from capetown.params import Backbone, Train, load_params
-from capetown.pools.model.backbones import UNTRAINABLE, create
+from capetown.pools.model.backbones import UNTRAINABLE, create, heads
 from capetown.pools.model.published import pretrained_config
 from capetown.pools.model.timm_import import timm
 from capetown.pools.trial import Trial, run
@@ -46,6 +46,7 @@ def measure(architecture: str) -> dict[str, Any]:
     with torch.device("meta"):
         try:
             model = create(architecture, pretrained_config(architecture).input_size[-1])
+            heads(model)
         except CapetownError as error:
             return {"class": "", "parameters": 0.0, "error": str(error)}
     size = sum(p.numel() for p in model.parameters()) / 1e6

@@ -87,6 +87,12 @@ def test_batches_of_one_are_refused_where_batch_normalisation_needs_more() -> No
         run(trial("lcnet_035", 32, batch_size=1))
 
 
+def test_an_encoder_without_classes_is_refused_by_name() -> None:
+    """Built without memory for its hundred million weights."""
+    with torch.device("meta"), pytest.raises(CapetownError, match="qwen3_vit_88m_enc gives feat"):
+        build_model(of("qwen3_vit_88m_enc", 64), image_size=64, pretrained=False, seed=1)
+
+
 def test_what_was_found_untrainable_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -206,7 +206,13 @@ def heads(model: nn.Module) -> list[nn.Module]:
     """The classifiers on top: the parts with random weights when training starts.
 
     One, or two where an architecture was distilled and averages both.
+
+    Raises:
+        CapetownError: if there is none, as in an encoder for other models to build on.
     """
+    if not hasattr(model, "get_classifier"):
+        name = model.pretrained_cfg["architecture"]  # type: ignore[index]
+        raise CapetownError(f"{name} gives features and no classes; choose another backbone.")
     found = model.get_classifier()  # type: ignore[operator]
     return [found] if isinstance(found, nn.Module) else list(found)
 
