@@ -41,8 +41,12 @@ def sample(arguments: argparse.Namespace) -> None:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Say of new tiles whether there is a pool in them, with a trained model."""
+    import logging
+
     from capetown.pools.prediction.command import run
 
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("capetown").setLevel(logging.INFO)
     if "://" not in arguments.out:
         check_replaceable(Path(arguments.out))
     run(arguments)

@@ -34,7 +34,8 @@ def by_torch(model: nn.Module, card: ModelCard) -> np.ndarray:  # type: ignore[t
 
 
 @pytest.mark.parametrize(
-    ("architecture", "tta"), [(ARCHITECTURE, False), (ARCHITECTURE, True), ("caformer_s18", False)]
+    ("architecture", "tta"),
+    [(ARCHITECTURE, False), (ARCHITECTURE, True), ("test_vit.r160_in1k", False)],
 )
 def test_openvino_gives_what_torch_gives(
     architecture: str, tta: bool, caplog: pytest.LogCaptureFixture
