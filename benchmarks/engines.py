@@ -48,7 +48,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, metavar=("ENGINE", "BACKBONE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(*arguments.one, arguments.count)))
+        name, backbone = arguments.one
+        print(json.dumps(measure(name, backbone, arguments.count)))
         return
     for backbone in arguments.backbones:
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.engines}
@@ -116,7 +117,7 @@ def stock(architecture: str, size: int) -> Callable[[Pixels], Floats]:
     mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     model.to(memory_format=torch.channels_last)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def answer(pixels: Pixels) -> Floats:
         batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
         logits = model(((batch - mean) / std).contiguous(memory_format=torch.channels_last))
@@ -168,8 +169,6 @@ def torch_compiled(architecture: str, size: int) -> Callable[[Pixels], Floats]:
 
 def onnx_model(architecture: str, size: int) -> bytes:
     """The model as ONNX, from tiles to logits."""
-    import io
-
     import torch
 
     from capetown.pools.model.graph import Graph
@@ -181,9 +180,7 @@ def onnx_model(architecture: str, size: int) -> bytes:
         output_names=["logits"], verbose=False,
     )  # fmt: skip
     assert program is not None
-    file = io.BytesIO()
-    program.save(file)
-    return file.getvalue()
+    return bytes(program.model_proto.SerializeToString())
 
 
 def by_onnxruntime(architecture: str, size: int) -> Callable[[Pixels], Floats]:

@@ -29,7 +29,7 @@ def card(tta: bool, architecture: str = ARCHITECTURE) -> ModelCard:
     )
 
 
-def by_torch(model: nn.Module, card: ModelCard) -> np.ndarray:  # type: ignore[type-arg]
+def by_torch(model: nn.Module, card: ModelCard) -> np.ndarray:
     return predict_logits(model, PIXELS, mean=card.mean, std=card.std, tta=card.tta)
 
 

@@ -52,7 +52,7 @@ def exported(folder: Path, *options: str) -> Path:
     return out
 
 
-def as_read(folder: Path) -> np.ndarray:  # type: ignore[type-arg]
+def as_read(folder: Path) -> np.ndarray:
     """The tiles as any program would hand them over: uint8, (tiles, 3, size, size)."""
     files = sorted((folder / "tiles").iterdir())
     tiles = [resize(read_tile(file, AS_THEY_ARE), SIZE, "bicubic") for file in files]

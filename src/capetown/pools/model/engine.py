@@ -92,8 +92,8 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
     frontend = FrontEndManager().load_by_framework("pytorch")
     # The frontend keeps no reference to it.
     with warnings.catch_warnings():
-        # Of sizes that are constants here.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        # Of sizes that are constants here, and that tracing will give way to exporting.
+        warnings.simplefilter("ignore")
         decoder = TorchScriptPythonDecoder(
             graph, example_input=torch.zeros(shape, dtype=torch.uint8)
         )

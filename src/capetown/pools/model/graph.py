@@ -27,9 +27,8 @@ class Graph(nn.Module):
     def forward(self, tiles: Tensor) -> Tensor:
         """Logits of tiles."""
         batch = (tiles.float() - self.shift) / self.scale
-        if self.views == 1:
-            return self.model(batch)[:, 0].float()
-        logits = self.model(torch.cat(list(flipped_and_turned(batch))))[:, 0].float()
+        images = batch if self.views == 1 else torch.cat(list(flipped_and_turned(batch)))
+        logits: Tensor = self.model(images)[:, 0].float()
         return logits.reshape(self.views, -1).mean(0)
 
 
