@@ -7,8 +7,7 @@ Each variant and seed is the stages `split` (by map sheet unless the variant say
 `valid`, and `test` is judged once. A run whose folder is there is not done again, so that the
 command goes on where it stopped, and --table alone prints what there is. The differences are the
 variant's metrics less the first one's, means over the seeds, with 95 % intervals from resampling
-whole map sheets. Where --tiles has a boxes.csv (path, x0, y0, x1, y1 in pixels), the share is told
-of the pools found whose strongest evidence lies in a box.
+whole map sheets. `benchmarks.pointing` takes the folders of these runs.
 """
 
 import argparse
@@ -25,15 +24,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 import yaml
 
 from capetown.city import CLASSES
 from capetown.params import load_params
-from capetown.pools.evaluation.saliency import saliency
-from capetown.pools.model.modelfile import load_model
 from capetown.pools.scoring import Floats, resampled_weights, weighted_scores
-from capetown.pools.tiles.reading import read_tile, resize, sheet_of
+from capetown.pools.tiles.reading import sheet_of
 
 ROOT = Path(__file__).parent.parent
 SHOWN = {"roc_auc": "ROC AUC", "balanced_accuracy": "Bal. acc.", "average_precision": "Avg. prec."}
@@ -48,9 +44,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "size-288": {"train.image_size": 288},
     "size-384": {"train.image_size": 384},
     "size-512": {"train.image_size": 512},
-    "epochs-10": {"train.epochs": 10},
-    "pooling-max": {"backbones.lite.pooling": "max"},
-    "pooling-avgmax": {"backbones.lite.pooling": "avgmax"},
+    "epochs-9": {"train.epochs": 9},
+    "size-384-epochs-9": {"train.image_size": 384, "train.epochs": 9},
     "zoom": {"train.augment.scale": 0.15},
     "colour": {
         "train.augment.brightness": 0.4,
@@ -99,29 +94,7 @@ def run(folder: Path, tiles: Path, changes: Mapping[str, Any], threads: int) -> 
     end = resource.getrusage(resource.RUSAGE_CHILDREN)
     minutes = (end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime) / 60
     (part / "minutes.json").write_text(json.dumps(minutes))
-    if (tiles / "boxes.csv").is_file():
-        (part / "pointing.json").write_text(json.dumps(pointing(part, tiles, threads)))
     part.rename(folder)
-
-
-def pointing(folder: Path, tiles: Path, threads: int) -> float:
-    """The share of the test tiles rightly called ``yes`` whose strongest evidence is in a box."""
-    torch.set_num_threads(threads)
-    model, card = load_model(folder / "models", torch.device("cpu"))
-    said = pd.read_csv(folder / "metrics" / "predictions.csv")
-    boxes = pd.read_csv(tiles / "boxes.csv")
-    right = said[(said["label"] == "yes") & (said["probability"] >= card.threshold)]
-    hits = []
-    for path in right["path"]:
-        tile = read_tile(tiles / path, card.tiles)
-        pixels = resize(tile, card.image_size, card.interpolation)
-        heat = saliency(model, card, pixels, towards_yes=True)
-        row, column = np.unravel_index(np.argmax(heat), heat.shape)
-        y, x = (row + 0.5) / len(heat) * tile.shape[0], (column + 0.5) / len(heat) * tile.shape[1]
-        own = boxes[boxes["path"] == path]
-        inside = (own["x0"] <= x) & (x <= own["x1"]) & (own["y0"] <= y) & (y <= own["y1"])
-        hits.append(bool(inside.any()))
-    return float(np.mean(hits))
 
 
 def resampled(
@@ -150,14 +123,14 @@ def table(out: Path, variants: list[str], seeds: list[int]) -> str:
     sheets = np.unique(np.concatenate([pd.read_csv(t)["sheet"].astype(str) for t in tables]))
     drawn = resampled_weights(sheets, resamples=RESAMPLES, seed=0)
     weights = np.vstack([np.ones((1, len(sheets))), drawn])
-    head = ["", *SHOWN.values(), "Pointing", "CPU min.", *(f"{t}, less" for t in SHOWN.values())]
+    head = ["", *SHOWN.values(), "CPU min.", *(f"{t}, less" for t in SHOWN.values())]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     base: dict[str, Floats] = {}
     for name, folders in runs.items():
         scores = resampled(folders, sheets, weights)
         base = base or scores
         cells = [name, *(f"{scores[metric][0]:.3f}" for metric in SHOWN)]
-        cells += [_mean(folders, "pointing.json", 2), _mean(folders, "minutes.json", 1)]
+        cells += [_minutes(folders)]
         for metric in SHOWN:
             less = scores[metric] - base[metric]
             low, high = np.nanpercentile(less[1:], [2.5, 97.5])
@@ -168,12 +141,10 @@ def table(out: Path, variants: list[str], seeds: list[int]) -> str:
     return "\n".join(lines)
 
 
-def _mean(folders: list[Path], name: str, digits: int) -> str:
-    """The mean over runs of a figure that each keeps in a file of its own."""
-    if not all((folder / name).is_file() for folder in folders):
-        return "-"
-    found = [json.loads((folder / name).read_text()) for folder in folders]
-    return f"{np.mean(found):.{digits}f}"
+def _minutes(folders: list[Path]) -> str:
+    """The mean of the CPU minutes of runs."""
+    found = [json.loads((folder / "minutes.json").read_text()) for folder in folders]
+    return f"{np.mean(found):.1f}"
 
 
 def main() -> None:

@@ -228,6 +228,9 @@ def parser() -> argparse.ArgumentParser:
         "--overlap", type=float, default=0, metavar="SHARE",
         help="of a window that its neighbour shows, too, from 0 to 0.9",
     )  # fmt: skip
+    added.add_argument(
+        "--evidence", action="store_true", help="point to the pool in each tile that has one"
+    )
     added.add_argument("--workers", type=int, metavar="N", help="processes to work here")
     added.add_argument("--cluster", metavar="ADDRESS", help="of a Dask cluster that does the work")
 

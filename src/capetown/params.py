@@ -26,8 +26,6 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Share = Annotated[float, Field(ge=0, le=1)]
 ImageSize = Annotated[int, Field(ge=32, le=2048)]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-# timm's names for the mean of a feature over all places, its largest value, and the mean of both.
-Pooling = Literal["avg", "max", "avgmax"]
 # Of values from 0 to 1, by band.
 BandMeans = Annotated[list[Share], Field(min_length=3, max_length=3)]
 BandDeviations = Annotated[
@@ -46,7 +44,6 @@ class Backbone(Section):
 
     architecture: str
     image_size: ImageSize
-    pooling: Pooling | None = None
     batch_size: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0)]
 

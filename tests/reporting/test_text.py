@@ -106,7 +106,7 @@ def test_one_minute_has_the_numbers(small: Facts) -> None:
     text = markdown(small).split("## What residents ask for")[0]
     for words in (
         "678 requests from 1 January 2020 to 9 April 2020. Most often Burst Pipe (57 %) and ",
-        "They are dealt with: half within 8 days; more than one in ten have no completion. ",
+        "Of all requests, half are dealt with within 8 days; more than one in ten have no ",
         "1.47 % came without coordinates and are on no map.",
         "Of the 668 requests with coordinates all but 2 lie in one of the City's 37 hexagons",
         "every one of the 678 answers equals the City's own",

@@ -142,9 +142,9 @@ def test_the_tables_alone_make_a_report_of_the_requests(repository: Repository) 
     assert "no tiles in raw/: there is nothing to train on or to judge" in said
     assert is_clean(repository) is False
     report = (repository.root / "reports" / "index.md").read_text()
-    assert "With `images/swimming-pool/**` among `download.include` in params.yaml" in report
-    assert "## Requests on hexagons" in report
-    assert "classifier" not in report.split("## How it was made")[0]
+    assert "put `images/swimming-pool/**` among `download.include` in params.yaml" in report
+    assert "## Where the requests come from" in report
+    assert "balanced accuracy" not in report
     assert "up to date" in repository.run("dvc", "status")
     repository.run("sh", "-c", BACK)
     assert is_clean(repository)

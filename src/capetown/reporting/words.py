@@ -34,10 +34,10 @@ def days(value: float | None) -> str:
 def pace(half: float | None, nine_in_ten: float | None) -> str:
     """How fast requests are dealt with, within a sentence."""
     if half is None:
-        return "more than half of them have no completion"
+        return "more than half have no completion"
     if nine_in_ten is None:
-        return f"half within {days(half)}; more than one in ten have no completion"
-    return f"half within {days(half)}, nine in ten within {days(nine_in_ten)}"
+        return f"half are dealt with within {days(half)}; more than one in ten have no completion"
+    return f"half are dealt with within {days(half)}, nine in ten within {days(nine_in_ten)}"
 
 
 def day(value: date) -> str:

@@ -9,12 +9,16 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from torch import nn
 
 from capetown.cli import main
 from capetown.pools.model.inference import predict_logits
+from capetown.pools.model.modelfile import save_model
 from capetown.pools.scoring import calibrated
-from capetown.pools.tiles.reading import read_tile, resize
+from capetown.pools.tiles.reading import AS_THEY_ARE, look_at, read_tile, resize
+from capetown.pools.tiles.reducing import reduce_tile
+from capetown.pools.tiles.unlike import usual
 from tests import s3
 from tests.pools.prediction import CARD, predict
 
@@ -199,3 +203,26 @@ def test_tiles_unlike_those_learned_from_are_counted_and_named(
     said = capsys.readouterr().out
     assert "1 tiles are unlike those that the model learned from, such as " in said
     assert "C_1_1.tiff (grey)" in said
+
+
+def test_an_original_is_judged_as_the_reduced_tile_that_was_kept(
+    model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    """By a model that learned from reduced ones, its card says."""
+    pixels = np.random.default_rng(5).integers(0, 256, (150, 130, 3), dtype=np.uint8)
+    originals, kept, learned = (tmp_path / name for name in ("originals", "kept", "model"))
+    originals.mkdir()
+    kept.mkdir()
+    Image.fromarray(pixels).save(originals / "A_1_1.tif")
+    data = (originals / "A_1_1.tif").read_bytes()
+    (kept / "A_1_1.tif").write_bytes(reduce_tile(data, 60))
+    look = look_at(kept / "A_1_1.tif", AS_THEY_ARE)[1]
+    assert usual([look]).reduced == 60
+    save_model(learned, model[0], CARD.model_copy(update={"usual": usual([look])}))
+    columns = ["probability", "decision", "unlike"]
+    found = predict(learned, tmp_path / "a.csv", str(originals))
+    assert found[columns].equals(predict(learned, tmp_path / "b.csv", str(kept))[columns])
+    assert found["unlike"].tolist() == [""]
+    # A model that learned from originals sees them as they are.
+    plain = predict(model[1], tmp_path / "c.csv", str(originals))
+    assert plain["probability"][0] != found["probability"][0]

@@ -156,6 +156,25 @@ def test_parts_that_do_not_arrive_are_one_line(
         )  # fmt: skip
 
 
+def test_a_piece_that_no_worker_survives_is_one_line(
+    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def doomed() -> Iterator[Machines]:
+        with ThreadPoolExecutor(1) as pool:
+            yield Machines(pool, lambda: 1, losses=(distributed.CancelledError,))
+
+    def dies(*_: object) -> int:
+        raise distributed.CancelledError("a piece")
+
+    monkeypatch.setattr(running, "make_part", dies)
+    with pytest.raises(CapetownError, match=r"000\.tif and the 0 tiles after it: lost with the w"):
+        running.predict(
+            [str(many)], str(tmp_path / "out.csv"), model=model[1], device="cpu",
+            cutting=Cutting(), machines=doomed,
+        )  # fmt: skip
+
+
 def test_no_more_pieces_are_handed_out_than_there_is_room_for() -> None:
     """So that neither a scheduler nor this process holds all of them."""
     asked, most = [], []
@@ -163,7 +182,7 @@ def test_no_more_pieces_are_handed_out_than_there_is_room_for() -> None:
     def pieces() -> Iterator[tuple[int, Sequence[Source]]]:
         for number in range(50):
             asked.append(number)
-            yield number, []
+            yield number, [Source("a.tif", "/a.tif")]
 
     def noted(_: object, number: int, __: object) -> int:
         return number

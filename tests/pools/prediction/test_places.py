@@ -16,6 +16,8 @@ from PIL import Image
 from pyproj import Transformer
 from torch import nn
 
+from capetown.pools.model.evidence import evidence, strongest_points
+from capetown.pools.model.modelfile import save_model
 from capetown.pools.prediction.places import (
     Place,
     PlaceError,
@@ -23,7 +25,8 @@ from capetown.pools.prediction.places import (
     outline,
     parse_world_file,
 )
-from tests.pools.prediction import predict
+from capetown.pools.tiles.reading import read_tile, resize
+from tests.pools.prediction import CARD, predict
 
 SCHEMA = json.loads(Path(__file__).with_name("geoparquet-1.1.0.schema.json").read_text())
 # A hundred metres at Cape Town's city hall, in UTM zone 34 south and in the City's own system.
@@ -196,3 +199,41 @@ def test_a_crs_that_is_none_is_one_line(
 ) -> None:
     with pytest.raises(SystemExit, match=r"--crs EPSG:99999: no way from EPSG:99999 to WGS84\."):
         predict(model[1], tmp_path / "out.csv", str(tiles), "--crs", "EPSG:99999")
+
+
+@pytest.mark.parametrize("options", [[], ["--tile-metres", "50"]])
+def test_evidence_points_into_each_tile_with_a_pool_and_to_its_place(
+    options: list[str], model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    """In pixels of the tile and on Earth, whatever the size of the model's input."""
+    save_model(tmp_path / "eager", model[0], CARD.model_copy(update={"threshold": 0.0}))
+    image = geotiff(tmp_path / "a.tif", transform=Affine(1.25, 0, WEST, 0, -1.25, NORTH))
+    out = tmp_path / "out.parquet"
+    found = predict(tmp_path / "eager", out, str(image), "--evidence", *options)
+    assert found["evidence_x"].notna().all()
+    for row in found.to_dict("records"):
+        _, _, window = row["path"].partition("=")
+        left, top, width, height = map(int, (window or "0,0,40,40").split(","))
+        x, y = row["evidence_x"], row["evidence_y"]
+        assert 0 < x < width
+        assert 0 < y < height
+        expected = TO_EARTH.transform(WEST + (left + x) * 1.25, NORTH - (top + y) * 1.25)
+        point = (row["evidence_latitude"], row["evidence_longitude"])
+        assert point == pytest.approx(expected, abs=1e-8)
+    pixels = resize(read_tile(image), 32, "bicubic")[None]
+    if not options:
+        heat = evidence(model[0].eval(), CARD, pixels, towards_yes=True)
+        [share] = strongest_points(heat)
+        assert (found["evidence_x"][0], found["evidence_y"][0]) == pytest.approx(
+            share * 40, abs=0.1
+        )
+
+
+def test_without_being_asked_for_or_a_pool_there_is_no_evidence(
+    model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    save_model(tmp_path / "shy", model[0], CARD.model_copy(update={"threshold": 1.0}))
+    image = str(geotiff(tmp_path / "a.tif"))
+    for folder, more in ((model[1], []), (tmp_path / "shy", ["--evidence"])):
+        found = predict(folder, tmp_path / f"{len(more)}.csv", image, *more)
+        assert found["evidence_x"].tolist() == [""] or found["evidence_x"].isna().all()

@@ -47,6 +47,10 @@ def test_most_is_the_median_and_what_more_than_half_are() -> None:
     assert (found.side, found.dark, found.grey) == (100, False, True)
     assert found.resolution == pytest.approx(0.15)
     assert usual(looks[2:] * 2 + looks[:2]).resolution == 0
+    assert found.reduced == 0
+    kept = [look._replace(reduced=640) for look in looks]
+    assert usual(kept[:2] + looks[2:]).reduced == 640
+    assert usual(kept[:1] + looks[1:]).reduced == 0
 
 
 def test_a_glance_is_at_the_pixels() -> None:

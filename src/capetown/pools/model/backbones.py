@@ -10,7 +10,7 @@ from torch import nn
 
 from capetown.errors import CapetownError
 from capetown.files import one_line
-from capetown.params import Backbone, Pooling
+from capetown.params import Backbone
 from capetown.pools.model.published import check_weights, pretrained_config, weights_file
 from capetown.pools.model.timm_import import timm
 from capetown.pools.model.weights import PACKAGED
@@ -46,11 +46,11 @@ def build_model(
     """
     refuse_untrainable(backbone.architecture)
     torch.manual_seed(seed)
-    model = create(backbone.architecture, image_size, pooling=backbone.pooling)
+    model = create(backbone.architecture, image_size)
     _check_image_size(model, backbone.architecture, image_size)
     if pretrained:
         check_weights(backbone, pretrained=True)
-        _load_published(model, backbone.architecture, image_size, backbone.pooling)
+        _load_published(model, backbone.architecture, image_size)
     for part in heads(model):
         last = [layer for layer in part.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
         for parameter in last.parameters():
@@ -61,24 +61,18 @@ def build_model(
 
 
 def create(
-    architecture: str,
-    image_size: int,
-    *,
-    pooling: Pooling | None = None,
-    classes: int | None = 1,
-    **weights: Any,
+    architecture: str, image_size: int, *, classes: int | None = 1, **weights: Any
 ) -> nn.Module:
     """timm's model for square images.
 
     Args:
         architecture: timm's name.
         image_size: side in pixels.
-        pooling: how the last features become one vector; None is the architecture's own way.
         classes: outputs; none for as many as the published weights have.
         weights: where to load published weights from, as keys of timm's pretrained config.
 
     Raises:
-        CapetownError: if timm does not know the architecture, or it cannot pool so.
+        CapetownError: if timm does not know the architecture.
     """
     config = pretrained_config(architecture)
     sized: dict[str, Any] = {"img_size": image_size} if config.fixed_input_size else {}
@@ -88,14 +82,11 @@ def create(
             num_classes=config.num_classes if classes is None else classes,
             pretrained=bool(weights),
             pretrained_cfg_overlay=weights,
-            global_pool=pooling,
             **sized,
         )
     except Exception as error:  # each architecture fails in its own way
         if weights:
             raise
-        if pooling is not None:
-            raise CapetownError(_cannot_pool(architecture, pooling)) from error
         raise CapetownError(_does_not_fit(architecture, image_size, error)) from error
     return model
 
@@ -118,13 +109,7 @@ def _does_not_fit(architecture: str, image_size: int, error: Exception) -> str:
     )
 
 
-def _cannot_pool(architecture: str, pooling: Pooling) -> str:
-    return f"pooling: {architecture} cannot pool by {pooling}; leave it out for its own way."
-
-
-def _load_published(
-    model: nn.Module, architecture: str, image_size: int, pooling: Pooling | None
-) -> None:
+def _load_published(model: nn.Module, architecture: str, image_size: int) -> None:
     """Give a model the published weights, all but the head's."""
     file = weights_file(architecture)
     try:
@@ -148,10 +133,7 @@ def _load_published(
     names = pretrained_config(architecture).classifier
     classifiers = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
     kept = {k: v for k, v in published.items() if not k.startswith(classifiers)}
-    missing = model.load_state_dict(kept, strict=False).missing_keys
-    # Another pooling may move a norm behind it, for which no weights were published.
-    if pooling is not None and not all(name.startswith(classifiers) for name in missing):
-        raise CapetownError(_cannot_pool(architecture, pooling))
+    model.load_state_dict(kept, strict=False)
 
 
 def _published(architecture: str, file: Path, image_size: int) -> dict[str, torch.Tensor]:

@@ -116,10 +116,12 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
     def answer(pixels: Pixels) -> npt.NDArray[np.float64]:
         logits = np.empty(len(pixels))
         batch = np.zeros((count, size, size, 3), np.uint8)
+        # Its own, since threads may ask at the same time.
+        request = compiled.create_infer_request()
         for start in range(0, len(pixels), count):
             some = pixels[start : start + count]
             batch[: len(some)] = some
-            logits[start : start + len(some)] = compiled(batch)[0][: len(some)]
+            logits[start : start + len(some)] = request.infer(batch)[0][: len(some)]
         return logits
 
     return answer

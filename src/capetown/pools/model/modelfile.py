@@ -22,7 +22,6 @@ from capetown.params import (
     BandMeans,
     ImageSize,
     Interpolation,
-    Pooling,
     Section,
     Share,
     Tiles,
@@ -43,13 +42,11 @@ class ModelCard(Section):
     `interpolation`, scaled to 0..1, shifted by `mean` and divided by `std`; with `tta` its logit is
     the mean of those of its eight flips and quarter turns. The logit divided by `temperature`
     gives, through the logistic function, the probability of the second class; at `threshold` and
-    above it is that class. Most tiles that it learned from look as `usual` says. `pooling` is how
-    the architecture's last features become one vector, unless in its own way. `weights` is the
+    above it is that class. Most tiles that it learned from look as `usual` says. `weights` is the
     SHA-256 of their file, which `save_model` fills in; empty to check nothing.
     """
 
     architecture: str
-    pooling: Pooling | None = None
     image_size: ImageSize
     mean: BandMeans
     std: BandDeviations
@@ -130,7 +127,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelCard
         raise CapetownError(
             f"{folder / WEIGHTS}: damaged: not the file that {CARD} names; train or copy it again."
         )
-    model = create(card.architecture, card.image_size, pooling=card.pooling)
+    model = create(card.architecture, card.image_size)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -40,6 +40,7 @@ def run(arguments: Namespace) -> None:
             arguments.tile_metres, arguments.tile_pixels, arguments.overlap, arguments.crs
         ),
         machines=machines,
+        with_evidence=arguments.evidence,
     )
     for line in describe(summary, out):
         print(line, file=sys.stderr if out == STANDARD_OUTPUT else sys.stdout)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from copy import deepcopy
 from functools import lru_cache
 from io import BytesIO
 from itertools import islice
@@ -22,9 +23,10 @@ import shapely
 
 from capetown.city import RESOLUTION
 from capetown.files import one_line
+from capetown.pools.model import evidence
 from capetown.pools.model.devices import choose_device
 from capetown.pools.model.engine import Answer, fastest_answer
-from capetown.pools.model.evidence import Points, evidence, strongest_points
+from capetown.pools.model.evidence import Points
 from capetown.pools.model.inference import BATCH_SIZE
 from capetown.pools.model.modelfile import CARD, WEIGHTS, ModelCard, load_model
 from capetown.pools.prediction.orthophotos import Orthophoto, opened
@@ -40,24 +42,23 @@ from capetown.pools.tiles.unlike import difference, look_of
 
 # Of a piece that is worked on: enough to hide the way to a bucket.
 READERS = 8
-# Tiles whose evidence is looked for at once: gradients take memory.
-POINTED = 8
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Model(NamedTuple):
-    """A model that is ready.
+    """A model that is ready: its card, and what it says of tiles, uint8, (tiles, size, size, 3).
 
     Attributes:
-        card: its card.
-        answer: gives the logits of tiles.
-        point: gives where in tiles the evidence for ``yes`` is strongest, as `strongest_points`.
+        card: its own.
+        answer: gives the logit of each.
+        points: gives the point of each that says most for ``yes``, shape (tiles, 2), as
+            `capetown.pools.model.evidence.strongest_points` does.
     """
 
     card: ModelCard
     answer: Answer
-    point: Callable[[Pixels], Points]
+    points: Callable[[Pixels], Points]
 
 
 class Seen(NamedTuple):
@@ -108,19 +109,28 @@ def _load(folder: str, _: str, device: str) -> Model:
                 (here / name).write_bytes(read_file(f"{folder}/{name}"))
         model, card = load_model(here, choose_device(device))  # type: ignore[arg-type]
 
-    def point(pixels: Pixels) -> Points:
-        return strongest_points(evidence(model, card, pixels, towards_yes=True))
+    copies = threading.local()
 
-    return Model(card, fastest_answer(model, card), point)
+    def points(pixels: Pixels) -> Points:
+        # It looks into the model while that computes, where another thread would disturb it.
+        if not hasattr(copies, "model"):
+            copies.model = deepcopy(model)
+        heat = evidence.evidence(copies.model, card, pixels, towards_yes=True)
+        return evidence.strongest_points(heat)
+
+    return Model(card, fastest_answer(model, card), points)
 
 
-def judge(model: Model, sources: Sequence[Source], crs: str) -> pa.Table:
+def judge(
+    model: Model, sources: Sequence[Source], crs: str, *, with_evidence: bool = False
+) -> pa.Table:
     """The rows of some tiles, in their order; windows without any data have none and are counted.
 
     Args:
         model: as `ready_model` gives it.
         sources: as `capetown.pools.prediction.sources.find_sources` gives them, perhaps cut.
         crs: of tiles whose files name none; empty for none.
+        with_evidence: find the point that says most for each tile with a pool.
     """
     rows: list[Row] = []
     empty = 0
@@ -136,10 +146,12 @@ def judge(model: Model, sources: Sequence[Source], crs: str) -> pa.Table:
         pairs = zip(sources, read_ahead, strict=True)
         while batch := list(islice(pairs, BATCH_SIZE)):
             seen = [found for _, found in batch if isinstance(found, Seen)]
-            answers = iter(_answers(model, [tile.pixels for tile in seen]))
+            probabilities = _probabilities(model, seen)
+            points = _points(model, seen, probabilities, with_evidence)
+            answers = zip(probabilities, points, strict=True)
             for source, found in batch:
                 if isinstance(found, Seen):
-                    rows.append(_row(source, found, next(answers), model.card))
+                    rows.append(_row(source, found, *next(answers), model.card))
                 elif found is not None:
                     rows.append(Row(source.path, error=found))
                 empty += found is None
@@ -243,53 +255,51 @@ def _part(image: Orthophoto, source: Source, crs: str) -> Place | None:
     return place.part(window.left, window.top) if place and window else None
 
 
-class _Answered(NamedTuple):
-    """A tile's calibrated probability; and the strongest evidence, as shares of its sides, for a
-    pool where it is called one."""
-
-    probability: float
-    point: tuple[float, float] | None = None
-
-
-def _answers(model: Model, pixels: list[Pixels]) -> list[_Answered]:
-    if not pixels:
+def _probabilities(model: Model, seen: Sequence[Seen]) -> list[float]:
+    if not seen:
         return []
-    probabilities = calibrated(model.answer(np.stack(pixels)), model.card.temperature)
-    answers = [_Answered(float(probability)) for probability in probabilities]
-    called = np.flatnonzero(probabilities >= model.card.threshold)
-    for start in range(0, len(called), POINTED):
-        some = called[start : start + POINTED]
-        points = model.point(np.stack([pixels[at] for at in some]))
-        for at, (x, y) in zip(some, points.tolist(), strict=True):
-            if np.isfinite(x):
-                answers[at] = answers[at]._replace(point=(x, y))
-    return answers
+    logits = model.answer(np.stack([tile.pixels for tile in seen]))
+    return [float(answer) for answer in calibrated(logits, model.card.temperature)]
 
 
-def _row(source: Source, seen: Seen, answered: _Answered, card: ModelCard) -> Row:
+def _points(
+    model: Model, seen: Sequence[Seen], probabilities: Sequence[float], wanted: bool
+) -> list[Points | None]:
+    """The point that says most for each tile with a pool, in pixels; None for others."""
+    found: list[Points | None] = [None] * len(seen)
+    pools = [n for n, answer in enumerate(probabilities) if answer >= model.card.threshold]
+    if wanted and pools:
+        shares = model.points(np.stack([seen[n].pixels for n in pools]))
+        for n, share in zip(pools, shares, strict=True):
+            if np.isfinite(share).all():
+                found[n] = (share * (seen[n].width, seen[n].height)).round(1)
+    return found
+
+
+def _row(
+    source: Source, seen: Seen, probability: float, point: Points | None, card: ModelCard
+) -> Row:
     row = Row(
         source.path,
-        round(answered.probability, 6),
-        card.classes[int(answered.probability >= card.threshold)],
+        round(probability, 6),
+        card.classes[int(probability >= card.threshold)],
         unlike=seen.unlike or None,
         place_error=seen.place_error or None,
     )
-    pixel = None
-    if answered.point:
-        pixel = (answered.point[0] * seen.width, answered.point[1] * seen.height)
-        row = row._replace(evidence_x=round(pixel[0], 1), evidence_y=round(pixel[1], 1))
+    if point is not None:
+        row = row._replace(evidence_x=float(point[0]), evidence_y=float(point[1]))
     if seen.place is None:
         return row
     try:
         found = outline(seen.place, seen.width, seen.height)
-        point = seen.place.to_earth(np.array([pixel]))[0].tolist() if pixel else (None, None)
     except PlaceError as error:
         return row._replace(place_error=str(error))
+    if point is not None:
+        [(longitude, latitude)] = seen.place.to_earth(point[None]).tolist()
+        row = row._replace(evidence_longitude=longitude, evidence_latitude=latitude)
     return row._replace(
         h3_index=h3.latlng_to_cell(found.latitude, found.longitude, RESOLUTION),
         longitude=found.longitude,
         latitude=found.latitude,
-        evidence_longitude=point[0],
-        evidence_latitude=point[1],
         geometry=shapely.to_wkb(shapely.Polygon(found.corners)),
     )

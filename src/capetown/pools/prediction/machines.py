@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Seconds to wait for a scheduler, and for its first worker.
 PATIENCE = 30
+RETRIES = 2
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ class Machines:
         executor: takes pieces.
         room: how many pieces can be worked on at once, now.
         shared: True if they have nothing of this machine but what is in the output's folder.
+        losses: what a piece raises that those who work on it do not live to finish.
     """
 
     executor: Executor
     room: Callable[[], int]
     shared: bool = False
+    losses: tuple[type[BaseException], ...] = ()
 
 
 @contextmanager
@@ -102,7 +105,12 @@ def _of(client: "Client", *, shared: bool) -> Machines:
     def room() -> int:
         return int(2 * sum(client.nthreads().values()))
 
-    return Machines(client.get_executor(pure=False), room, shared)
+    from distributed import CancelledError, KilledWorker
+    from distributed.comm import CommClosedError
+
+    # A worker that dies is replaced; what fails is tried again, since a network may have failed.
+    executor = client.get_executor(pure=False, retries=RETRIES)
+    return Machines(executor, room, shared, (KilledWorker, CommClosedError, CancelledError))
 
 
 def _check_workers(client: "Client", address: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from capetown.errors import CapetownError
+from capetown.files import one_line
 from capetown.pools.model.modelfile import CARD, WEIGHTS, model_digest
 from capetown.pools.prediction.judging import judge, ready_model
 from capetown.pools.prediction.machines import Machines
@@ -55,6 +56,7 @@ class Job(NamedTuple):
         crs: of tiles whose files name none; empty for none.
         parts: the folder that parts are written to.
         capetown: the version of this package that all are made by.
+        with_evidence: as in `capetown.pools.prediction.judging.judge`.
     """
 
     model: str
@@ -63,6 +65,7 @@ class Job(NamedTuple):
     crs: str
     parts: str
     capetown: str
+    with_evidence: bool = False
 
 
 def make_part(job: Job, number: int, sources: Sequence[Source]) -> int:
@@ -77,7 +80,7 @@ def make_part(job: Job, number: int, sources: Sequence[Source]) -> int:
     # Pieces are worked on side by side, so that more threads for one would only get in the way.
     torch.set_num_threads(1)
     model = ready_model(job.model, job.digest, job.device)
-    write_part(job.parts, number, judge(model, sources, job.crs))
+    write_part(job.parts, number, judge(model, sources, job.crs, with_evidence=job.with_evidence))
     return number
 
 
@@ -89,6 +92,7 @@ def predict(
     device: str,
     cutting: Cutting,
     machines: Callable[[], AbstractContextManager[Machines]],
+    with_evidence: bool = False,
 ) -> Summary:
     """Judge tiles wherever they lie, and write a row each to a file, in the order of the paths.
 
@@ -99,16 +103,17 @@ def predict(
         device: as in `capetown.params.DeviceName`.
         cutting: how images are cut; without metres and pixels they are not.
         machines: starts those who do the work; not called if there is none left.
+        with_evidence: as in `capetown.pools.prediction.judging.judge`.
 
     Raises:
         CapetownError: if the model, a path, the output or the machines cannot be used.
     """
     digest = model_digest(model)
     sources = list(_sources(paths, cutting))
-    inputs = inputs_digest(sources, cutting.crs)
+    inputs = inputs_digest(sources, f"{cutting.crs} {with_evidence}")
     origin = Origin(model=digest, inputs=inputs, capetown=version("capetown"))
     pieces = [(n, sources[i : i + PIECE]) for n, i in enumerate(range(0, len(sources), PIECE))]
-    job = Job(absolute(str(model)), digest, device, cutting.crs, "", origin.capetown)
+    job = Job(absolute(str(model)), digest, device, cutting.crs, "", origin.capetown, with_evidence)
     if out == STANDARD_OUTPUT:
         with TemporaryDirectory() as folder:
             done = _work(pieces, job._replace(parts=folder), machines, len(sources))
@@ -168,17 +173,24 @@ def _spread(
     hands: Machines, job: Job, pieces: Iterator[tuple[int, Sequence[Source]]]
 ) -> Iterator[int]:
     """Hand out pieces, as many at once as there is room for."""
-    waiting: set[Future[int]] = set()
+    waiting: dict[Future[int], str] = {}
     try:
         while True:
             free = max(1, hands.room()) - len(waiting)
             for number, sources in islice(pieces, max(0, free)):
-                waiting.add(hands.executor.submit(make_part, job, number, sources))
+                future = hands.executor.submit(make_part, job, number, sources)
+                waiting[future] = sources[0].path
             if not waiting:
                 return
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                first = waiting.pop(future)
+                try:
+                    yield future.result()
+                except hands.losses as error:
+                    raise CapetownError(
+                        f"{first} and the {PIECE - 1} tiles after it: lost with the workers that "
+                        f"had them ({one_line(error)}); run the same command again, which goes on."
+                    ) from error
     finally:
         for future in waiting:
             future.cancel()

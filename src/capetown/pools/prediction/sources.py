@@ -104,12 +104,12 @@ def left_out(others: int) -> str:
     return f"{others} other images are left out, which can be named one by one"
 
 
-def inputs_digest(sources: Iterable[Source], crs: str) -> str:
-    """A digest of sources and the CRS of those that name none.
+def inputs_digest(sources: Iterable[Source], how: str) -> str:
+    """A digest of sources and of how they are judged, in any words.
 
     It is another one if a source is added, moved, changed or cut otherwise.
     """
-    digest = sha256(crs.encode())
+    digest = sha256(how.encode())
     for source in sources:
         digest.update(f"{tuple(source)}\n".encode())
     return digest.hexdigest()

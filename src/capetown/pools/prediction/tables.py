@@ -17,8 +17,8 @@ SCHEMA = pa.schema(
     [
         ("path", pa.string()), ("probability", pa.float64()), ("decision", pa.string()),
         ("error", pa.string()), ("unlike", pa.string()), ("place_error", pa.string()),
-        ("evidence_x", pa.float64()), ("evidence_y", pa.float64()),
         ("h3_index", pa.string()), ("longitude", pa.float64()), ("latitude", pa.float64()),
+        ("evidence_x", pa.float64()), ("evidence_y", pa.float64()),
         ("evidence_longitude", pa.float64()), ("evidence_latitude", pa.float64()),
         ("geometry", pa.binary()),
     ]
@@ -38,11 +38,11 @@ class Row(NamedTuple):
     error: str | None = None
     unlike: str | None = None
     place_error: str | None = None
-    evidence_x: float | None = None
-    evidence_y: float | None = None
     h3_index: str | None = None
     longitude: float | None = None
     latitude: float | None = None
+    evidence_x: float | None = None
+    evidence_y: float | None = None
     evidence_longitude: float | None = None
     evidence_latitude: float | None = None
     geometry: bytes | None = None

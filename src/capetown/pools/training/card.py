@@ -50,7 +50,6 @@ def make_card(
     )
     return ModelCard(
         architecture=backbone.architecture,
-        pooling=backbone.pooling,
         image_size=valid.pixels.shape[1],
         **inputs,
         tta=settings.tta,
