@@ -25,7 +25,7 @@ Answer = Callable[[Pixels], npt.NDArray[np.float64]]
 
 # The most that a probability may differ from torch's.
 AGREEMENT = 1e-4
-# Images at once, as many as `predict` shows on CPUs: a graph of fixed shape is faster than one of any.
+# Images at once, as `predict` shows them on CPUs: a graph of fixed shape is faster than one of any.
 IMAGES = 8
 
 log = logging.getLogger("capetown")
