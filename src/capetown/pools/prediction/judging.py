@@ -3,17 +3,13 @@
 A few threads read, decode and resize tiles, while the model computes on those before.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from copy import deepcopy
-from functools import lru_cache
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
 import h3
@@ -23,12 +19,9 @@ import shapely
 
 from capetown.city import RESOLUTION
 from capetown.files import one_line
-from capetown.pools.model import evidence
-from capetown.pools.model.devices import choose_device
-from capetown.pools.model.engine import Answer, fastest_answer
 from capetown.pools.model.evidence import Points
-from capetown.pools.model.inference import BATCH_SIZE
-from capetown.pools.model.modelfile import CARD, WEIGHTS, ModelCard, load_model
+from capetown.pools.model.modelfile import ModelCard
+from capetown.pools.prediction.loading import Model
 from capetown.pools.prediction.orthophotos import Orthophoto, opened
 from capetown.pools.prediction.places import Place, PlaceError, find_place, outline
 from capetown.pools.prediction.sources import Source
@@ -42,28 +35,8 @@ from capetown.pools.tiles.unlike import difference, look_of
 
 # Of a piece that is worked on: enough to hide the way to a bucket.
 READERS = 8
-# Tiles at once on CPUs, where a thread a core computes: 32 take three times the memory and no less
-# time (see benchmarks/README.md).
-CPU_BATCH = 8
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Model(NamedTuple):
-    """A model that is ready: its card, and what it says of tiles, uint8, (tiles, size, size, 3).
-
-    Attributes:
-        card: its own.
-        batch: how many tiles to show it at once.
-        answer: gives the logit of each.
-        points: gives the point of each that says most for ``yes``, shape (tiles, 2), as
-            `capetown.pools.model.evidence.strongest_points` does.
-    """
-
-    card: ModelCard
-    batch: int
-    answer: Answer
-    points: Callable[[Pixels], Points]
 
 
 class Seen(NamedTuple):
@@ -84,48 +57,6 @@ class Seen(NamedTuple):
     height: int
     place: Place | None
     place_error: str
-
-
-_loading = threading.Lock()
-
-
-def ready_model(folder: str, digest: str, device: str) -> Model:
-    """The model of a folder, loaded once in each process.
-
-    Args:
-        folder: a path or URL.
-        digest: of its files; another one is another model.
-        device: as in `capetown.params.DeviceName`.
-
-    Raises:
-        CapetownError: if a file is missing or damaged, or there is no such device.
-    """
-    with _loading:
-        return _load(folder, digest, device)
-
-
-@lru_cache(maxsize=1)
-def _load(folder: str, _: str, device: str) -> Model:
-    with TemporaryDirectory() as copied:
-        fs, location = open_storage(folder)
-        here = Path(location if is_local(fs) else copied)
-        if not is_local(fs):
-            for name in (WEIGHTS, CARD):
-                (here / name).write_bytes(read_file(f"{folder}/{name}"))
-        chosen = choose_device(device)  # type: ignore[arg-type]
-        model, card = load_model(here, chosen)
-
-    copies = threading.local()
-
-    def points(pixels: Pixels) -> Points:
-        # It looks into the model while that computes, where another thread would disturb it.
-        if not hasattr(copies, "model"):
-            copies.model = deepcopy(model)
-        heat = evidence.evidence(copies.model, card, pixels, towards_yes=True)
-        return evidence.strongest_points(heat)
-
-    batch = CPU_BATCH if chosen.type == "cpu" else BATCH_SIZE
-    return Model(card, batch, fastest_answer(model, card), points)
 
 
 def judge(

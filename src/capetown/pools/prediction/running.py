@@ -17,7 +17,8 @@ from tqdm import tqdm
 from capetown.errors import CapetownError
 from capetown.files import one_line
 from capetown.pools.model.modelfile import CARD, WEIGHTS, model_digest
-from capetown.pools.prediction.judging import judge, ready_model
+from capetown.pools.prediction.judging import judge
+from capetown.pools.prediction.loading import ready_model
 from capetown.pools.prediction.machines import Machines
 from capetown.pools.prediction.orthophotos import Cutting, cut
 from capetown.pools.prediction.parts import (
