@@ -36,8 +36,8 @@ DISTINCT = 54
 def predict(folder: str, model: Path) -> int:
     """The command itself, in this process."""
     from capetown.pools.model.modelfile import model_digest
+    from capetown.pools.prediction.judging import ready_model
     from capetown.pools.prediction.machines import this_process
-    from capetown.pools.prediction.running import ready_model
 
     ready_model(str(model), model_digest(model), "cpu")
     _start()

@@ -230,6 +230,7 @@ def test_the_stage_lists_what_it_leaves_out_and_what_is_twice(workspace: Path) -
     tiles = pd.read_csv(workspace / "splits" / "tiles.csv")
     assert list(tiles.columns) == [
         "path", "label", "sheet", "group", "fold", "digest", "side", "resolution", "dark", "grey",
+        "reduced",
     ]  # fmt: skip
     assert len(tiles) == 50
     for group, copy in (("S00_2", "T01_1"), ("S00_0", "T02_1")):

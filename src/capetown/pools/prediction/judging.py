@@ -42,6 +42,9 @@ from capetown.pools.tiles.unlike import difference, look_of
 
 # Of a piece that is worked on: enough to hide the way to a bucket.
 READERS = 8
+# Tiles at once on CPUs, where a thread a core computes: 32 take three times the memory and no less
+# time (see benchmarks/README.md).
+CPU_BATCH = 8
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -51,12 +54,14 @@ class Model(NamedTuple):
 
     Attributes:
         card: its own.
+        batch: how many tiles to show it at once.
         answer: gives the logit of each.
         points: gives the point of each that says most for ``yes``, shape (tiles, 2), as
             `capetown.pools.model.evidence.strongest_points` does.
     """
 
     card: ModelCard
+    batch: int
     answer: Answer
     points: Callable[[Pixels], Points]
 
@@ -107,7 +112,8 @@ def _load(folder: str, _: str, device: str) -> Model:
         if not is_local(fs):
             for name in (WEIGHTS, CARD):
                 (here / name).write_bytes(read_file(f"{folder}/{name}"))
-        model, card = load_model(here, choose_device(device))  # type: ignore[arg-type]
+        chosen = choose_device(device)  # type: ignore[arg-type]
+        model, card = load_model(here, chosen)
 
     copies = threading.local()
 
@@ -118,7 +124,8 @@ def _load(folder: str, _: str, device: str) -> Model:
         heat = evidence.evidence(copies.model, card, pixels, towards_yes=True)
         return evidence.strongest_points(heat)
 
-    return Model(card, fastest_answer(model, card), points)
+    batch = CPU_BATCH if chosen.type == "cpu" else BATCH_SIZE
+    return Model(card, batch, fastest_answer(model, card), points)
 
 
 def judge(
@@ -142,9 +149,9 @@ def judge(
         def read(source: Source) -> Seen | str | None:
             return see(source, model.card, crs, images)
 
-        read_ahead = _in_order(pool, read, iter(sources), 2 * BATCH_SIZE)
+        read_ahead = _in_order(pool, read, iter(sources), model.batch + READERS)
         pairs = zip(sources, read_ahead, strict=True)
-        while batch := list(islice(pairs, BATCH_SIZE)):
+        while batch := list(islice(pairs, model.batch)):
             seen = [found for _, found in batch if isinstance(found, Seen)]
             probabilities = _probabilities(model, seen)
             points = _points(model, seen, probabilities, with_evidence)
