@@ -25,8 +25,8 @@ Answer = Callable[[Pixels], npt.NDArray[np.float64]]
 
 # The most that a probability may differ from torch's.
 AGREEMENT = 1e-4
-# Images at once, as `predict` shows them on CPUs: a graph of fixed shape is faster than one of any.
-IMAGES = 8
+# Tiles at once, of which a graph has a fixed number: fewer where each is shown in eight views.
+TILES, VIEWED_TILES = 8, 4
 
 log = logging.getLogger("capetown")
 
@@ -87,7 +87,7 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     from openvino.preprocess import PrePostProcessor
 
-    count = max(1, IMAGES // graph.views)
+    count = TILES if graph.views == 1 else VIEWED_TILES
     shape = [count, 3, size, size]
     frontend = FrontEndManager().load_by_framework("pytorch")
     # The frontend keeps no reference to it.
