@@ -18,7 +18,6 @@ from typing import NamedTuple, TypeVar
 
 import h3
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
@@ -26,8 +25,9 @@ from capetown.city import RESOLUTION
 from capetown.files import one_line
 from capetown.pools.model import evidence
 from capetown.pools.model.devices import choose_device
+from capetown.pools.model.engine import Answer, fastest_answer
 from capetown.pools.model.evidence import Points
-from capetown.pools.model.inference import BATCH_SIZE, predict_logits
+from capetown.pools.model.inference import BATCH_SIZE
 from capetown.pools.model.modelfile import CARD, WEIGHTS, ModelCard, load_model
 from capetown.pools.prediction.orthophotos import Orthophoto, opened
 from capetown.pools.prediction.places import Place, PlaceError, find_place, outline
@@ -62,7 +62,7 @@ class Model(NamedTuple):
 
     card: ModelCard
     batch: int
-    answer: Callable[[Pixels], npt.NDArray[np.float64]]
+    answer: Answer
     points: Callable[[Pixels], Points]
 
 
@@ -115,9 +115,6 @@ def _load(folder: str, _: str, device: str) -> Model:
         chosen = choose_device(device)  # type: ignore[arg-type]
         model, card = load_model(here, chosen)
 
-    def answer(pixels: Pixels) -> npt.NDArray[np.float64]:
-        return predict_logits(model, pixels, mean=card.mean, std=card.std, tta=card.tta)
-
     copies = threading.local()
 
     def points(pixels: Pixels) -> Points:
@@ -127,7 +124,8 @@ def _load(folder: str, _: str, device: str) -> Model:
         heat = evidence.evidence(copies.model, card, pixels, towards_yes=True)
         return evidence.strongest_points(heat)
 
-    return Model(card, CPU_BATCH if chosen.type == "cpu" else BATCH_SIZE, answer, points)
+    batch = CPU_BATCH if chosen.type == "cpu" else BATCH_SIZE
+    return Model(card, batch, fastest_answer(model, card), points)
 
 
 def judge(
