@@ -122,10 +122,7 @@ def labels(arguments: argparse.Namespace) -> None:
         checkpoints=Path("checkpoints"), parts=arguments.parts,
     )  # fmt: skip
     found = doubts(tiles, probabilities)
-    page = as_page(
-        found, shown=arguments.show, corrections=params.split.corrections, tiles=Path("raw")
-    )
-    write_page(arguments.out, page)
+    write_page(arguments.out, as_page(found, arguments.show, params.split.corrections, Path("raw")))
     print(f"{found['suspect'].sum()} of {len(found)} labels look as if they were the other one")
 
 
