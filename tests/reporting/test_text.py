@@ -226,7 +226,7 @@ def test_the_embedded_bucket_is_known_by_any_of_its_names(small: Facts) -> None:
 def test_other_numbers_give_other_sentences(small: Facts) -> None:
     none_failed = {**small.transform, "invalid_coordinates": 0, "outside_city": 0}
     guess = json.loads(json.dumps(dict(small.evaluate)))
-    guess["intervals"]["balanced_accuracy"] = [0.45, 0.6]
+    guess["intervals"] |= {"balanced_accuracy": [0.45, 0.6], "roc_auc": [0.46, 0.7]}
     guess["threshold"] = 0.36
     other = replace(
         changed(small, download={"source": "s3://cct"}),
@@ -243,3 +243,11 @@ def test_other_numbers_give_other_sentences(small: Facts) -> None:
     ):
         assert words in text
     assert "miniature" not in text
+
+
+def test_an_order_may_be_sure_where_the_calls_are_not(small: Facts) -> None:
+    evaluate = json.loads(json.dumps(dict(small.evaluate)))
+    evaluate["intervals"] |= {"balanced_accuracy": [0.45, 0.9], "roc_auc": [0.7, 0.9]}
+    text = markdown(replace(small, evaluate=evaluate))
+    assert "It puts tiles in order clearly better than guessing" in text
+    assert "should not be used" not in text

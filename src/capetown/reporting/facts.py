@@ -130,8 +130,16 @@ class Facts:
 
     @property
     def is_better_than_guessing(self) -> bool:
-        """True if the interval of the balanced accuracy lies above one half."""
-        bounds = self.evaluate["intervals"]["balanced_accuracy"]
+        """True if its calls are: the interval of the balanced accuracy lies above one half."""
+        return self._is_above_half("balanced_accuracy")
+
+    @property
+    def orders_better_than_guessing(self) -> bool:
+        """True if the order of its probabilities is, whatever the threshold: likewise, ROC AUC."""
+        return self._is_above_half("roc_auc")
+
+    def _is_above_half(self, metric: str) -> bool:
+        bounds = self.evaluate["intervals"][metric]
         return bool(bounds and bounds[0] is not None and bounds[0] > 0.5)
 
     @property
