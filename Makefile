@@ -31,7 +31,7 @@ lock:
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet torch==2.13.0
-	.venv-lock/bin/pip install --quiet '.[cluster,dev]'
+	.venv-lock/bin/pip install --quiet '.[cluster,dev,export,fast]'
 	.venv-lock/bin/pip freeze --exclude capetown | sed 's/+cpu$$//' \
 	    | grep -viE '^(nvidia|triton|cuda)' > requirements.lock
 	rm -rf .venv-lock

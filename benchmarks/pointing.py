@@ -14,6 +14,7 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,8 @@ from capetown.pools.tiles.reading import Pixels, read_tile, resize
 
 CPU = torch.device("cpu")
 BATCH = 8
-Boxes = list[np.ndarray]  # type: ignore[type-arg]
+Boxes = list[Points]
+View = Callable[[Tensor], Tensor]
 
 
 def main() -> None:
@@ -91,18 +93,17 @@ def last_features(model: nn.Module, card: ModelCard, pixels: Pixels, views: int 
     return strongest_points(heat.clamp(min=0).numpy())
 
 
-def dihedral() -> list[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
+def dihedral() -> list[tuple[View, View]]:
     """The eight flips and quarter turns of the last two dimensions, and the way back of each."""
-    ways = []
-    for flips in ((), (-1,), (-2,), (-2, -1)):
-        for swap in (False, True):
-            ways.append(
-                (
-                    lambda x, f=flips, s=swap: (x.transpose(-2, -1) if s else x).flip(f),
-                    lambda x, f=flips, s=swap: x.flip(f).transpose(-2, -1) if s else x.flip(f),
-                )
-            )
-    return ways
+
+    def there(swap: bool, flips: tuple[int, ...], images: Tensor) -> Tensor:
+        return (images.transpose(-2, -1) if swap else images).flip(flips)
+
+    def back(swap: bool, flips: tuple[int, ...], images: Tensor) -> Tensor:
+        return images.flip(flips).transpose(-2, -1) if swap else images.flip(flips)
+
+    ways = product((False, True), ((), (-1,), (-2,), (-2, -1)))
+    return [(partial(there, *way), partial(back, *way)) for way in ways]
 
 
 def hits(points: Points, boxes: Boxes) -> float:
@@ -114,7 +115,7 @@ def hits(points: Points, boxes: Boxes) -> float:
     return float(np.mean(inside))
 
 
-def covered_share(boxes: np.ndarray, steps: int = 512) -> float:  # type: ignore[type-arg]
+def covered_share(boxes: Points, steps: int = 512) -> float:
     """The share of a tile that boxes cover."""
     middle = (np.arange(steps) + 0.5) / steps
     covered = np.zeros((steps, steps), bool)

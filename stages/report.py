@@ -12,6 +12,7 @@ import polars as pl
 from capetown.hexes.service import service_tables
 from capetown.params import load_params
 from capetown.reporting.facts import Facts, not_joined
+from capetown.reporting.predicted import read_predicted
 from capetown.reporting.reading import NOTHING, read_csv, read_json
 from capetown.reporting.report import markdown_and_images, page
 from capetown.reporting.service import Requests
@@ -65,6 +66,7 @@ def main() -> None:
             inventory=pd.read_csv(INVENTORY),
             fingerprint=sha256(INVENTORY.read_bytes()).hexdigest()[:16],
             settings=shown_settings(),
+            predicted=read_predicted(Path("maps/pools.parquet")),
         )
     with step("Markdown"):
         markdown, images = markdown_and_images(facts)

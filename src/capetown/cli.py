@@ -9,7 +9,7 @@ from pathlib import Path
 
 from capetown.city import HEXAGONS_FILE
 from capetown.errors import CapetownError
-from capetown.files import one_line, written_whole
+from capetown.files import check_replaceable, write_file
 
 Handler = Callable[[argparse.Namespace], None]
 
@@ -41,8 +41,12 @@ def sample(arguments: argparse.Namespace) -> None:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Say of new tiles whether there is a pool in them, with a trained model."""
+    import logging
+
     from capetown.pools.prediction.command import run
 
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("capetown").setLevel(logging.INFO)
     if "://" not in arguments.out:
         check_replaceable(Path(arguments.out))
     run(arguments)
@@ -50,35 +54,29 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def pools(arguments: argparse.Namespace) -> None:
     """Count the tiles with a pool in each hexagon, from what `predict` wrote."""
-    from capetown.hexes.counts import write_geoparquet
-    from capetown.hexes.hexagons import read_hexagons
-    from capetown.mapping.pools import count_pools, notes, read_requests
-    from capetown.mapping.predictions import read_predictions
+    from capetown.mapping.command import run
 
-    out = arguments.out
-    check_replaceable(out)
-    if out.suffix != ".parquet":
-        raise CapetownError(f"--out {out}: hexagons are written as GeoParquet; name a .parquet.")
-    for given in (arguments.predictions, arguments.hexagons, REQUESTS):
-        if out.exists() and given.exists() and out.samefile(given):
-            raise CapetownError(f"--out {out}: would replace what it is made from; name another.")
-    hexagons = read_hexagons(arguments.hexagons)
-    predictions = read_predictions(arguments.predictions)
-    requests = read_requests(REQUESTS)
-    table = count_pools(hexagons, predictions, requests)
-    try:
-        with written_whole(out) as part:
-            write_geoparquet(hexagons, table, part)
-    except OSError as error:
-        raise CapetownError(f"{out}: cannot be written ({one_line(error)}).") from error
-    for note in notes(predictions, table):
-        print(note)
-    if requests is None:
-        print(f"{REQUESTS} is not there: the hexagons have no requests beside them")
+    check_replaceable(arguments.out)
+    for line in run(arguments.predictions, arguments.hexagons, REQUESTS, arguments.out):
+        print(line)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write a trained model as one ONNX file, for programs that know no Python."""
+    import torch
+
+    from capetown.pools.model.export import as_deepness, as_onnx
+    from capetown.pools.model.modelfile import load_model
+
+    metres = arguments.deepness
+    if metres is not None and not 0 < metres < float("inf"):
+        raise CapetownError(f"--deepness {metres}: give the side of a tile in metres, above 0.")
+    check_replaceable(arguments.out)
+    model, card = load_model(arguments.model, torch.device("cpu"))
+    data = as_onnx(model, card) if metres is None else as_deepness(model, card, metres)
+    write_file(arguments.out, data)
     print(
-        f"{out}: {table['tiles'].sum():,} tiles in {(table['tiles'] > 0).sum():,} of "
-        f"{len(table):,} hexagons, {table['pools_expected'].sum():,.1f} of them with a pool by "
-        f"their probabilities, {table['called'].sum():,} called"
+        f"{arguments.out}: {card.architecture}, {card.image_size} pixels, {len(data) / 1e6:.1f} MB"
     )
 
 
@@ -124,10 +122,7 @@ def labels(arguments: argparse.Namespace) -> None:
         checkpoints=Path("checkpoints"), parts=arguments.parts,
     )  # fmt: skip
     found = doubts(tiles, probabilities)
-    page = as_page(
-        found, shown=arguments.show, corrections=params.split.corrections, tiles=Path("raw")
-    )
-    write_page(arguments.out, page)
+    write_page(arguments.out, as_page(found, arguments.show, params.split.corrections, Path("raw")))
     print(f"{found['suspect'].sum()} of {len(found)} labels look as if they were the other one")
 
 
@@ -175,24 +170,9 @@ def backbones(arguments: argparse.Namespace) -> None:
     write_page(arguments.out, as_page(rows, speed.name))
 
 
-def check_replaceable(path: Path) -> None:
-    """Refuse to put a file in the place of what is no regular file: a device, pipe, link, folder.
-
-    Raises:
-        CapetownError: something such is there.
-    """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise CapetownError(f"{path}: is not a regular file and is left alone; name another one.")
-
-
 def write_page(path: Path, page: str) -> None:
     """Write a page and say where."""
-    check_replaceable(path)
-    try:
-        with written_whole(path) as part:
-            part.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise CapetownError(f"{path}: cannot be written ({error.strerror}).") from error
+    write_file(path, page.encode())
     print(f"Page: {path}")
 
 
@@ -262,6 +242,14 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--out", type=Path, required=True, metavar="FILE.parquet", help="GeoParquet to write"
     )
+
+    added = command("export", export)
+    added.add_argument("--model", type=Path, default=Path("models"), help="the model's folder")
+    added.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
+    added.add_argument(
+        "--deepness", type=float, metavar="METRES",
+        help="for QGIS's Deepness: the side on the ground of the tiles that it learned from",
+    )  # fmt: skip
 
     added = command("compare", compare)
     added.add_argument(

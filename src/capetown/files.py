@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from capetown.errors import CapetownError
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -21,6 +23,30 @@ def written_whole(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to put a file in the place of what is no regular file: a device, pipe, link, folder.
+
+    Raises:
+        CapetownError: something such is there.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise CapetownError(f"{path}: is not a regular file and is left alone; name another one.")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file in the place of a regular one or none.
+
+    Raises:
+        CapetownError: it cannot be written, or something else is there.
+    """
+    check_replaceable(path)
+    try:
+        with written_whole(path) as part:
+            part.write_bytes(data)
+    except OSError as error:
+        raise CapetownError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 def exchange(paths: Sequence[Path], made: Path, last: Path) -> None:

@@ -12,7 +12,7 @@ from capetown import cli
 from capetown.errors import CapetownError
 from capetown.pools import labels
 from capetown.pools.labels import answers, divide, doubts
-from capetown.pools.tiles.folds import Fold
+from capetown.pools.tiles.folds import Fold, load_fold
 from tests import ROOT
 from tests.pools.training.tiny import PARAMS, SMALL, STILL, fold, settings
 
@@ -58,7 +58,9 @@ def test_flipped_labels_stand_among_the_first(
     params = PARAMS.model_copy(
         update={
             "model": "small", "backbones": {"small": SMALL}, "pretrained": False, "threads": 1,
-            "train": settings(epochs=6, ema_decay=0.0, image_size=64, augment=STILL),
+            "train": settings(
+                epochs=6, ema_decay=0.0, image_size=64, augment=STILL, tta=False
+            ),
         }
     )  # fmt: skip
     keep = tmp_path / "checkpoints"
@@ -70,6 +72,24 @@ def test_flipped_labels_stand_among_the_first(
     assert {tiles.paths[row] for row in flipped} <= first
     assert list(keep.iterdir()) == []
     assert torch.get_num_threads() == 1
+
+
+def test_the_tiles_of_all_folds_are_read_as_one(tmp_path: Path) -> None:
+    rows = ["path,label,sheet,group,fold,digest"]
+    for number, (label, part) in enumerate([("no", "train"), ("yes", "valid"), ("yes", "test")]):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / f"{number}.tif")
+        rows.append(f"{number}.tif,{label},A,A_{number},{part},{number}")
+    (tmp_path / "tiles.csv").write_text("\n".join(rows))
+    tiles = load_fold(
+        tmp_path / "tiles.csv", None, tmp_path,
+        size=4, interpolation="bilinear", cache=tmp_path / "cache",
+    )  # fmt: skip
+    assert tiles.paths == ["0.tif", "1.tif", "2.tif"]
+    assert tiles.labels.tolist() == [0, 1, 1]
+    some = tiles.subset(np.array([True, False, True]))
+    assert (some.paths, some.groups.tolist()) == (["0.tif", "2.tif"], ["A_0", "A_2"])
+    assert some.pixels[:, 0, 0, 0].tolist() == [0, 2]
+    assert some.digest != tiles.digest
 
 
 def test_the_command_writes_a_page_of_pictures_and_lines_to_copy(
@@ -89,6 +109,6 @@ def test_the_command_writes_a_page_of_pictures_and_lines_to_copy(
         "Page: labels.html", "1 of 8 labels look as if they were the other one",
     ]  # fmt: skip
     page = (tmp_path / "labels.html").read_text()
-    assert page.count('<img src="data:image/jpeg;base64,') == 2
+    assert page.count('<img alt="" src="data:image/jpeg;base64,') == 2
     assert "<code>3.tif,no</code>" in page
     assert page.index("3.tif,no") < page.index("0.tif,yes")

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -165,6 +166,17 @@ def test_of_equal_thresholds_the_nearest_to_one_half_is_taken() -> None:
     labels = np.array([0, 1, 0, 1])
     probabilities = np.array([0.1, 0.45, 0.5, 0.7])
     assert choose_threshold(labels, probabilities, "balanced_accuracy") == pytest.approx(0.6)
+
+
+def test_within_a_standard_error_the_nearest_to_one_half_is_taken() -> None:
+    # Down to 0.9: 6 of 10 found, no alarm, standard error sqrt(0.6 * 0.4 / 10) = 0.155 of the sum.
+    # Down to 0.6: 7 of 10 found, 2 of 10 alarms, 0.1 worse than the best; down to 0.3 more.
+    labels = np.array([1] * 6 + [0, 0, 1] + [0] * 3 + [1] * 3 + [0] * 5)
+    probabilities = np.array([0.9] * 6 + [0.6] * 3 + [0.3] * 3 + [0.1] * 8)
+    choose = partial(choose_threshold, labels, probabilities, "balanced_accuracy")
+    assert choose() == pytest.approx(0.75)
+    assert choose(errors=0.5) == pytest.approx(0.75)
+    assert choose(errors=1) == pytest.approx(0.45)
 
 
 def test_the_two_aims_differ_where_one_class_is_rare() -> None:

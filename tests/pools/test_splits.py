@@ -20,11 +20,11 @@ from capetown.pools.splits import (
     Strategy,
     duplicates,
     group_of,
-    parted_neighbours,
     remarks,
     split_tiles,
     summary,
 )
+from capetown.pools.tiles.neighbours import parted_neighbours
 from capetown.pools.tiles.reading import Tile
 from tests import ROOT
 
@@ -114,6 +114,18 @@ def test_equal_images_join_their_sheets() -> None:
     for seed in range(10):
         folds = dict(zip([t.path for t in tiles], split(tiles, digests, seed=seed), strict=True))
         assert folds["A_0.tif"] == folds["B_0.tif"] == folds["C_1.tif"] == folds["C_0.tif"]
+
+
+def test_large_sheets_do_not_fill_a_fold_alone() -> None:
+    """The largest ones first would leave three in the test fold; an interval needs five."""
+    sizes = {f"L{n}": "yn" * 14 for n in range(9)} | {f"S{n}": "yn" * 4 for n in range(11)}
+    tiles = tiles_of(sizes)
+    for seed in range(5):
+        folds = split(tiles, seed=seed)
+        for fold, share in zip(FOLDS, (0.6, 0.2, 0.2), strict=True):
+            chosen = [t for t, found in zip(tiles, folds, strict=True) if found == fold]
+            assert len({t.sheet for t in chosen}) >= 5
+            assert len(chosen) / len(tiles) == pytest.approx(share, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +242,7 @@ def test_the_stage_lists_what_it_leaves_out_and_what_is_twice(workspace: Path) -
     tiles = pd.read_csv(workspace / "splits" / "tiles.csv")
     assert list(tiles.columns) == [
         "path", "label", "sheet", "group", "fold", "digest", "side", "resolution", "dark", "grey",
+        "reduced",
     ]  # fmt: skip
     assert len(tiles) == 50
     for group, copy in (("S00_2", "T01_1"), ("S00_0", "T02_1")):

@@ -14,6 +14,7 @@ from PIL import Image
 from capetown.hexes.service import service_tables
 from capetown.pools.scoring import METRICS
 from capetown.reporting.facts import Facts
+from capetown.reporting.predicted import Predicted
 from capetown.reporting.service import Requests
 from tests.tables import INSIDE_CELL
 
@@ -66,6 +67,9 @@ def facts(folder: Path) -> Facts:
         },
         geometry=[shapely.Polygon([p[::-1] for p in h3.cell_to_boundary(c)]) for c in cells],
         crs="OGC:CRS84",
+    )
+    pools = hexagons[["index", "geometry"]].assign(
+        tiles=4, unread=0, pools_expected=2.25, pools_low=1, pools_high=4, called=2
     )
     joined = sum(range(len(cells)))
     predictions = pd.DataFrame(
@@ -150,6 +154,7 @@ def facts(folder: Path) -> Facts:
         evaluation=folder,
         inventory=pd.DataFrame({"key": ["sr.csv.gz"], "size": [1_000_000]}),
         fingerprint="fedcba9876543210",
+        predicted=Predicted(pools, len(pools) + 1),
         settings={
             "model": {"model": "lite", "pretrained": True, "seed": 42},
             "download": {"source": "data"},

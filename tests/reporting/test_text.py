@@ -38,6 +38,7 @@ def rendered(text: str) -> str:
 
 EMPTY = pd.DataFrame()
 NO_POOLS: dict[str, Any] = {
+    "predicted": None,
     "split": {}, "evaluate": {}, "card": {}, "history": EMPTY, "predictions": EMPTY,
     "sheets": EMPTY, "curves": {}, "samples": EMPTY, "mistakes": EMPTY,
 }  # fmt: skip
@@ -46,6 +47,7 @@ NO_REQUESTS: dict[str, Any] = {
     "hexagons": None,
     "requests": None,
     "rejects": EMPTY,
+    "predicted": None,
 }
 
 

@@ -68,8 +68,8 @@ def shared_area(table: pl.DataFrame) -> float:
     Args:
         table: as `read_predictions` gives it.
     """
-    known = table[OUTLINE].drop_nulls() if OUTLINE in table.columns else []
-    outlines = shapely.from_wkb(list(known))
+    known: list[bytes] = table[OUTLINE].drop_nulls().to_list() if OUTLINE in table.columns else []
+    outlines = shapely.from_wkb(known)
     first, second = shapely.STRtree(outlines).query(outlines, predicate="intersects")
     pairs = first < second
     both = shapely.area(shapely.intersection(outlines[first[pairs]], outlines[second[pairs]]))
@@ -79,12 +79,13 @@ def shared_area(table: pl.DataFrame) -> float:
 
 def _read(path: Path) -> pl.DataFrame:
     """The columns that are used here, in their types."""
-    types = dict.fromkeys((PATH, DECISION, CELL), pl.String()) | {PROBABILITY: pl.Float64()}
+    types: dict[str, pl.DataType] = dict.fromkeys((PATH, DECISION, CELL), pl.String())
+    types[PROBABILITY] = pl.Float64()
     try:
         match path.suffix:
             case ".parquet":
                 lazy = pl.scan_parquet(path)
-                types |= {OUTLINE: pl.Binary()}
+                types[OUTLINE] = pl.Binary()
             case ".csv":
                 lazy = pl.scan_csv(path, infer_schema=False)
             case other:

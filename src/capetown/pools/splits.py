@@ -5,22 +5,23 @@ stays in one fold, or a whole sheet; so do tiles with the same pixels, whatever 
 are filled to the wanted shares of tiles of each class.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from capetown.city import BLOCKS_ACROSS, CELLS_ACROSS, CLASSES, TILE_NAME
+from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.pools.scoring import FEWEST_SHEETS
+from capetown.pools.tiles.neighbours import parted_neighbours, place_in_name
 from capetown.pools.tiles.reading import Tile
 from capetown.pools.tiles.unlike import Look
 
 FOLDS = ("train", "valid", "test")
+# Of groups that are tried, where the first leaves a fold with too few of them.
+ORDERS = 200
 Strategy = Literal["block", "sheet", "random"]
 
 
@@ -77,29 +78,8 @@ def group_of(tile: Tile, strategy: Strategy) -> str:
     """
     if strategy == "sheet":
         return tile.sheet
-    named = _name(tile)
+    named = place_in_name(tile)
     return f"{named['sheet']}_{named['block']}" if named else tile.sheet
-
-
-def parted_neighbours(tiles: Sequence[Tile], folds: Sequence[str]) -> tuple[int, int]:
-    """Count pairs of tiles that touch, also at a corner, and those of them in two folds.
-
-    Places are read off the names: blocks and cells are counted row by row from a sheet's corner.
-    """
-    fold_at: dict[tuple[str, int, int], str] = {}
-    for tile, fold in zip(tiles, folds, strict=True):
-        if named := _name(tile):
-            block_row, block_column = divmod(int(named["block"]) - 1, BLOCKS_ACROSS)
-            row, column = divmod(int(named["cell"]) - 1, CELLS_ACROSS)
-            row, column = row + block_row * CELLS_ACROSS, column + block_column * CELLS_ACROSS
-            fold_at[named["sheet"], row, column] = fold
-    pairs = [
-        (fold, fold_at.get((sheet, row + down, column + right)))
-        for (sheet, row, column), fold in fold_at.items()
-        for down, right in ((0, 1), (1, -1), (1, 0), (1, 1))
-    ]
-    touching = [(one, other) for one, other in pairs if other]
-    return len(touching), sum(one != other for one, other in touching)
 
 
 def _joined_groups(keys: Sequence[str], digests: Sequence[str]) -> list[int]:
@@ -124,7 +104,8 @@ def _stratified(
     """A fold a group: the largest group first, each to the fold that it leaves least unbalanced.
 
     The greedy rule of scikit-learn's StratifiedGroupKFold, for folds of unequal size. Imbalance is
-    the squared distance from the tiles wanted, over the tiles wanted: all folds fill alike.
+    the squared distance from the tiles wanted, over the tiles wanted: all folds fill alike. Where a
+    fold gets fewer groups than an interval needs, the most balanced of many other orders is taken.
     """
     counts = np.zeros((max(groups) + 1, len(CLASSES)))
     for group, tile in zip(groups, tiles, strict=True):
@@ -132,15 +113,32 @@ def _stratified(
     # As shares of the class, so that a rare class weighs as much as a common one.
     counts /= np.maximum(counts.sum(axis=0), 1)
     sizes = np.bincount(groups)
-    order = np.random.default_rng(seed).permutation(len(counts))
+    draws = np.random.default_rng(seed)
+    order = draws.permutation(len(counts))
+    folds, _ = _filled(order[np.argsort(-sizes[order], kind="stable")], counts, shares)
+    if _fewest(folds) >= FEWEST_SHEETS:
+        return folds
+    # The largest groups come first into small folds and fill them: look for another order.
+    others = [_filled(draws.permutation(len(counts)), counts, shares) for _ in range(ORDERS)]
+    enough = [(far, other) for other, far in others if _fewest(other) >= FEWEST_SHEETS]
+    return min(enough, key=lambda pair: pair[0])[1] if enough else folds
+
+
+def _filled(order: np.ndarray, counts: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, float]:
+    """A fold a group, filled in an order, and how far they come out from what was wanted."""
     filled = np.zeros((len(shares), len(CLASSES)))
     folds = np.zeros(len(counts), dtype=int)
-    for group in order[np.argsort(-sizes[order], kind="stable")]:
+    for group in order:
         before = (filled - shares[:, None]) ** 2
         after = (filled + counts[group] - shares[:, None]) ** 2
         folds[group] = np.argmin((after - before).sum(axis=1) / shares)
         filled[folds[group]] += counts[group]
-    return folds
+    return folds, float((((filled - shares[:, None]) ** 2).sum(axis=1) / shares).sum())
+
+
+def _fewest(folds: np.ndarray) -> int:
+    """The number of groups of the fold that has the fewest."""
+    return int(np.bincount(folds, minlength=len(FOLDS)).min())
 
 
 def _shuffled(groups: Sequence[int], shares: np.ndarray, seed: int) -> np.ndarray:
@@ -290,14 +288,9 @@ def remarks(
         )
     touching, parted = parted_neighbours(tiles, folds)
     lines.append(f"{touching} pairs of tiles touch; {parted} of them are in two folds")
-    if odd := [t.path for t in tiles if not _name(t)]:
+    if odd := [t.path for t in tiles if not place_in_name(t)]:
         lines.append(
             f"{len(odd)} tiles, such as {odd[0]}, are not named SHEET_BLOCK_CELL: each counts as a "
             "group of its own, though it may be another's neighbour"
         )
     return lines
-
-
-def _name(tile: Tile) -> re.Match[str] | None:
-    """The parts of a tile's name, if it says where the tile lies."""
-    return TILE_NAME.fullmatch(PurePosixPath(tile.path).stem)

@@ -10,6 +10,7 @@ import geopandas as gpd
 import pandas as pd
 
 from capetown.pools.scoring import FEWEST_SHEETS, METRICS
+from capetown.reporting.predicted import Predicted
 from capetown.reporting.service import Requests
 from capetown.reporting.words import listed
 
@@ -47,6 +48,7 @@ class Facts:
         inventory: `raw/inventory.csv`.
         fingerprint: sha256 of that file: which data this is.
         settings: sections of the params, as they are to be shown.
+        predicted: `maps/pools.parquet`; None without it.
     """
 
     transform: Mapping[str, Any]
@@ -66,6 +68,7 @@ class Facts:
     inventory: pd.DataFrame
     fingerprint: str
     settings: Mapping[str, Mapping[str, Any]]
+    predicted: Predicted | None = None
 
     @property
     def has_requests(self) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from capetown.reporting.charts import Chart
 from capetown.reporting.facts import Facts
 from capetown.reporting.pool_figures import POOL_FIGURES
+from capetown.reporting.predicted import predicted_map
 from capetown.reporting.request_figures import REQUEST_FIGURES
 from capetown.reporting.service import Requests
 from capetown.reporting.training_figures import TRAINING_FIGURES
@@ -18,8 +19,14 @@ def _of_requests(figure: Callable[[Requests], Chart]) -> Callable[[Facts], Chart
     return chart
 
 
+def _of_pools(facts: Facts) -> Chart:
+    assert facts.predicted is not None
+    return predicted_map(facts.predicted)
+
+
 FIGURES: dict[str, Callable[[Facts], Chart]] = {
     **{name: _of_requests(figure) for name, figure in REQUEST_FIGURES.items()},
+    "pools": _of_pools,
     **POOL_FIGURES,
     **TRAINING_FIGURES,
 }

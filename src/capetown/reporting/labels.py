@@ -9,7 +9,7 @@ from capetown.reporting.pages import to_html, to_markdown
 from capetown.reporting.tiles import tile_picture
 
 
-def as_page(doubts: pd.DataFrame, *, shown: int, corrections: str, tiles: Path) -> str:
+def as_page(doubts: pd.DataFrame, shown: int, corrections: str, tiles: Path) -> str:
     """The page, which opens without a network.
 
     Args:

@@ -35,7 +35,7 @@ class Brightness(nn.Module):
         return self.sign * features.sum((1, 2, 3))[:, None]
 
 
-def with_squares(*squares: tuple[int, int, int]) -> np.ndarray:  # type: ignore[type-arg]
+def with_squares(*squares: tuple[int, int, int]) -> np.ndarray:
     """A dark tile with bright squares: of a side, from a column and a row."""
     pixels = np.zeros((1, 64, 64, 3), np.uint8)
     for column, row, side in squares:

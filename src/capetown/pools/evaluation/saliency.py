@@ -21,7 +21,8 @@ def saliency(model: nn.Module, card: ModelCard, pixels: Pixels, *, towards_yes: 
     Raises:
         CapetownError: if the device's memory is too small.
     """
-    return evidence(model, card, pixels[None], towards_yes=towards_yes)[0]
+    heat: Heat = evidence(model, card, pixels[None], towards_yes=towards_yes)[0]
+    return heat
 
 
 def overlay(pixels: Pixels, heat: Heat) -> Image.Image:

@@ -71,7 +71,8 @@ def strongest_points(heat: Heat) -> Points:
         where there is no evidence. A tile's size in pixels makes pixels of it.
     """
     tiles, height, width = heat.shape
-    row, column = np.divmod(heat.reshape(tiles, -1).argmax(axis=1), width)
+    # Rounded, so that of equally strong pixels the first is taken on every machine.
+    row, column = np.divmod(heat.reshape(tiles, -1).round(4).argmax(axis=1), width)
     points = np.stack([(column + 0.5) / width, (row + 0.5) / height], axis=1)
     points[heat.max(axis=(1, 2)) <= 0] = np.nan
     return points

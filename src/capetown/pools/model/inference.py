@@ -36,7 +36,7 @@ def flipped_and_turned(batch: Tensor) -> Iterator[Tensor]:
     """The eight flips and quarter turns of square images, as they are first."""
     for turned in (batch, batch.transpose(2, 3)):
         for dimensions in ((), (2,), (3,), (2, 3)):
-            yield turned.flip(dimensions)
+            yield turned.flip(dimensions) if dimensions else turned
 
 
 @torch.no_grad()

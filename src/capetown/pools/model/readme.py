@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 README = "README.md"
 TASK = "image-classification"
 NAME = "capetown-pools"
-# The hub's names of the metrics, where it has one.
-HUB = {"balanced_accuracy": "accuracy", "roc_auc": "roc_auc", "precision": "precision",
-       "recall": "recall", "average_precision": "average_precision"}  # fmt: skip
 MADE_UP = (
     ", **the made-up ones in the repository: these figures show that the pipeline works, and say "
     "nothing about Cape Town**"
@@ -67,7 +64,8 @@ def write_card(
         library_name="timm",
         pipeline_tag=TASK,
         tags=[TASK, "timm", "aerial-imagery", "swimming-pools"],
-        base_model=f"timm/{card.architecture}" if pretrained else None,
+        # On the hub a backbone has the tag of its weights in its name; `lite` comes with a package.
+        base_model=f"timm/{card.architecture}" if pretrained and "." in card.architecture else None,
         eval_results=_results(scores, card, "validation"),
     )
     made = HubCard.from_template(
@@ -134,7 +132,7 @@ def _results(scores: Mapping[str, Any], card: ModelCard, fold: str) -> "list[Eva
             dataset_type="aerial-tiles",
             dataset_name=f"aerial tiles, {card.dataset}",
             dataset_split=fold,
-            metric_type=HUB[key],
+            metric_type=key,
             metric_name=metric.name,
             metric_value=round(float(scores[key]), 4),
         )

@@ -8,13 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from capetown.pools.model import evidence
 from capetown.pools.model.devices import choose_device
+from capetown.pools.model.engine import Answer, fastest_answer
 from capetown.pools.model.evidence import Points
-from capetown.pools.model.inference import BATCH_SIZE, predict_logits
+from capetown.pools.model.inference import BATCH_SIZE
 from capetown.pools.model.modelfile import CARD, WEIGHTS, ModelCard, load_model
 from capetown.pools.prediction.storage import is_local, open_storage, read_file
 from capetown.pools.tiles.reading import Pixels
@@ -37,7 +35,7 @@ class Model(NamedTuple):
 
     card: ModelCard
     batch: int
-    answer: Callable[[Pixels], npt.NDArray[np.float64]]
+    answer: Answer
     points: Callable[[Pixels], Points]
 
 
@@ -70,9 +68,6 @@ def _load(folder: str, _: str, device: str) -> Model:
         chosen = choose_device(device)  # type: ignore[arg-type]
         model, card = load_model(here, chosen)
 
-    def answer(pixels: Pixels) -> npt.NDArray[np.float64]:
-        return predict_logits(model, pixels, mean=card.mean, std=card.std, tta=card.tta)
-
     copies = threading.local()
 
     def points(pixels: Pixels) -> Points:
@@ -82,4 +77,5 @@ def _load(folder: str, _: str, device: str) -> Model:
         heat = evidence.evidence(copies.model, card, pixels, towards_yes=True)
         return evidence.strongest_points(heat)
 
-    return Model(card, CPU_BATCH if chosen.type == "cpu" else BATCH_SIZE, answer, points)
+    batch = CPU_BATCH if chosen.type == "cpu" else BATCH_SIZE
+    return Model(card, batch, fastest_answer(model, card), points)

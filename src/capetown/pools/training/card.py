@@ -46,7 +46,7 @@ def make_card(
     )
     temperature = fit_temperature(valid.labels, logits)
     threshold = choose_threshold(
-        valid.labels, calibrated(logits, temperature), settings.threshold_maximises
+        valid.labels, calibrated(logits, temperature), settings.threshold_maximises, errors=1
     )
     return ModelCard(
         architecture=backbone.architecture,

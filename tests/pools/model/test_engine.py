@@ -1,0 +1,99 @@
+"""The engine that answers, and that its answers are torch's."""
+
+import logging
+import re
+import sys
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from capetown.pools.model import engine
+from capetown.pools.model.engine import fastest_answer
+from capetown.pools.model.graph import Graph
+from capetown.pools.model.inference import predict_logits
+from capetown.pools.model.modelfile import ModelCard
+from tests.pools.training.tiny import card_of, outspoken_model
+
+ARCHITECTURE = "test_efficientnet.r160_in1k"
+# 37 is no multiple of the images that are taken at once.
+PIXELS = np.random.default_rng(1).integers(0, 256, (37, 64, 64, 3), dtype=np.uint8)
+
+
+def card(tta: bool, architecture: str = ARCHITECTURE) -> ModelCard:
+    return card_of(architecture).model_copy(
+        update={"mean": [0.5, 0.4, 0.3], "std": [0.5, 0.25, 0.2], "tta": tta}
+    )
+
+
+def by_torch(model: nn.Module, card: ModelCard) -> np.ndarray:
+    return predict_logits(model, PIXELS, mean=card.mean, std=card.std, tta=card.tta)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tta"),
+    [(ARCHITECTURE, False), (ARCHITECTURE, True), ("test_vit.r160_in1k", False)],
+)
+def test_openvino_gives_what_torch_gives(
+    architecture: str, tta: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "capetown")
+    model, its = outspoken_model(architecture), card(tta, architecture)
+    answer = fastest_answer(model, its)
+    assert "the model answers by OpenVINO; probabilities are within" in caplog.text
+    expected = by_torch(model, its)
+    assert answer(PIXELS) == pytest.approx(expected, abs=4e-4)
+    assert answer(PIXELS[5:6]) == pytest.approx(expected[5:6], abs=4e-4)
+    assert answer(PIXELS[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_a_graph_takes_tiles_as_they_are(tta: bool) -> None:
+    model, its = outspoken_model(ARCHITECTURE), card(tta)
+    with torch.no_grad():
+        found = Graph(model, its)(torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
+    assert found.numpy() == pytest.approx(by_torch(model, its), abs=1e-4)
+
+
+def unknown(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("no such\noperator")
+
+
+def wrong(*_: Any, **__: Any) -> Any:
+    return lambda pixels: np.full(len(pixels), 1e3)
+
+
+@pytest.mark.parametrize(
+    ("compile_graph", "said"),
+    [
+        (None, r"answers by torch; pip install 'capetown\[fast\]' for a faster way"),
+        (unknown, r"answers by torch: OpenVINO cannot take it \(no such operator\)"),
+        (wrong, "answers by torch: by OpenVINO, probabilities differ by [23]e"),
+    ],
+)
+def test_without_it_torch_answers_and_the_log_says_why(
+    compile_graph: Any, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "capetown")
+    if compile_graph is None:
+        monkeypatch.setattr(engine, "find_spec", lambda _: None)
+        monkeypatch.setitem(sys.modules, "openvino", None)
+    else:
+        monkeypatch.setattr(engine, "compile_graph", compile_graph)
+    model, its = outspoken_model(ARCHITECTURE), card(tta=False)
+    answer = fastest_answer(model, its)
+    assert isinstance(answer, partial)
+    assert np.array_equal(answer(PIXELS), by_torch(model, its))
+    [line] = caplog.messages
+    assert re.search(said, line)
+    assert "\n" not in line
+
+
+def test_nothing_is_told_over_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr("openvino_telemetry.main.Telemetry.init", lambda *a, **_: told.append(a))
+    fastest_answer(outspoken_model(ARCHITECTURE), card(tta=False))
+    assert told == []
