@@ -37,8 +37,8 @@ from capetown.pools.prediction.sources import Source, find_sources, inputs_diges
 from capetown.pools.prediction.storage import absolute, make_folder, size_of, write_file
 from capetown.pools.prediction.tables import write_csv
 
-# Tiles of a piece: seconds of work, which is what an interruption costs.
-PIECE = 64
+# Tiles of a piece: a second or two of work, which is what an interruption costs.
+PIECE = 32
 # Images whose sizes are asked for at once.
 OPENERS = 8
 # The output that stands for standard output.
