@@ -240,8 +240,9 @@ def md5(path: Path) -> str:
     """DVC's hash of a file, or of a folder: of its sorted listing as JSON."""
     if path.is_file():
         return hashlib.md5(path.read_bytes()).hexdigest()
-    files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    listing = [{"md5": md5(p), "relpath": p.relative_to(path).as_posix()} for p in files]
+    files = [p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    names = {p.relative_to(path).as_posix(): p for p in files}
+    listing = [{"md5": md5(names[name]), "relpath": name} for name in sorted(names)]
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
 
 

@@ -98,7 +98,8 @@ def test_a_sweep_is_queued_run_sorted_and_compared(repository: Repository, tmp_p
 
 def test_the_metrics_are_those_that_a_review_needs(reproduced: Repository) -> None:
     shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json"))[""]["data"]
-    assert set(shown) == {"metrics/evaluate.json", "metrics/transform.json"}
+    names = ("evaluate", "requests", "transform")
+    assert set(shown) == {f"metrics/{name}.json" for name in names}
     found = shown["metrics/evaluate.json"]["data"]
     assert set(found) == FIVE | {f"{name}_interval" for name in FIVE} | {"threshold", "n"}
     assert shown["metrics/transform.json"]["data"]["verdict"].endswith("the join can be trusted")

@@ -41,7 +41,7 @@ def workspace(tmp_path: Path) -> Path:
     (tmp_path / "splits").mkdir()
     (tmp_path / "metrics").mkdir()
     table = pd.DataFrame(rows, columns=["path", "label", "sheet", "fold"])
-    looks = {"side": 32, "resolution": 0.0, "dark": False, "grey": False}
+    looks = {"side": 32, "resolution": 0.0, "dark": False, "grey": False, "reduced": 0}
     table = table.assign(group=table["sheet"], digest=table["path"], **looks)
     table.to_csv(tmp_path / "splits" / "tiles.csv", index=False)
     return tmp_path
