@@ -5,6 +5,3 @@ import os
 # Threads of OpenMP, torch's among them, wait for each other by spinning unless they are told not to
 # before torch is imported. Beside another busy process, spinning takes most of both cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-# One of polars' threads waits for rows that Python hands it: with one a core, a core would idle.
-os.environ.setdefault("POLARS_MAX_THREADS", str(2 * (os.cpu_count() or 1)))

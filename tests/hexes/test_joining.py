@@ -355,9 +355,11 @@ def test_every_difference_from_the_reference_is_found(tmp_path: Path, hexagons: 
     ]
 
 
-def test_a_reference_that_is_no_reference(tmp_path: Path) -> None:
+def test_a_reference_that_is_no_reference(tmp_path: Path, hexagons: Hexagons) -> None:
+    joined, _ = join_rows(tmp_path, hexagons, [request("01"), request("02")])
+    twice = reference(tmp_path, [("01", "0"), ("01", "0")])
     with pytest.raises(CapetownError, match="rows 1 and 2: notification_number '01' is not unique"):
-        reference(tmp_path, [("01", "0"), ("01", "0")])
+        compare_with_reference(joined.rows, twice)
     with pytest.raises(CapetownError, match="column 'h3_level8_index' is missing"):
         read_reference(write_gzip(tmp_path / "sr_hex.csv.gz", GOOD))
 

@@ -26,7 +26,7 @@ PROPERTIES = {"backbone": {"model", "backbones.${model}"}}
 # What a stage runs and does not depend on: it decides whether the stage runs and what is said of
 # it, never what is in an out, and editing it should not train a model again.
 EXEMPT = {
-    "src/capetown/__init__.py": "how many threads there are, and how they wait",
+    "src/capetown/__init__.py": "how threads wait",
     "src/capetown/ready.py": "looks for what would stop the pipeline later",
     "src/capetown/errors.py": "what an error is",
     "src/capetown/files.py": "puts what was written in its place",

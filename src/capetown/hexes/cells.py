@@ -31,12 +31,17 @@ class Cells:
         number: the same as integers, shape (n,).
         normal: unit vectors, normal to the plane of an edge and the Earth's centre, (n, 6, 3);
             NaN for the few cells that have other than six edges.
+        centre: unit vectors, shape (n, 3).
+        inner: cosine of the angle from the centre within which no edge is as near as `MARGIN`,
+            shape (n,); NaN likewise.
         resolution: of H3.
     """
 
     index: pl.Series
     number: Numbers
     normal: Floats
+    centre: Floats
+    inner: Floats
     resolution: int
 
 
@@ -52,7 +57,12 @@ def prepare(index: pl.Series, resolution: int) -> Cells:
     edges = np.cross(start, np.roll(start, -1, axis=1))
     normal = np.full((len(index), 6, 3), np.nan)
     normal[regular] = edges / np.linalg.norm(edges, axis=-1, keepdims=True)
-    return Cells(index, table["cell"].cast(pl.UInt64).to_numpy(), normal, resolution)
+    centre = np.full((len(index), 3), np.nan)
+    middle = start.mean(axis=1)
+    centre[regular] = middle / np.linalg.norm(middle, axis=-1, keepdims=True)
+    nearest = np.arcsin(np.abs(np.einsum("ijk,ik->ij", normal, centre))).min(axis=1)
+    inner = np.cos(nearest - MARGIN / EARTH)
+    return Cells(index, table["cell"].cast(pl.UInt64).to_numpy(), normal, centre, inner, resolution)
 
 
 def locate(latitude: Floats, longitude: Floats, cells: Cells) -> tuple[Numbers, Positions]:
@@ -73,8 +83,7 @@ def locate(latitude: Floats, longitude: Floats, cells: Cells) -> tuple[Numbers, 
     north, east = latitude[earthly], longitude[earthly]
     found = _found(north, east, cells.resolution)
     at = _position(found, cells)
-    apart = np.einsum("ijk,ik->ij", cells.normal[at], vectors(north, east))
-    sure = (at >= 0) & (np.abs(apart).min(axis=1) > MARGIN / EARTH)
+    sure = _far_from_edges(vectors(north, east), at, cells)
     if not sure.all():
         import h3
 
@@ -84,6 +93,16 @@ def locate(latitude: Floats, longitude: Floats, cells: Cells) -> tuple[Numbers, 
         at[~sure] = _position(found[~sure], cells)
     number[earthly], position[earthly] = found, at
     return number, position
+
+
+def _far_from_edges(points: Floats, at: Positions, cells: Cells) -> NDArray[np.bool_]:
+    """True for points of the cells at some positions; most lie near enough to the centre for it."""
+    near = np.einsum("ij,ij->i", cells.centre[at], points) > cells.inner[at]
+    sure: NDArray[np.bool_] = (at >= 0) & near
+    rest = np.flatnonzero((at >= 0) & ~sure)
+    apart = np.einsum("ijk,ik->ij", cells.normal[at[rest]], points[rest])
+    sure[rest] = np.abs(apart).min(axis=1) > MARGIN / EARTH
+    return sure
 
 
 def texts(number: Numbers) -> pl.Series:

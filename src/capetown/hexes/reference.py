@@ -16,10 +16,12 @@ class Reference:
     """The City's own join.
 
     Attributes:
+        path: of the table.
         rows: number and its index as `expected`.
         notes: what is unusual in the table and was read all the same.
     """
 
+    path: Path
     rows: pl.DataFrame
     notes: list[str]
 
@@ -49,27 +51,29 @@ def read_reference(path: Path) -> Reference:
         path: the City's `sr_hex.csv.gz`, in any order.
 
     Raises:
-        CapetownError: the table cannot be read, lacks a column or has no rows, its numbers are not
-            unique, or a row is not strict CSV.
+        CapetownError: the table cannot be read, lacks a column, or a row is not strict CSV.
     """
     table = Table(path, [KEY, INDEX])
     types = {KEY: pl.String(), INDEX: CATEGORY}
     rows = pl.concat([pl.DataFrame(schema=types), *table.frames({INDEX}, [KEY, INDEX])])
-    check_keys(path, rows[KEY])
-    return Reference(rows.rename({INDEX: "expected"}), table.notes())
+    return Reference(path, rows.rename({INDEX: "expected"}), table.notes())
 
 
 def compare_with_reference(rows: pl.DataFrame, reference: Reference) -> ReferenceComparison:
     """Compare a join with the City's own.
 
     Args:
-        rows: as in `Join.rows`.
+        rows: as in `Join.rows`, whose numbers are there and unique.
         reference: as `read_reference` gives it.
+
+    Raises:
+        CapetownError: the reference has no rows, or its numbers are not there or not unique.
     """
     ours, theirs = rows.select(KEY, "index"), reference.rows
     if ours[KEY].equals(theirs[KEY]):
         both = ours.with_columns(theirs["expected"], in_requests=True, in_reference=True)
     else:
+        check_keys(reference.path, theirs[KEY])
         both = (
             ours.with_columns(in_requests=True)
             .join(theirs.with_columns(in_reference=True), on=KEY, how="full", coalesce=True)
