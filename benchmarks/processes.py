@@ -34,7 +34,8 @@ def main() -> None:
     subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # As where Python may keep what it compiled, which is everywhere but in some containers.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=True,
