@@ -25,6 +25,8 @@ WEED = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).paren
 # Who may do what: anyone reads the public bucket, and the keys do everything.
 ACCESS_KEY, SECRET_KEY = "City0Access0Key", "city/secret+key0value"
 PUBLIC, PRIVATE = "public", "private"
+# For what tests write, so that the others keep the same objects.
+WORK = "work"
 
 # What is answered instead, given the request, the true answer and its body.
 Fault = Callable[[web.Request, aiohttp.ClientResponse, bytes], Awaitable[web.StreamResponse]]
@@ -110,7 +112,7 @@ def _wait_until_up(server: Server, process: "subprocess.Popen[bytes]", log: Path
     while True:
         assert process.poll() is None, f"weed ended: {log.read_text()[-2000:]}"
         try:
-            for bucket in (PUBLIC, PRIVATE):
+            for bucket in (PUBLIC, PRIVATE, WORK):
                 if not server.fs.exists(bucket):
                     server.fs.mkdir(bucket)
                 server.fs.pipe(f"{bucket}/up", b"yes")

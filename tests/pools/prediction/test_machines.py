@@ -82,14 +82,14 @@ def test_a_cluster_needs_the_bucket_alone(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET_KEY)
     monkeypatch.setattr(running, "PIECE", 40)
-    seaweed.upload(many, f"{s3.PRIVATE}/many")
-    tiles, out = f"s3://{s3.PRIVATE}/many", f"s3://{s3.PRIVATE}/out/found.csv"
+    seaweed.upload(many, f"{s3.WORK}/many")
+    tiles, out = f"s3://{s3.WORK}/many", f"s3://{s3.WORK}/out/found.csv"
     with scheduler(1) as address:
         main(["predict", tiles, "--model", str(model[1]), "--out", out, "--cluster", address])
     predict(model[1], tmp_path / "here.csv", tiles)
     seaweed.fs.invalidate_cache()
-    assert seaweed.fs.cat(f"{s3.PRIVATE}/out/found.csv") == (tmp_path / "here.csv").read_bytes()
-    left = sorted(Path(name).name for name in seaweed.fs.find(f"{s3.PRIVATE}/out"))
+    assert seaweed.fs.cat(f"{s3.WORK}/out/found.csv") == (tmp_path / "here.csv").read_bytes()
+    left = sorted(Path(name).name for name in seaweed.fs.find(f"{s3.WORK}/out"))
     assert left == ["found.csv", "found.csv.made-by.json"]
 
 
