@@ -8,6 +8,10 @@ the waiting threads as they come, torch as `capetown predict` sets it, torch com
 OpenVINO, and OpenVINO in 8 bits (quantised by ONNX Runtime on tiles of the same kind). Prints
 tiles and CPU milliseconds by medians, and the most that a logit differs from torch's; then what
 reading and resizing a tile of the City's size costs.
+
+    python -m benchmarks.engines --judge RUN --tiles FOLDER
+
+says how a trained model's answers change in 8 bits; RUN is a folder of `benchmarks.recipe`.
 """
 
 import argparse
@@ -25,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.processes import ROOT
+from benchmarks.processes import AS_IT_COMES, ROOT
 from capetown.params import load_params
 
 Floats = npt.NDArray[np.float64]
@@ -45,11 +49,16 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=64, help="tiles that each process answers for")
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), metavar="ENGINE")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), metavar="NAME")
+    parser.add_argument("--judge", type=Path, metavar="RUN", help="how good are 8 bits?")
+    parser.add_argument("--tiles", type=Path, help="that RUN was trained on")
     parser.add_argument("--one", nargs=2, metavar=("ENGINE", "BACKBONE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         name, backbone = arguments.one
         print(json.dumps(measure(name, backbone, arguments.count)))
+        return
+    if arguments.judge:
+        judge_eight_bits(arguments.judge, arguments.tiles)
         return
     for backbone in arguments.backbones:
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.engines}
@@ -74,7 +83,7 @@ def median(runs: list[dict[str, Any]], key: str) -> float:
 
 def alone(name: str, backbone: str, count: int) -> dict[str, Any]:
     """What `measure` finds in a process of its own."""
-    waiting = {"OMP_WAIT_POLICY": "ACTIVE"} if name == STOCK else {}
+    waiting = AS_IT_COMES if name == STOCK else {}
     command = ["-m", "benchmarks.engines", "--count", str(count), "--one", name, backbone]
     done = subprocess.run(
         [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False,
@@ -168,12 +177,17 @@ def torch_compiled(architecture: str, size: int) -> Callable[[Pixels], Floats]:
 
 
 def onnx_model(architecture: str, size: int) -> bytes:
-    """The model as ONNX, from tiles to logits."""
+    """A backbone with random weights as ONNX, from tiles to logits."""
+    return as_graph(*ready(architecture, size))
+
+
+def as_graph(model: Any, card: Any) -> bytes:
+    """A model as ONNX, from tiles to logits."""
     import torch
 
     from capetown.pools.model.graph import Graph
 
-    model, card = ready(architecture, size)
+    size = card.image_size
     program = torch.onnx.export(
         Graph(model, card).eval(), (torch.zeros(2, 3, size, size, dtype=torch.uint8),),
         dynamo=True, dynamic_shapes=({0: torch.export.Dim("count")},), input_names=["tiles"],
@@ -206,29 +220,80 @@ def by_openvino(architecture: str, size: int) -> Callable[[Pixels], Floats]:
 
 def by_eight_bits(architecture: str, size: int) -> Callable[[Pixels], Floats]:
     """OpenVINO on weights and features of 8 bits."""
+    shape = (BATCH, size, size, 3)
+    seen = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    return quantised(onnx_model(architecture, size), seen)
+
+
+def quantised(model: bytes, seen: Pixels) -> Callable[[Pixels], Floats]:
+    """A graph in 8 bits, their ranges taken from tiles that it is shown, (tiles, size, size, 3)."""
     import openvino
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
     class Tiles(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            rng = np.random.default_rng(1)
-            self.left = [rng.integers(0, 256, (8, 3, size, size), dtype=np.uint8)] * 4
+            self.left = iter(batches(seen))
 
         def get_next(self) -> dict[str, Any] | None:
-            return {"tiles": self.left.pop()} if self.left else None
+            return next(({"tiles": to_planes(batch)} for batch in self.left), None)
 
     with tempfile.TemporaryDirectory() as folder:
         exact, eight = Path(folder, "exact.onnx"), Path(folder, "eight.onnx")
-        exact.write_bytes(onnx_model(architecture, size))
+        exact.write_bytes(model)
         quantize_static(exact, eight, Tiles(), quant_format=QuantFormat.QDQ, per_channel=True)
-        model = openvino.Core().read_model(eight)
-    model.reshape([BATCH, 3, size, size])
+        graph = openvino.Core().read_model(eight)
+    graph.reshape([BATCH, 3, *seen.shape[1:3]])
     compiled = openvino.Core().compile_model(
-        model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS}
+        graph, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS}
     )
-    return lambda pixels: np.asarray(
-        compiled(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))[0]
-    )
+
+    def answer(pixels: Pixels) -> Floats:
+        whole = np.concatenate([pixels, np.repeat(pixels[-1:], BATCH - len(pixels), axis=0)])
+        return np.asarray(compiled(to_planes(whole))[0], np.float64)[: len(pixels)]
+
+    return answer
+
+
+def to_planes(pixels: Pixels) -> Pixels:
+    """Tiles as ONNX takes them, (tiles, 3, size, size)."""
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def judge_eight_bits(run: Path, tiles: Path) -> None:
+    """Print how a trained model's answers change in 8 bits, on tiles that it did not learn from."""
+    import pandas as pd
+    import torch
+    from sklearn.metrics import roc_auc_score
+
+    from capetown.pools.model.inference import predict_logits
+    from capetown.pools.model.modelfile import load_model
+    from capetown.pools.scoring import calibrated
+    from capetown.pools.tiles.folds import load_fold
+    from capetown.pools.tiles.packing import cache_folder
+
+    model, card = load_model(run / "models", torch.device("cpu"))
+    card = card.model_copy(update={"tta": False})
+    table = run / "splits" / "tiles.csv"
+    folds = {
+        name: load_fold(
+            table, name, tiles, size=card.image_size, interpolation=card.interpolation,
+            cache=cache_folder(), rule=card.tiles,
+        )
+        for name in pd.read_csv(table)["fold"].unique()
+    }  # fmt: skip
+    seen = folds["train"].pixels
+    eight = quantised(as_graph(model, card), seen[:: max(1, len(seen) // 128)])
+    for name in ("valid", "test"):
+        fold = folds[name]
+        exact = predict_logits(model, fold.pixels, mean=card.mean, std=card.std)
+        rough = np.concatenate([eight(batch) for batch in batches(fold.pixels)])
+        one, other = (calibrated(logits, card.temperature) for logits in (exact, rough))
+        changed = int(((one >= card.threshold) != (other >= card.threshold)).sum())
+        aucs = [f"{roc_auc_score(fold.labels, answers):.4f}" for answers in (one, other)]
+        apart = np.abs(one - other)
+        print(f"{run}, {name}: ROC AUC {aucs[0]}, in 8 bits {aucs[1]}; {changed} of {len(one)} "
+              f"decisions changed, probabilities by {apart.mean():.4f} in the mean and "
+              f"{apart.max():.3f} at most")  # fmt: skip
 
 
 ENGINE: dict[str, Callable[[str, int], Callable[[Pixels], Floats]]] = dict(

@@ -3,17 +3,17 @@
     python -m benchmarks.predict [--tiles 5000] [--large 300] [--model models] [--bucket FOLDER]
 
 Each way is a process of its own that works on the same copies of the embedded tiles and of made-up
-tiles of the City's size, and counts from when its imports are done. Peers are the loop that
-`predict` was before, which reads a batch and then computes, and one tile after the other through
-Pillow. Limits are the model alone, fed from memory, and reading and decoding alone. Then Dask: two
-workers of one thread against one, and what a piece costs that does nothing. Compare CPU seconds
-where other work shares the machine.
+tiles of the City's size, in one view, and counts from when its imports are done. Peers are the loop
+that `predict` was before, which reads a batch and then computes, and one tile after the other
+through Pillow; both on torch with the allocator and the waiting threads as they come, as that loop
+had them. Limits are the engine alone that `predict` uses, fed from memory, and reading and decoding
+alone. Then Dask: two workers of one thread against one, and what a piece costs that does nothing.
+Compare CPU seconds where other work shares the machine.
 """
 
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,9 +25,10 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
-from benchmarks.processes import ROOT
+from benchmarks.processes import AS_IT_COMES, ROOT
 
 # Made-up tiles of the City's size that are copied.
 DISTINCT = 54
@@ -35,6 +36,7 @@ DISTINCT = 54
 
 def predict(folder: str, model: Path) -> int:
     """The command itself, in this process."""
+    import capetown.pools.prediction.running  # noqa: F401
     from capetown.pools.model.modelfile import model_digest
     from capetown.pools.prediction.loading import ready_model
     from capetown.pools.prediction.machines import this_process
@@ -45,7 +47,10 @@ def predict(folder: str, model: Path) -> int:
 
 
 def workers_of(count: int) -> Callable[[str, Path], int]:
-    """The command on one-threaded processes that have loaded the model."""
+    """The command on one-threaded processes that have loaded the model, a core for each.
+
+    Without one of its own, a worker's readers would use the core that another is to have.
+    """
 
     def work(folder: str, model: Path) -> int:
         from capetown.pools.prediction.machines import processes
@@ -53,12 +58,22 @@ def workers_of(count: int) -> Callable[[str, Path], int]:
         with processes(count) as hands:
             first = [str(path) for path in sorted(Path(folder).iterdir())[: 128 * count]]
             _predict(first, model, lambda: nullcontext(hands))
+            _bind_to_cores(count)
             _start()
             tiles = _predict([folder], model, lambda: nullcontext(hands))
             _stop()
             return tiles
 
     return work
+
+
+def _bind_to_cores(count: int) -> None:
+    """Give each worker, with all its threads, a core."""
+    workers = [p for p in psutil.Process().children(recursive=True) if p.num_threads() > 8]
+    assert len(workers) == count, workers
+    for core, worker in enumerate(workers):
+        for thread in worker.threads():
+            psutil.Process(thread.id).cpu_affinity([core])
 
 
 def _predict(paths: list[str], model: Path, machines: Any) -> int:
@@ -76,15 +91,13 @@ def batches(folder: str, model: Path) -> int:
     """The loop as it was: read a batch with sixteen threads, then compute, rows kept to the end."""
     from concurrent.futures import ThreadPoolExecutor
 
-    import numpy as np
+    from capetown.pools.tiles.reading import AS_THEY_ARE, read_tile, resize
 
-    from capetown.pools.tiles.reading import read_tile, resize
-
-    answer, card = _model(model)
+    answer, card = _stock(model)
     files = sorted(Path(folder).iterdir())
 
     def read(file: Path) -> Any:
-        return resize(read_tile(file, card.tiles), card.image_size, card.interpolation)
+        return resize(read_tile(file, AS_THEY_ARE), card["image_size"], card["interpolation"])
 
     _start()
     with ThreadPoolExecutor(16) as pool:
@@ -98,43 +111,49 @@ def batches(folder: str, model: Path) -> int:
 
 def one_by_one(folder: str, model: Path) -> int:
     """One tile after the other, through Pillow."""
-    import numpy as np
     from PIL import Image
 
-    answer, card = _model(model)
+    answer, card = _stock(model)
+    side = card["image_size"]
     files = sorted(Path(folder).iterdir())
     _start()
     for file in files:
         with Image.open(file) as image:
-            small = image.convert("RGB").resize((card.image_size, card.image_size))
+            small = image.convert("RGB").resize((side, side))
         answer(np.asarray(small)[None])
     return len(files)
 
 
 def model_alone(folder: str, model: Path) -> int:
-    """The model on as many tiles, from memory."""
-    import numpy as np
+    """The engine on as many tiles, from memory, a thread a core as `predict` has them."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    answer, card = _model(model)
-    count = len(list(Path(folder).iterdir()))
-    side = card.image_size
-    pixels = np.random.default_rng(0).integers(0, 256, (32, side, side, 3), dtype=np.uint8)
-    answer(pixels)
+    from capetown.pools.model.modelfile import model_digest
+    from capetown.pools.prediction.loading import ready_model
+    from capetown.pools.prediction.machines import cores
+
+    ready = ready_model(str(model), model_digest(model), "cpu")
+    count, side = len(list(Path(folder).iterdir())), ready.card.image_size
+    pixels = np.random.default_rng(0).integers(0, 256, (ready.batch, side, side, 3), np.uint8)
+    parts = [pixels[: min(ready.batch, count - n)] for n in range(0, count, ready.batch)]
+    ready.answer(pixels)
     _start()
-    for start in range(0, count, 32):
-        answer(pixels[: min(32, count - start)])
-    return count
+    with ThreadPoolExecutor(cores()) as pool:
+        return sum(len(logits) for logits in pool.map(ready.answer, parts))
 
 
 def decoding_alone(folder: str, model: Path) -> int:
     """Reading, decoding and resizing, on all cores."""
     from concurrent.futures import ThreadPoolExecutor
 
+    import torch
+
+    from capetown.pools.model.modelfile import load_model
     from capetown.pools.prediction.judging import Images, see
     from capetown.pools.prediction.machines import cores
     from capetown.pools.prediction.sources import find_sources
 
-    _, card = _model(model)
+    _, card = load_model(model, torch.device("cpu"))
     images = Images()
     _start()
     [(_, found)] = find_sources([folder])
@@ -161,10 +180,13 @@ def empty_pieces(_: str, __: Path) -> int:
     return PIECE * len(pieces)
 
 
-WAYS: dict[str, Callable[[str, Path], int]] = {
-    "capetown predict": predict,
+EARLIER: dict[str, Callable[[str, Path], int]] = {
     "the loop as it was": batches,
     "one after the other": one_by_one,
+}
+WAYS: dict[str, Callable[[str, Path], int]] = {
+    "capetown predict": predict,
+    **EARLIER,
     "the model alone": model_alone,
     "decoding alone": decoding_alone,
     "one worker": workers_of(1),
@@ -172,16 +194,23 @@ WAYS: dict[str, Callable[[str, Path], int]] = {
 }
 
 
-def _model(folder: Path) -> tuple[Callable[[Any], Any], Any]:
+def _stock(folder: Path) -> tuple[Callable[[Any], Any], dict[str, Any]]:
+    """A model's answers by torch as it comes, and its card."""
     import torch
+    from safetensors.torch import load_file
 
-    from capetown.pools.model.inference import predict_logits
-    from capetown.pools.model.modelfile import load_model
+    from capetown.pools.model.timm_import import timm
 
-    model, card = load_model(folder, torch.device("cpu"))
+    card: dict[str, Any] = json.loads((folder / "model.json").read_text())
+    model = timm.create_model(card["architecture"], num_classes=1).eval()
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.to(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(card[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
 
+    @torch.no_grad()
     def answer(pixels: Any) -> Any:
-        return predict_logits(model, pixels, mean=card.mean, std=card.std, tta=card.tta)
+        batch = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 255
+        return model(((batch - mean) / std).contiguous(memory_format=torch.channels_last))[:, 0]
 
     return answer, card
 
@@ -212,7 +241,9 @@ def measure(name: str, folder: str, model: Path) -> None:
     _start()
     tiles = (empty_pieces if name == "empty pieces" else WAYS[name])(folder, model)
     _stop()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    # What the system counts for `getrusage` begins at what the parent held.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    peak = int(status["VmHWM"].split()[0]) / 1000
     print(json.dumps([tiles, *_spent, peak]))
 
 
@@ -226,12 +257,21 @@ def report(title: str, folder: str, model: Path, names: list[str]) -> None:
             [sys.executable, "-m", "benchmarks.predict", "--way", name, "--folder", folder,
              "--model", str(model)],
             cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True,
+            env={**os.environ, **(AS_IT_COMES if name in EARLIER else {})},
         )  # fmt: skip
         tiles, seconds, cpu, peak = json.loads(done.stdout.splitlines()[-1])
         rate = tiles / seconds
         first = first or rate
         print(f"{name:<24}{rate:>9.1f}{rate / first:>19.2f}{cpu / tiles * 1000:>13.2f}{peak:>9.0f}",
               flush=True)  # fmt: skip
+
+
+def in_one_view(folder: Path, to: Path) -> Path:
+    """A copy of a model that looks at each tile once."""
+    shutil.copytree(folder, to)
+    card = json.loads((to / "model.json").read_text())
+    (to / "model.json").write_text(json.dumps({**card, "tta": False}))
+    return to
 
 
 def copies(folder: Path, tiles: list[Path], count: int) -> Path:
@@ -252,15 +292,15 @@ def main() -> None:
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    model = arguments.model.absolute()
     if arguments.way:
-        measure(arguments.way, arguments.folder, model)
+        measure(arguments.way, arguments.folder, arguments.model)
         return
     from capetown.sample.tiles import write_tiles
     from tests import s3
 
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
+        model = in_one_view(arguments.model, root / "model")
         small = copies(root / "small", sorted(ROOT.glob("data/images/*/*/*.tif")), arguments.tiles)
         made = arguments.bucket or root / "made"
         if not arguments.bucket:

@@ -61,6 +61,13 @@ def test_a_glance_is_at_the_pixels() -> None:
     assert look_of(black, 60, 0) == Look(60, 0, dark=True, grey=False)
 
 
+@pytest.mark.parametrize(("bright", "dark"), [(3, True), (4, False)])
+def test_nearly_black_is_dark_in_99_of_100_values(bright: int, dark: bool) -> None:
+    values = np.full(300, 15, np.uint8)
+    values[:bright] = 16
+    assert look_of(values.reshape(10, 10, 3), 10, 0).dark is dark
+
+
 def test_size_and_scale_are_the_files_own() -> None:
     file = io.BytesIO()
     scale = (33550, "d", 3, (0.08, 0.08, 0.0), True)

@@ -25,8 +25,8 @@ Answer = Callable[[Pixels], npt.NDArray[np.float64]]
 
 # The most that a probability may differ from torch's.
 AGREEMENT = 1e-4
-# Tiles at once, of which a graph has a fixed number: fewer where each is shown in eight views.
-TILES, VIEWED_TILES = 8, 4
+# Tiles at once, of which a graph has a fixed number; measured: benchmarks/README.md.
+TILES = 4
 
 log = logging.getLogger("capetown")
 
@@ -87,8 +87,7 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     from openvino.preprocess import PrePostProcessor
 
-    count = TILES if graph.views == 1 else VIEWED_TILES
-    shape = [count, 3, size, size]
+    shape = [TILES, 3, size, size]
     frontend = FrontEndManager().load_by_framework("pytorch")
     # The frontend keeps no reference to it.
     with warnings.catch_warnings():
@@ -110,16 +109,18 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
+            # To cores: a process beside this one would be bound to the same.
+            "ENABLE_CPU_PINNING": False,
         },
     )
 
     def answer(pixels: Pixels) -> npt.NDArray[np.float64]:
         logits = np.empty(len(pixels))
-        batch = np.zeros((count, size, size, 3), np.uint8)
+        batch = np.zeros((TILES, size, size, 3), np.uint8)
         # Its own, since threads may ask at the same time.
         request = compiled.create_infer_request()
-        for start in range(0, len(pixels), count):
-            some = pixels[start : start + count]
+        for start in range(0, len(pixels), TILES):
+            some = pixels[start : start + TILES]
             batch[: len(some)] = some
             logits[start : start + len(some)] = request.infer(batch)[0][: len(some)]
         return logits

@@ -49,9 +49,10 @@ def look_of(pixels: Pixels, side: int, resolution: float) -> Look:
         side: as in `Look`.
         resolution: likewise.
     """
-    grey = bool((pixels == pixels[..., :1]).all())
+    red, green, blue = (pixels[..., band] for band in range(3))
+    grey = bool((red == green).all() and (red == blue).all())
     kept = max(pixels.shape[:2])
-    dark = float(np.percentile(pixels, 99)) < DARK
+    dark = 100 * int(np.count_nonzero(pixels < DARK)) >= 99 * pixels.size
     return Look(side, resolution, dark, grey, kept if kept < side else 0)
 
 
