@@ -34,14 +34,15 @@ def trial(architecture: str, image_size: int, batch_size: int = 2) -> Trial:
     )
 
 
-# Two heads; a convolution as head; tensors with two names; features of two kinds; and a layer that
-# crashed in oneDNN, at this size and in channels-last order.
+# Two heads; a convolution as head; tensors with two names; features of two kinds; a layer that
+# crashed in oneDNN, at this size and in channels-last order; and weights of five dimensions.
 ODD = {
     "levit_128s": 64,
     "resnetv2_18": 64,
     "coat_tiny": 64,
     "crossvit_tiny_240": 240,
     "repvgg_a0": 224,
+    "lambda_resnet26t": 64,
 }
 
 

@@ -33,8 +33,9 @@ from capetown.pools.tiles.reducing import reduce_raster
 from capetown.pools.tiles.tiff import MAX_BYTES, Raster, TooLargeError
 from capetown.pools.tiles.unlike import difference, look_of
 
-# Of a piece that is worked on: enough to hide the way to a bucket.
-READERS = 8
+# Threads that read for a piece: enough to hide the way to a bucket, and a disk's, which is shorter.
+# More of them only get in each other's way.
+READERS, DISK_READERS = 8, 2
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -72,10 +73,8 @@ def judge(
     """
     rows: list[Row] = []
     empty = 0
-    # An image is read by one thread; others would decode the same blocks again.
-    cut = any(source.window for source in sources)
     images = Images()
-    with ThreadPoolExecutor(1 if cut else READERS) as pool:
+    with ThreadPoolExecutor(_readers(sources)) as pool:
 
         def read(source: Source) -> Seen | str | None:
             return see(source, model.card, crs, images)
@@ -95,6 +94,14 @@ def judge(
                 empty += found is None
         pool.submit(images.close).result()
     return as_table(rows).replace_schema_metadata({EMPTY: str(empty)})
+
+
+def _readers(sources: Sequence[Source]) -> int:
+    if any(source.window for source in sources):
+        # Others would decode the same blocks of an image again.
+        return 1
+    here = all(is_local(open_storage(source.url)[0]) for source in sources)
+    return DISK_READERS if here else READERS
 
 
 def see(source: Source, card: ModelCard, crs: str, images: "Images") -> Seen | str | None:
