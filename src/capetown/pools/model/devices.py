@@ -72,7 +72,7 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
         for weights in model.parameters():
             # The order is for images: torch refuses it for the volumes of a few architectures.
             if weights.dim() == 4:
-                weights.data = weights.data.contiguous(memory_format=torch.channels_last)
+                weights.data = weights.data.to(memory_format=torch.channels_last)
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d) and _crashes_in_channels_last(layer):
             layer.weight.data = torch.empty(layer.weight.shape, device=device).copy_(layer.weight)
