@@ -9,9 +9,10 @@ OpenVINO, and OpenVINO in 8 bits (quantised by ONNX Runtime on tiles of the same
 tiles and CPU milliseconds by medians, and the most that a logit differs from torch's; then what
 reading and resizing a tile of the City's size costs.
 
-    python -m benchmarks.engines --judge RUN --tiles FOLDER
+    python -m benchmarks.engines --judge RUN FOLDER
 
-says how a trained model's answers change in 8 bits; RUN is a folder of `benchmarks.recipe`.
+says how a trained model's answers change in 8 bits; RUN is a folder that `benchmarks.recipe` made
+of the tiles in FOLDER.
 """
 
 import argparse
@@ -49,8 +50,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=64, help="tiles that each process answers for")
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), metavar="ENGINE")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), metavar="NAME")
-    parser.add_argument("--judge", type=Path, metavar="RUN", help="how good are 8 bits?")
-    parser.add_argument("--tiles", type=Path, help="that RUN was trained on")
+    parser.add_argument(
+        "--judge", type=Path, nargs=2, metavar=("RUN", "FOLDER"), help="how good are 8 bits?"
+    )
     parser.add_argument("--one", nargs=2, metavar=("ENGINE", "BACKBONE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -58,7 +60,7 @@ def main() -> None:
         print(json.dumps(measure(name, backbone, arguments.count)))
         return
     if arguments.judge:
-        judge_eight_bits(arguments.judge, arguments.tiles)
+        judge_eight_bits(*arguments.judge)
         return
     for backbone in arguments.backbones:
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.engines}

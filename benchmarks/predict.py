@@ -69,6 +69,7 @@ def workers_of(count: int) -> Callable[[str, Path], int]:
 
 def _bind_to_cores(count: int) -> None:
     """Give each worker, with all its threads, a core."""
+    # What watches over them for Dask has two or three threads.
     workers = [p for p in psutil.Process().children(recursive=True) if p.num_threads() > 8]
     assert len(workers) == count, workers
     for core, worker in enumerate(workers):

@@ -109,7 +109,7 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            # To cores: a process beside this one would be bound to the same.
+            # Every process would bind its threads to the same cores.
             "ENABLE_CPU_PINNING": False,
         },
     )
