@@ -38,7 +38,7 @@ def main() -> None:
     settings, seed = params.evaluate, params.seed
     make_repeatable(params.threads)
     model, card = load_model(Path("models"), choose_device(params.device))
-    with step("decode the tiles"):
+    with step("load the tiles"):
         fold = load_fold(
             TILES, "test", RAW, size=card.image_size, interpolation=card.interpolation,
             cache=cache_folder(), rule=card.tiles,

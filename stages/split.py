@@ -1,9 +1,14 @@
-"""Divide the readable tiles into folds that share no block; list the unreadable ones."""
+"""Divide the readable tiles into folds that share no block; list the unreadable ones.
+
+To look at the tiles it must decode them all: it keeps them in the cache as `train` will want them,
+which changes nothing that it writes.
+"""
 
 import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from capetown.city import TILES_FOLDER
@@ -11,7 +16,9 @@ from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.pools import splits
 from capetown.pools.corrections import corrected
-from capetown.pools.tiles.reading import find_tiles, look_at_tiles
+from capetown.pools.tiles.folds import keep_folds
+from capetown.pools.tiles.packing import cache_folder, scratch
+from capetown.pools.tiles.reading import Pixels, find_tiles, look_at_tiles, resize
 from capetown.pools.tiles.unlike import count_unlike, differences
 from capetown.timing import step
 from stages import kept_logs, run
@@ -19,6 +26,8 @@ from stages.outs import put_in_place
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
 REJECTED = kept_logs() / "split-rejected.csv"
+# Of nearly all of timm's models; for another, and for another size, `train` decodes once more.
+INTERPOLATION = "bicubic"
 log = logging.getLogger("capetown")
 
 
@@ -36,8 +45,14 @@ def main() -> None:
     shares = how.model_dump(exclude={"corrections"})
     found = find_tiles(RAW / TILES_FOLDER, RAW)
     listed, changed = corrected(found, Path(how.corrections))
+    interpolation = params.train.interpolation or INTERPOLATION
+    decoded = scratch(len(listed), params.image_size, cache_folder())
+
+    def keep(row: int, pixels: Pixels) -> None:
+        decoded[row] = resize(pixels, params.image_size, interpolation)
+
     with step("read every tile"):
-        readable, reasons = look_at_tiles(listed, RAW, params.tiles)
+        readable, reasons = look_at_tiles(listed, RAW, params.tiles, keep)
     tiles = list(readable)
     looks = {tile.path: look for tile, (_, look) in readable.items()}
     digests = [digest for digest, _ in readable.values()]
@@ -73,6 +88,12 @@ def main() -> None:
         rejected.to_csv(made / OUT / "rejected.csv", index=False)
         twice.to_csv(made / OUT / "duplicates.csv", index=False)
         (made / METRICS).write_text(json.dumps(numbers, indent=2) + "\n")
+        with step("keep what is decoded"):
+            rows = np.array([row for row, tile in enumerate(listed) if tile in readable])
+            keep_folds(
+                table, decoded, rows,
+                interpolation=interpolation, cache=cache_folder(), rule=params.tiles,
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
 """Packs of decoded tiles are whole and reused, and folds are read from their table."""
 
+import errno
 import os
 import time
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from PIL import Image
 
 from capetown.errors import CapetownError
 from capetown.params import Tiles
 from capetown.pools.tiles import packing
-from capetown.pools.tiles.folds import Fold, load_fold
-from capetown.pools.tiles.packing import contents_digest, pack_tiles
+from capetown.pools.tiles.folds import Fold, keep_folds, load_fold
+from capetown.pools.tiles.packing import contents_digest, pack_tiles, scratch
 from capetown.pools.tiles.reading import read_tile, resize
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -101,6 +103,38 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(files: list[Path], tmp_p
     (tmp_path / "file").touch()
     with pytest.raises(CapetownError, match="XDG_CACHE_HOME"):
         pack(files, tmp_path / "file" / "cache")
+
+
+def test_a_full_disk_is_told_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(CapetownError, match=r"cannot keep 0\.6 GB of decoded tiles \(No space"):
+        scratch(1000, 448, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_folds_that_are_decoded_already_need_their_files_no_more(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    decoded = scratch(5, 16, cache)
+    decoded[:] = np.arange(5, dtype=np.uint8)[:, None, None, None]
+    assert list(cache.iterdir()) == [], "it has no name, so a killed process leaves nothing"
+    rows = [(f"{n}.tif", label, "A", "A", fold, str(n))
+            for n, label, fold in [(0, "no", "train"), (1, "no", "test"), (3, "yes", "train"),
+                                   (4, "yes", "test")]]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["path", "label", "sheet", "group", "fold", "digest"])
+    table.to_csv(tmp_path / "tiles.csv", index=False)
+    # The third cannot be read, so the table does not have it.
+    keep_folds(table, decoded, np.array([0, 1, 3, 4]), interpolation="bicubic", cache=cache)
+    for name, expected in (("train", [0, 3]), ("test", [1, 4])):
+        fold = load_fold(
+            tmp_path / "tiles.csv", name, tmp_path, size=16, interpolation="bicubic", cache=cache
+        )
+        assert fold.pixels[:, 0, 0, 0].tolist() == expected
+        assert (fold.pixels == fold.pixels[:, :1, :1, :1]).all()
 
 
 def test_a_fold_is_read_from_its_table(files: list[Path], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from capetown.pools.tiles.reading import AS_THEY_ARE, Tile, look_at, look_at_tiles
+from capetown.pools.tiles.reading import AS_THEY_ARE, Pixels, Tile, look_at, look_at_tiles
 from capetown.pools.tiles.unlike import Look, Usual, count_unlike, difference, look_of, usual
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -80,13 +80,16 @@ def test_size_and_scale_are_the_files_own() -> None:
     assert look_at(reduced, AS_THEY_ARE)[1].side == 1250
 
 
-def test_tiles_are_looked_at_while_they_are_read(tmp_path: Path) -> None:
+def test_tiles_are_looked_at_and_handed_on_while_they_are_read(tmp_path: Path) -> None:
     Image.fromarray(RGB).save(tmp_path / "a.tif")
     (tmp_path / "b.tif").write_bytes(b"")
-    tiles = [Tile("a.tif", "no", "a"), Tile("b.tif", "no", "b")]
-    found, reasons = look_at_tiles(tiles, tmp_path)
-    assert found[tiles[0]][1] == Look(60, 0, dark=False, grey=False)
-    assert reasons == {tiles[1]: "empty: 0 bytes."}
+    tiles = [Tile("b.tif", "no", "b"), Tile("a.tif", "no", "a")]
+    kept: dict[int, Pixels] = {}
+    found, reasons = look_at_tiles(tiles, tmp_path, AS_THEY_ARE, kept.__setitem__)
+    assert found[tiles[1]][1] == Look(60, 0, dark=False, grey=False)
+    assert reasons == {tiles[0]: "empty: 0 bytes."}
+    assert list(kept) == [1]
+    assert (kept[1] == RGB).all()
 
 
 def test_the_first_are_named() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -131,6 +132,23 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
     assert named == pictures
     for name in pictures:
         assert Image.open(workspace / "evaluation" / name).size == (32, 32)
+
+
+def test_each_tile_is_decoded_once_for_a_size_of_input(workspace: Path) -> None:
+    shutil.rmtree(workspace / "splits")
+    path = workspace / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["train"] |= {"head_epochs": 0, "epochs": 1}
+    params["split"] |= {"corrections": "none.csv", "valid": 0.3, "test": 0.3}
+    path.write_text(yaml.safe_dump(params))
+
+    def decoded(name: str) -> list[str]:
+        return re.findall(r"decoded \d+ tiles", run_stage(workspace, name))
+
+    assert [decoded(name) for name in ("split", "train", "evaluate")] == [[], [], []]
+    params["train"] |= {"image_size": 40}
+    path.write_text(yaml.safe_dump(params))
+    assert [len(decoded(name)) for name in ("train", "evaluate")] == [2, 1]
 
 
 def test_a_changed_param_starts_afresh(workspace: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.params import Tiles
-from capetown.pools.tiles.packing import pack_tiles
+from capetown.pools.tiles.packing import pack_rows, pack_tiles
 from capetown.pools.tiles.reading import AS_THEY_ARE, Pixels
 from capetown.pools.tiles.unlike import Look, Usual, usual
 
@@ -87,7 +87,7 @@ def load_fold(
             raise CapetownError(f"{table}: {where} no `{label}` tile; run `dvc repro split`.")
     files = [root / path for path in rows["path"]]
     # The tiles themselves are read only where there is no pack of them yet.
-    contents = sha256("".join(rows["digest"]).encode()).hexdigest()
+    contents = _contents(rows)
     return Fold(
         paths=list(rows["path"]),
         sheets=rows["sheet"].to_numpy(dtype=str),
@@ -96,6 +96,37 @@ def load_fold(
         pixels=pack_tiles(files, contents, size, interpolation, cache, rule),
         digest=sha256(f"{contents} {list(rows['label'])} {rule}".encode()).hexdigest(),
     )
+
+
+def keep_folds(
+    table: pd.DataFrame,
+    pixels: Pixels,
+    rows: npt.NDArray[np.intp],
+    *,
+    interpolation: str,
+    cache: Path,
+    rule: Tiles = AS_THEY_ARE,
+) -> None:
+    """Put each fold in the cache, so that `load_fold` need not decode its tiles again.
+
+    Args:
+        table: as in `load_fold`.
+        pixels: uint8, shape (tiles, size, size, 3), in any order.
+        rows: where in it each row of the table is.
+        interpolation: how they were resized.
+        cache: where packs are kept; see `capetown.pools.tiles.packing`.
+        rule: how they were read.
+
+    Raises:
+        CapetownError: if the cache cannot be written.
+    """
+    for name in table["fold"].unique():
+        chosen = (table["fold"] == name).to_numpy()
+        pack_rows(pixels, rows[chosen], _contents(table[chosen]), interpolation, cache, rule)
+
+
+def _contents(table: pd.DataFrame) -> str:
+    return sha256("".join(table["digest"]).encode()).hexdigest()
 
 
 def usual_look(table: Path, name: str) -> Usual:

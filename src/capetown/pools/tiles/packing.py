@@ -1,22 +1,26 @@
 """A cache of decoded tiles, so that training never waits for a TIFF.
 
 Each set of tiles is decoded and resized once, with all cores, into one file of packed 8-bit pixels
-that is mapped into memory. A pack's name is a digest of the files' contents, the size and the
+that is mapped into memory. A pack's name is a digest of the tiles' contents, the size and the
 interpolation: changed tiles make a new pack, and runs, experiments and backbones of one size share
-one. Packs lie in the user's cache folder, since DVC deletes a stage's outs before it runs, and are
-removed when unused for a month.
+one. Who has tiles decoded already keeps them in a `scratch` until it knows which go together. Packs
+lie in the user's cache folder, since DVC deletes a stage's outs before it runs, and are removed
+when unused for a month.
 """
 
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import platformdirs
 
 from capetown.errors import CapetownError
@@ -76,16 +80,93 @@ def pack_tiles(
     Raises:
         CapetownError: if a tile cannot be read, or the pack cannot be written.
     """
-    name = f"{contents} {size} {interpolation} {rule} {VERSION}"
-    pack = folder / f"{sha256(name.encode()).hexdigest()[:32]}.npy"
+
+    def decode(pixels: Pixels) -> None:
+        def decode_one(row: int) -> None:
+            try:
+                pixels[row] = resize(read_tile(files[row], rule), size, interpolation)
+            except UnreadableTileError as error:
+                raise CapetownError(f"{files[row]}: {error}") from error
+
+        start = time.perf_counter()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(decode_one, range(len(files))))
+        log.info("decoded %d tiles in %.1f s", len(files), time.perf_counter() - start)
+
     shape = (len(files), size, size, 3)
+    return _pack(shape, f"{contents} {size} {interpolation} {rule} {VERSION}", folder, decode)
+
+
+def scratch(count: int, size: int, folder: Path) -> Pixels:
+    """Room for decoded tiles in a nameless file, which is gone with the array or the process.
+
+    Args:
+        count: of tiles.
+        size: side of the square of each, in pixels.
+        folder: where packs are kept; see `cache_folder`.
+
+    Returns:
+        uint8, shape (count, size, size, 3), mapped from the file.
+
+    Raises:
+        CapetownError: if there is no room.
+    """
+    shape = (count, size, size, 3)
+    with _room(shape, folder), TemporaryFile(dir=folder) as file:
+        file.truncate(int(np.prod(shape)))
+        _take_room(file)
+        return np.memmap(file, np.uint8, "r+", shape=shape)
+
+
+def pack_rows(
+    pixels: Pixels,
+    rows: npt.NDArray[np.intp],
+    contents: str,
+    interpolation: str,
+    folder: Path,
+    rule: Tiles = AS_THEY_ARE,
+) -> None:
+    """Put what `pack_tiles` would make of tiles in the cache, of those that are decoded already.
+
+    Args:
+        pixels: uint8, shape (tiles, size, size, 3).
+        rows: which of them, in order.
+        contents: as in `pack_tiles`.
+        interpolation: how they were resized.
+        folder: where packs are kept; see `cache_folder`.
+        rule: how they were read.
+
+    Raises:
+        CapetownError: if the pack cannot be written.
+    """
+
+    def copy(pack: Pixels) -> None:
+        np.take(pixels, rows, axis=0, out=pack, mode="clip")  # "raise" would need a copy more
+
+    size = pixels.shape[1]
+    name = f"{contents} {size} {interpolation} {rule} {VERSION}"
+    _pack((len(rows), *pixels.shape[1:]), name, folder, copy)
+
+
+def _pack(
+    shape: tuple[int, ...], name: str, folder: Path, fill: Callable[[Pixels], None]
+) -> Pixels:
+    """The pack of a name, mapped read-only; one that is not there is made, and filled."""
+    pack = folder / f"{sha256(name.encode()).hexdigest()[:32]}.npy"
+    with _room(shape, folder):
+        if not _is_whole(pack, shape):
+            _write_pack(pack, shape, fill)
+        os.utime(pack)
+        return np.load(pack, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _room(shape: tuple[int, ...], folder: Path) -> Iterator[None]:
+    """The folder, without old packs; that it has no room for tiles is an error of ours."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _forget_old_packs(folder)
-        if not _is_whole(pack, shape):
-            _write_pack(pack, files, shape, interpolation, rule)
-        os.utime(pack)
-        return np.load(pack, mmap_mode="r")  # type: ignore[no-any-return]
+        yield
     except OSError as error:
         needed = np.prod(shape) / 1e9
         raise CapetownError(
@@ -101,32 +182,24 @@ def _is_whole(pack: Path, shape: tuple[int, ...]) -> bool:
         return False
 
 
-def _write_pack(
-    pack: Path, files: Sequence[Path], shape: tuple[int, ...], interpolation: str, rule: Tiles
-) -> None:
+def _write_pack(pack: Path, shape: tuple[int, ...], fill: Callable[[Pixels], None]) -> None:
     """Write a pack under another name and rename it, so that none is ever seen in part."""
-    start = time.perf_counter()
     part = pack.with_suffix(f".{os.getpid()}.part")
     try:
         pixels = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-        if hasattr(os, "posix_fallocate"):
-            # A full disk is an error here, and would be a crash when the map is written to.
-            with part.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
-
-        def decode(row: int) -> None:
-            try:
-                pixels[row] = resize(read_tile(files[row], rule), shape[1], interpolation)
-            except UnreadableTileError as error:
-                raise CapetownError(f"{files[row]}: {error}") from error
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(decode, range(len(files))))
+        with part.open("r+b") as file:
+            _take_room(file)
+        fill(pixels)
         pixels.flush()
         part.replace(pack)
     finally:
         part.unlink(missing_ok=True)
-    log.info("decoded %d tiles in %.1f s", len(files), time.perf_counter() - start)
+
+
+def _take_room(file: BinaryIO) -> None:
+    """Make a full disk an error here: it would be a crash when the map is written to."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 def _forget_old_packs(folder: Path) -> None:

@@ -8,10 +8,11 @@ and predicting: it is kept in the model's card.
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -225,23 +226,33 @@ def look_at(source: Path | BinaryIO, rule: Tiles) -> tuple[Pixels, Look]:
 
 
 def look_at_tiles(
-    tiles: Sequence[Tile], root: Path, rule: Tiles = AS_THEY_ARE
+    tiles: Sequence[Tile],
+    root: Path,
+    rule: Tiles = AS_THEY_ARE,
+    keep: Callable[[int, Pixels], object] = lambda *_: None,
 ) -> tuple[dict[Tile, tuple[str, Look]], dict[Tile, str]]:
     """Read tiles with all cores.
+
+    Args:
+        tiles: in any order.
+        root: what their paths are relative to.
+        rule: how they are read.
+        keep: is given each that can be read, its row and its pixels, on any thread.
 
     Returns:
         The `pixel_digest` and the look of each that can be read, and why each other one cannot.
     """
 
-    def look(tile: Tile) -> tuple[str, Look] | str:
+    def look(row: int, tile: Tile) -> tuple[str, Look] | str:
         try:
             pixels, found = look_at(root / tile.path, rule)
         except UnreadableTileError as error:
             return str(error)
+        keep(row, pixels)
         return pixel_digest(pixels), found
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(tiles, pool.map(look, tiles), strict=True))
+        found = dict(zip(tiles, pool.map(look, count(), tiles), strict=True))
     reasons = {tile: reason for tile, reason in found.items() if isinstance(reason, str)}
     return {t: pair for t, pair in found.items() if not isinstance(pair, str)}, reasons
 
