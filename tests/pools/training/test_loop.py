@@ -21,6 +21,7 @@ from capetown.pools.training.checkpoints import (
 )
 from capetown.pools.training.schedules import (
     best_epoch,
+    phases,
 )
 from tests.pools import USUAL
 from tests.pools.training.tiny import (
@@ -91,6 +92,18 @@ def test_the_average_follows_the_weights(tmp_path: Path) -> None:
     weight = "conv_stem.weight"
     start = build_model(SMALL, image_size=64, pretrained=False, seed=1).state_dict()[weight]
     assert 0 < (average[weight] - model[weight]).norm() < (start - model[weight]).norm()
+
+
+def test_infinite_bounds_stay_in_the_average() -> None:
+    """As Gemma's layers have them; infinity less infinity is no number."""
+    how = settings(head_epochs=0)
+    model = place(build_model(SMALL, image_size=64, pretrained=False, seed=1), CPU)
+    model.register_buffer("bound", torch.tensor(-torch.inf))
+    [phase] = phases(how, SMALL)
+    steps = training.Training(model, phase, fold(), SMALL, how)
+    steps.run_epoch(0, seed=1)
+    assert steps.judged is not model
+    assert steps.judged.bound == -torch.inf
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])

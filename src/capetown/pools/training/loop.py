@@ -63,9 +63,12 @@ class Training:
         self.optimizer = torch.optim.AdamW(groups, lr=0.0)
         self.half = half_precision(self.device) if settings.amp else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half is torch.float16)
-        self.average = None
+        self.average, self.bounds = None, []
         if phase.name == "full" and settings.ema_decay > 0:
             self.average = timm.utils.ModelEmaV3(model, decay=settings.ema_decay, use_warmup=True)
+            # Some layers have infinite bounds, which less themselves are no numbers.
+            both = zip(self.average.module.buffers(), model.buffers(), strict=True)
+            self.bounds = [(mean, now) for mean, now in both if torch.isinf(now).any()]
         together = parallel.synchronised(model)
         self.forward = compiled(together) if settings.compile else together
 
@@ -121,6 +124,8 @@ class Training:
             total += self.learn(*self.images(mine, drawn[mine]), rate, of=len(rows))
             if self.average:
                 self.average.update(self.model, step=step + 1)
+                for mean, now in self.bounds:
+                    mean.copy_(now)
             if number % LOOK_EVERY == 0 or number == len(todo) - 1:
                 _check_loss(float(parallel.total(total)), epoch)
         return float(parallel.total(total)) / tiles, rate
