@@ -68,18 +68,22 @@ def test_a_size_that_an_architecture_cannot_take_is_refused_before_its_weights()
         build_model(of(name, 64), image_size=64, pretrained=True, seed=0)
 
 
+@pytest.mark.parametrize(
+    "architecture",
+    ["cait_xxs24_224.fb_dist_in1k", "hiera_tiny_224.mae_in1k_ft_in1k", "volo_d1_224.sail_in1k"],
+)
 def test_weights_for_another_size_are_not_called_damaged(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    architecture: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "model.safetensors"
-    save_file(timm.create_model("cait_xxs24_224", num_classes=1000).state_dict(), file)
+    save_file(timm.create_model(architecture, num_classes=1000).state_dict(), file)
     monkeypatch.setattr(published, "_cached_file", lambda _: file)
-    chosen = of("cait_xxs24_224.fb_dist_in1k", 224)
+    chosen = of(architecture, 224)
     build_model(chosen, image_size=224, pretrained=True, seed=0)
     with pytest.raises(CapetownError, match="are for 224 pixels and do not fit 256"):
         build_model(chosen, image_size=256, pretrained=True, seed=0)
     file.write_bytes(b"damaged")
-    with pytest.raises(CapetownError, match=r"the weights of cait_xxs24_224\S+ are damaged"):
+    with pytest.raises(CapetownError, match=rf"the weights of {architecture} are damaged"):
         build_model(chosen, image_size=256, pretrained=True, seed=0)
 
 
