@@ -21,6 +21,7 @@ from torch import nn
 
 from capetown.errors import CapetownError
 from capetown.params import Backbone, load_params
+from capetown.pools.model import modelfile
 from capetown.pools.model.backbones import (
     backbone_parameters,
     build_model,
@@ -403,6 +404,21 @@ def test_weights_that_are_no_numbers_are_one_line(saved: Path) -> None:
     save_model(saved, model, CARD)
     with pytest.raises(CapetownError, match="not all weights are numbers; train again"):
         load_model(saved, CPU)
+
+
+def test_infinite_bounds_of_a_layer_are_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemma's layers are built with them."""
+
+    def with_bound(*_: object) -> nn.Module:
+        model = random_model(SMALL)
+        model.register_buffer("bound", torch.tensor(-torch.inf))
+        return model
+
+    save_model(tmp_path, with_bound(), CARD)
+    monkeypatch.setattr(modelfile, "create", with_bound)
+    assert load_model(tmp_path, CPU)[0].bound == -torch.inf
 
 
 def test_an_answer_that_is_no_number_is_one_line() -> None:
