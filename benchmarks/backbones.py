@@ -3,12 +3,12 @@
 Each is built with random weights at a small size, trained for a step of each phase, saved, loaded
 and explained, in a process of its own. What fails goes into the list that `capetown backbones` and
 training read, with the version of timm that it holds for. Run it again for another timm; it takes
-about two hours on two cores, and goes on where it was interrupted::
+about five hours of one core, and goes on where it was interrupted::
 
     python -m benchmarks.backbones
 
-An architecture too large to try is built without memory for its weights, and counted as judged by
-the smaller ones of its class.
+What the machine has no memory to train is built with two of its many equal blocks, and where it has
+no such blocks, its head alone is trained.
 """
 
 import argparse
@@ -18,9 +18,12 @@ import resource
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from capetown.errors import CapetownError
@@ -32,8 +35,12 @@ from capetown.pools.model.timm_import import timm
 from capetown.pools.trial import Trial, run
 
 # Pixels, in the order they are tried: the first that an architecture takes, else its own.
-SIZES = (64, 128)
-SECONDS, MEMORY = 240, 12 * 2**30
+SIZES = (64, 112, 128)
+SECONDS, MEMORY = 600, psutil.virtual_memory().total * 3 // 4
+# Of a weight: itself, its gradient, two moments and the average, and the copy that is saved.
+BYTES = 24
+# What leaves two blocks of many, which may differ in their heads.
+SHORT: tuple[dict[str, Any], ...] = ({"depth": 2}, {"depth": 2, "num_kv_heads": None})
 
 
 def architectures() -> list[str]:
@@ -42,22 +49,38 @@ def architectures() -> list[str]:
 
 
 def measure(architecture: str) -> dict[str, Any]:
-    """Class and parameters, in millions, of an architecture that is built without memory."""
+    """Parameters, in millions, of an architecture that is built without memory."""
     with torch.device("meta"):
         try:
             model = create(architecture, pretrained_config(architecture).input_size[-1])
             heads(model)
         except CapetownError as error:
-            return {"class": "", "parameters": 0.0, "error": str(error)}
+            return {"parameters": 0.0, "error": str(error)}
     size = sum(p.numel() for p in model.parameters()) / 1e6
-    return {"class": type(model).__name__, "parameters": round(size, 1)}
+    return {"parameters": round(size, 1)}
 
 
-def try_sizes(architecture: str, settings: Train, report: int) -> None:
+def shortened(architecture: str) -> dict[str, Any]:
+    """The arguments that build an architecture with two of its blocks; none if it has no such."""
+    for changes in SHORT:
+        with torch.device("meta"), suppress(Exception):
+            timm.create_model(architecture, **changes)
+            return changes
+    return {}
+
+
+def try_sizes(architecture: str, settings: Train, report: int, *, whole: bool) -> None:
     """Try an architecture, and write what came of it to a file descriptor."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.alarm(SECONDS)
     result: dict[str, Any] = {}
+    part = {}
+    if not whole and (changes := shortened(architecture)):
+        timm.create_model = partial(timm.create_model, **changes)
+        part = {"part": "two blocks"}
+    elif not whole:
+        settings = settings.model_copy(update={"regime": "head"})
+        part = {"part": "head"}
     for size in (*SIZES, pretrained_config(architecture).input_size[-1]):
         backbone = Backbone(
             architecture=architecture, image_size=size, batch_size=2, learning_rate=1e-4
@@ -67,14 +90,14 @@ def try_sizes(architecture: str, settings: Train, report: int) -> None:
                 backbone=backbone, settings=settings, pretrained=False, seed=1, threads=1,
                 device="cpu",
             ))  # fmt: skip
-            result = {"size": size}
+            result = {"size": size, **part}
             break
         except Exception as error:  # each architecture fails in its own way
             result = {"size": size, "error": one_line(error) or type(error).__name__}
     os.write(report, json.dumps(result).encode())
 
 
-def try_apart(architecture: str, settings: Train) -> dict[str, Any]:
+def try_apart(architecture: str, settings: Train, *, whole: bool) -> dict[str, Any]:
     """Try an architecture in a fork of this process, which has imported everything."""
     out, into = os.pipe()
     start = time.perf_counter()
@@ -84,7 +107,7 @@ def try_apart(architecture: str, settings: Train) -> dict[str, Any]:
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123
             os.dup2(nowhere.fileno(), 2)
         try:
-            try_sizes(architecture, settings, into)
+            try_sizes(architecture, settings, into, whole=whole)
         finally:
             os._exit(0)
     os.close(into)
@@ -99,32 +122,21 @@ def try_apart(architecture: str, settings: Train) -> dict[str, Any]:
     return {**json.loads(said or '{"error": "ended without a word"}'), "seconds": seconds}
 
 
-def in_turn(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """The smallest of each class, then the second of each, and so on."""
-    ranks: Counter[str] = Counter()
-    order = []
-    for name in sorted(rows, key=lambda name: rows[name]["parameters"]):
-        order.append((ranks[rows[name]["class"]], rows[name]["parameters"], name))
-        ranks[rows[name]["class"]] += 1
-    return [name for _, _, name in sorted(order)]
-
-
-def write_list(rows: dict[str, dict[str, Any]], largest: float) -> None:
+def write_list(rows: dict[str, dict[str, Any]]) -> None:
     """Write the list, and print what it comes to."""
-    tried = {name: row for name, row in rows.items() if "seconds" in row}
+    tried = [row for row in rows.values() if "seconds" in row]
     refused = {name: row["error"] for name, row in rows.items() if "error" in row}
-    classes = {row["class"] for name, row in tried.items() if name not in refused}
-    judged = [n for n, row in rows.items() if n not in tried and row["class"] in classes]
     found = {
         "timm": timm.__version__,
         "tried": len(tried),
-        "judged_by_class": len(judged),
+        "in_part": sum("part" in row for row in tried),
         "refused": dict(sorted(refused.items())),
     }
     UNTRAINABLE.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(f"{len(rows)} architectures of timm {timm.__version__}")
-    print(f"tried {len(tried)}: {len(tried) - len(refused.keys() & tried.keys())} can be trained")
-    print(f"over {largest:g} M parameters: {len(rows) - len(tried)}, {len(judged)} by their class")
+    print(f"tried {len(tried)}: {sum('error' not in row for row in tried)} can be trained")
+    for part, count in Counter(row["part"] for row in tried if "part" in row).most_common():
+        print(f"{count:5d}  tried with their {part} alone")
     for reason, count in Counter(refused.values()).most_common():
         print(f"{count:5d}  {reason}")
 
@@ -135,7 +147,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--results", type=Path, default=Path(f"logs/timm-{timm.__version__}.json"))
-    parser.add_argument("--largest", type=float, default=150, help="parameters, in millions")
     arguments = parser.parse_args()
     settings = load_params(Path("params.yaml")).train
     results: Path = arguments.results
@@ -144,13 +155,14 @@ def main() -> None:
     for name in architectures():
         if name not in rows:
             rows[name] = measure(name)
-    for name in in_turn(rows):
+    for name in sorted(rows, key=lambda name: float(rows[name]["parameters"])):
         row = rows[name]
-        if "seconds" not in row and "error" not in row and row["parameters"] <= arguments.largest:
-            row |= try_apart(name, settings)
+        if "seconds" not in row and "error" not in row:
+            whole = row["parameters"] * 1e6 * BYTES <= MEMORY
+            row |= try_apart(name, settings, whole=whole)
             results.write_text(json.dumps(rows, indent=1))
             print(f"{name:50} {row['parameters']:7.1f} M  {row.get('error', 'trains')}", flush=True)
-    write_list(rows, arguments.largest)
+    write_list(rows)
 
 
 if __name__ == "__main__":
