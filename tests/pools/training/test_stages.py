@@ -148,7 +148,7 @@ def test_each_tile_is_decoded_once_for_a_size_of_input(workspace: Path) -> None:
     assert [decoded(name) for name in ("split", "train", "evaluate")] == [[], [], []]
     params["train"] |= {"image_size": 40}
     path.write_text(yaml.safe_dump(params))
-    assert [len(decoded(name)) for name in ("train", "evaluate")] == [2, 1]
+    assert len(decoded("train")) == 2
 
 
 def test_a_changed_param_starts_afresh(workspace: Path) -> None:
