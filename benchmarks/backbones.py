@@ -36,10 +36,10 @@ from capetown.pools.trial import Trial, run
 
 # Pixels, in the order they are tried: the first that an architecture takes, else its own.
 SIZES = (64, 112, 128)
-SECONDS, MEMORY = 600, psutil.virtual_memory().total * 3 // 4
+SECONDS, MEMORY = 600, psutil.virtual_memory().total
 # Of a weight: itself, its gradient, two moments and the average, the copies that are saved, and some
 # to spare.
-BYTES = 32
+BYTES = 40
 # What leaves two blocks of many, which may differ in their heads.
 SHORT: tuple[dict[str, Any], ...] = ({"depth": 2}, {"depth": 2, "num_kv_heads": None})
 
