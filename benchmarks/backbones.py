@@ -37,11 +37,10 @@ from capetown.pools.trial import Trial, run
 # Pixels, in the order they are tried: the first that an architecture takes, else its own.
 SIZES = (64, 112, 128)
 SECONDS, MEMORY = 600, psutil.virtual_memory().total
-# Of a weight: itself, its gradient, two moments and the average, the copies that are saved, and some
-# to spare.
+# Of a weight: itself, gradient, two moments, average, the copies that are saved, and some to spare.
 BYTES = 40
 # What leaves two blocks of many, which may differ in their heads.
-SHORT: tuple[dict[str, Any], ...] = ({"depth": 2}, {"depth": 2, "num_kv_heads": None})
+SHORT: tuple[dict[str, Any], ...] = ({"depth": 2}, {"depth": 2, "num_kv_heads": 8})
 
 
 def architectures() -> list[str]:
@@ -118,7 +117,10 @@ def try_apart(architecture: str, settings: Train, *, whole: bool) -> dict[str, A
     seconds = round(time.perf_counter() - start, 1)
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
-        reason = f"over {SECONDS} s" if name == "SIGALRM" else f"crashes its process ({name})"
+        reason = {
+            "SIGALRM": f"over {SECONDS} s",
+            "SIGKILL": f"needs more than the {MEMORY / 1e9:.0f} GB of memory that it was tried in",
+        }.get(name, f"crashes its process ({name})")
         return {"error": reason, "seconds": seconds}
     return {**json.loads(said or '{"error": "ended without a word"}'), "seconds": seconds}
 
@@ -137,7 +139,7 @@ def write_list(rows: dict[str, dict[str, Any]]) -> None:
     print(f"{len(rows)} architectures of timm {timm.__version__}")
     print(f"tried {len(tried)}: {sum('error' not in row for row in tried)} can be trained")
     for part, count in Counter(row["part"] for row in tried if "part" in row).most_common():
-        print(f"{count:5d}  tried with their {part} alone")
+        print(f"{count:5d}  tried in part: {part}")
     for reason, count in Counter(refused.values()).most_common():
         print(f"{count:5d}  {reason}")
 
