@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 def prepare(params: Params, tiles: Path, chosen: list[Tile], cache: Path) -> Training:
     """The second phase of a training on these tiles, with random weights."""
     device = choose_device(params.device)
-    size = params.image_size
+    size = params.train.image_size or params.backbone.image_size
     model = build_model(
         params.backbone, image_size=size, pretrained=False, seed=params.seed,
         inputs=params.train.model_dump(include={"interpolation", "mean", "std"}),

@@ -1,7 +1,7 @@
 """Divide the readable tiles into folds that share no block; list the unreadable ones.
 
 To look at the tiles it must decode them all: it keeps them in the cache as `train` will want them,
-which changes nothing that it writes.
+and so runs again for a model of another size, though what it writes stays the same.
 """
 
 import json
@@ -26,7 +26,7 @@ from stages.outs import put_in_place
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
 REJECTED = kept_logs() / "split-rejected.csv"
-# Of nearly all of timm's models; for another, and for another size, `train` decodes once more.
+# Of nearly all of timm's models; for another, `train` decodes once more.
 INTERPOLATION = "bicubic"
 log = logging.getLogger("capetown")
 
@@ -45,11 +45,12 @@ def main() -> None:
     shares = how.model_dump(exclude={"corrections"})
     found = find_tiles(RAW / TILES_FOLDER, RAW)
     listed, changed = corrected(found, Path(how.corrections))
+    size = params.train.image_size or params.backbone.image_size
     interpolation = params.train.interpolation or INTERPOLATION
-    decoded = scratch(len(listed), params.image_size, cache_folder())
+    decoded = scratch(len(listed), size, cache_folder())
 
     def keep(row: int, pixels: Pixels) -> None:
-        decoded[row] = resize(pixels, params.image_size, interpolation)
+        decoded[row] = resize(pixels, size, interpolation)
 
     with step("read every tile"):
         readable, reasons = look_at_tiles(listed, RAW, params.tiles, keep)

@@ -42,17 +42,15 @@ def main() -> None:
     device = choose_device(params.device)
     parallel.join_others(device)
     first = parallel.rank() == 0
+    size = settings.image_size or backbone.image_size
     with step("build the model"):
         model = build_model(
-            backbone, image_size=params.image_size, pretrained=params.pretrained, seed=seed,
+            backbone, image_size=size, pretrained=params.pretrained, seed=seed,
             inputs=settings.model_dump(include={"interpolation", "mean", "std"}),
         )  # fmt: skip
         model = place(model, device)
         how = input_config(model)["interpolation"]
-    read = partial(
-        load_fold, size=params.image_size, interpolation=how, cache=cache_folder(),
-        rule=params.tiles,
-    )  # fmt: skip
+    read = partial(load_fold, size=size, interpolation=how, cache=cache_folder(), rule=params.tiles)
     with step("load the tiles"):
         train, valid = (read(TILES, fold, Path("raw")) for fold in ("train", "valid"))
     name = fingerprint(

@@ -181,11 +181,6 @@ class Params(Section):
         """The chosen backbone."""
         return self.backbones[self.model]
 
-    @property
-    def image_size(self) -> int:
-        """Side of the model's square input in pixels."""
-        return self.train.image_size or self.backbone.image_size
-
 
 def load_params(path: Path) -> Params:
     """Read and check a params file.
