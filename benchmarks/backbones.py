@@ -39,7 +39,7 @@ SIZES = (64, 112, 128)
 SECONDS, MEMORY = 600, psutil.virtual_memory().total
 # Of a weight: itself, gradient, two moments, average, the copies that are saved, and some to spare.
 BYTES = 40
-# What leaves two blocks of many, which may differ in their heads.
+# What leaves two blocks of many; the second, where blocks attend with different numbers of heads.
 SHORT: tuple[dict[str, Any], ...] = ({"depth": 2}, {"depth": 2, "num_kv_heads": 8})
 
 

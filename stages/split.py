@@ -26,7 +26,7 @@ from stages.outs import put_in_place
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
 REJECTED = kept_logs() / "split-rejected.csv"
-# Of nearly all of timm's models; for another, `train` decodes once more.
+# Of nine tenths of timm's models; for the others `train` decodes once more.
 INTERPOLATION = "bicubic"
 log = logging.getLogger("capetown")
 

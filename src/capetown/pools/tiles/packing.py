@@ -3,9 +3,9 @@
 Each set of tiles is decoded and resized once, with all cores, into one file of packed 8-bit pixels
 that is mapped into memory. A pack's name is a digest of the tiles' contents, the size and the
 interpolation: changed tiles make a new pack, and runs, experiments and backbones of one size share
-one. Who has tiles decoded already keeps them in a `scratch` until it knows which go together. Packs
-lie in the user's cache folder, since DVC deletes a stage's outs before it runs, and are removed
-when unused for a month.
+one. Tiles that are decoded before it is known which of them go together wait in a `scratch`. Packs
+lie in the user's cache folder, where all clones and experiments find them, and are removed when
+unused for a month.
 """
 
 import logging
@@ -93,8 +93,7 @@ def pack_tiles(
             list(pool.map(decode_one, range(len(files))))
         log.info("decoded %d tiles in %.1f s", len(files), time.perf_counter() - start)
 
-    shape = (len(files), size, size, 3)
-    return _pack(shape, f"{contents} {size} {interpolation} {rule} {VERSION}", folder, decode)
+    return _pack(len(files), contents, size, interpolation, folder, rule, decode)
 
 
 def scratch(count: int, size: int, folder: Path) -> Pixels:
@@ -143,15 +142,21 @@ def pack_rows(
     def copy(pack: Pixels) -> None:
         np.take(pixels, rows, axis=0, out=pack, mode="clip")  # "raise" would need a copy more
 
-    size = pixels.shape[1]
-    name = f"{contents} {size} {interpolation} {rule} {VERSION}"
-    _pack((len(rows), *pixels.shape[1:]), name, folder, copy)
+    _pack(len(rows), contents, pixels.shape[1], interpolation, folder, rule, copy)
 
 
 def _pack(
-    shape: tuple[int, ...], name: str, folder: Path, fill: Callable[[Pixels], None]
+    count: int,
+    contents: str,
+    size: int,
+    interpolation: str,
+    folder: Path,
+    rule: Tiles,
+    fill: Callable[[Pixels], None],
 ) -> Pixels:
-    """The pack of a name, mapped read-only; one that is not there is made, and filled."""
+    """The pack of tiles, mapped read-only; one that is not there is made, and filled."""
+    shape = (count, size, size, 3)
+    name = f"{contents} {size} {interpolation} {rule} {VERSION}"
     pack = folder / f"{sha256(name.encode()).hexdigest()[:32]}.npy"
     with _room(shape, folder):
         if not _is_whole(pack, shape):
