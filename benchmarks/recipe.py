@@ -44,7 +44,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "size-384": {"train.image_size": 384},
     "size-512": {"train.image_size": 512},
     "epochs-9": {"train.epochs": 9},
+    "size-288-epochs-9": {"train.image_size": 288, "train.epochs": 9},
     "size-384-epochs-9": {"train.image_size": 384, "train.epochs": 9},
+    "size-512-epochs-9": {"train.image_size": 512, "train.epochs": 9},
     "zoom": {"train.augment.scale": 0.15},
     "colour": {
         "train.augment.brightness": 0.4,
