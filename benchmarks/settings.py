@@ -3,9 +3,9 @@
     python -m benchmarks.settings
 
 Each row takes the settings of the row above and one more. It is a process of its own that trains
-`lite_384` with random weights on made-up tiles, in turns with the others; the loss after the same
-steps says whether a setting changes the arithmetic. Prints medians. With --busy N, the same beside
-N processes that keep a core busy each.
+`lite` at 384 pixels with random weights on made-up tiles, in turns with the others; the loss after
+the same steps says whether a setting changes the arithmetic. Prints medians. With --busy N, the
+same beside N processes that keep a core busy each.
 """
 
 import argparse
@@ -31,7 +31,7 @@ ROWS = STOCK, NOT_FILLED, KEPT, WAITING, COMPILED = (
 WARM_STEPS = 2
 
 
-def measure(row: str, model: str, steps: int) -> dict[str, float]:
+def measure(row: str, size: int, steps: int) -> dict[str, float]:
     """Images and CPU seconds an image of a row's settings in this process, and the last loss."""
     import torch
 
@@ -46,12 +46,12 @@ def measure(row: str, model: str, steps: int) -> dict[str, float]:
     from capetown.pools.training.schedules import Phase
 
     params = load_params(ROOT / "params.yaml")
-    backbone = params.backbones[model]
+    backbone = params.backbones["lite"]
     settings = params.train.model_copy(update={"compile": row == COMPILED})
     devices.make_repeatable(params.threads)
     if row == STOCK:
         torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
-    size, count = backbone.image_size, backbone.batch_size * steps
+    count = backbone.batch_size * steps
     drawn = np.random.default_rng(0)
     pixels = drawn.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     labels = drawn.integers(0, 2, count)
@@ -71,10 +71,11 @@ def measure(row: str, model: str, steps: int) -> dict[str, float]:
     return {"rate": count / wall, "cpu": cpu / count, "loss": loss}
 
 
-def alone(row: str, model: str, steps: int) -> dict[str, float]:
+def alone(row: str, size: int, steps: int) -> dict[str, float]:
     """What `measure` finds in a process of its own."""
     spins = AS_IT_COMES if row in (STOCK, NOT_FILLED, KEPT) else {}
-    command = ["-m", "benchmarks.settings", "--model", model, "--steps", str(steps), "--one", row]
+    sizes = ["--size", str(size), "--steps", str(steps)]
+    command = ["-m", "benchmarks.settings", *sizes, "--one", row]
     done = subprocess.run(
         [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", **spins},
@@ -102,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="lite_384", help="a backbone of params.yaml")
+    parser.add_argument("--size", type=int, default=384, help="pixels of the input's side")
     parser.add_argument("--steps", type=int, default=12, help="batches that are timed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--busy", type=int, default=0, metavar="N", help="processes beside it")
@@ -110,13 +111,13 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(measure(given.one, given.model, given.steps)))
+        print(json.dumps(measure(given.one, given.size, given.steps)))
         return
     runs: dict[str, list[dict[str, float]]] = {ROWS[number]: [] for number in given.rows}
     with busy(given.busy):
         for _ in range(given.rounds):
             for row, found in runs.items():
-                found.append(alone(row, given.model, given.steps))
+                found.append(alone(row, given.size, given.steps))
     print(f"{'':<48}{'images/s':>9}{'ratio':>7}{'CPU s':>8}{'loss':>12}")
     first = next(iter(runs.values()))
     for row, found in runs.items():

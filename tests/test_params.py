@@ -40,7 +40,6 @@ def test_the_backbones_of_the_design_are_there() -> None:
         "convnext_tiny_384": "convnext_tiny.in12k_ft_in1k_384",
         "convnext_small_384": "convnext_small.in12k_ft_in1k_384",
         "caformer": "caformer_s36.sail_in22k_ft_in1k_384",
-        "lite_384": "tf_efficientnet_lite0",
     }
 
 
