@@ -17,10 +17,7 @@ of the tiles in FOLDER.
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.processes import AS_IT_COMES, ROOT
+from benchmarks.processes import ROOT, alone
 from capetown.params import load_params
 
 Floats = npt.NDArray[np.float64]
@@ -66,7 +63,11 @@ def main() -> None:
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.engines}
         for _ in range(arguments.rounds):
             for name in arguments.engines:
-                runs[name].append(alone(name, backbone, arguments.count))
+                found = alone(
+                    "benchmarks.engines", "--count", str(arguments.count), "--one", name, backbone,
+                    as_it_comes=name == STOCK,
+                )  # fmt: skip
+                runs[name].append(found)
         print(f"{backbone:<26}{'tiles/s':>9}{'CPU ms':>9}{'ratio':>8}{'by CPU':>8}{'logits':>10}")
         base = runs[arguments.engines[0]]
         truth = np.array(runs[TORCH][0]["logits"]) if TORCH in runs else None
@@ -81,20 +82,6 @@ def main() -> None:
 def median(runs: list[dict[str, Any]], key: str) -> float:
     """The median of a figure over runs."""
     return float(statistics.median(run[key] for run in runs))
-
-
-def alone(name: str, backbone: str, count: int) -> dict[str, Any]:
-    """What `measure` finds in a process of its own."""
-    waiting = AS_IT_COMES if name == STOCK else {}
-    command = ["-m", "benchmarks.engines", "--count", str(count), "--one", name, backbone]
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", **waiting},
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(f"error: {name} on {backbone} failed:\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def measure(name: str, backbone: str, count: int) -> dict[str, Any]:

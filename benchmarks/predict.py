@@ -15,8 +15,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,7 +26,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.processes import AS_IT_COMES, ROOT
+from benchmarks.processes import ROOT, alone
 
 # Made-up tiles of the City's size that are copied.
 DISTINCT = 54
@@ -254,13 +252,10 @@ def report(title: str, folder: str, model: Path, names: list[str]) -> None:
     print(f"{'':<24}{'tiles/s':>9}{'against the first':>19}{'CPU ms/tile':>13}{'peak MB':>9}")
     first = 0.0
     for name in names:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.predict", "--way", name, "--folder", folder,
-             "--model", str(model)],
-            cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True,
-            env={**os.environ, **(AS_IT_COMES if name in EARLIER else {})},
+        tiles, seconds, cpu, peak = alone(
+            "benchmarks.predict", "--way", name, "--folder", folder, "--model", str(model),
+            as_it_comes=name in EARLIER,
         )  # fmt: skip
-        tiles, seconds, cpu, peak = json.loads(done.stdout.splitlines()[-1])
         rate = tiles / seconds
         first = first or rate
         print(f"{name:<24}{rate:>9.1f}{rate / first:>19.2f}{cpu / tiles * 1000:>13.2f}{peak:>9.0f}",

@@ -7,12 +7,14 @@ prints the seconds that a Python process took in a folder, and its peak of memor
 its parent held when it was started.
 """
 
+import json
 import os
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 # What libgomp does when nobody tells it how threads wait, as `capetown` does.
@@ -27,6 +29,24 @@ def run(command: list[str], folder: Path) -> tuple[float, float]:
         sys.exit(f"error: {' '.join(command)} in {folder} failed; run it to see why")
     seconds, peak = map(float, done.stdout.split())
     return seconds, peak
+
+
+def alone(module: str, *arguments: str, as_it_comes: bool = False) -> Any:
+    """The last line that a module prints in a process of its own, read as JSON.
+
+    Args:
+        module: run as `python -m` does.
+        arguments: its command line.
+        as_it_comes: whether threads wait as if nobody had told them how.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, **(AS_IT_COMES if as_it_comes else {})},
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"error: {module} {' '.join(arguments)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:

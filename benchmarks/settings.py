@@ -11,28 +11,26 @@ same beside N processes that keep a core busy each.
 import argparse
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.processes import AS_IT_COMES, ROOT
+from benchmarks.processes import ROOT, alone
 
 ROWS = STOCK, NOT_FILLED, KEPT, WAITING, COMPILED = (
     "as torch is, with deterministic algorithms", "new memory not filled with NaN",
     "freed memory kept", "threads that wait without spinning: the stages", "train.compile",
 )  # fmt: skip
-WARM_STEPS = 2
+SIZE, WARM_STEPS = 384, 2
 
 
-def measure(row: str, size: int, steps: int) -> dict[str, float]:
-    """Images and CPU seconds an image of a row's settings in this process, and the last loss."""
+def measure(row: str, steps: int) -> dict[str, float]:
+    """Images and CPU seconds an image of a row's settings in this process, and the mean loss."""
     import torch
 
     no_mallopt = patch("ctypes.CDLL", side_effect=OSError)
@@ -53,10 +51,10 @@ def measure(row: str, size: int, steps: int) -> dict[str, float]:
         torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
     count = backbone.batch_size * steps
     drawn = np.random.default_rng(0)
-    pixels = drawn.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    pixels = drawn.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
     labels = drawn.integers(0, 2, count)
     fold = Fold([], np.array([]), np.array([]), labels, pixels, "")
-    network = build_model(backbone, image_size=size, pretrained=False, seed=0)
+    network = build_model(backbone, image_size=SIZE, pretrained=False, seed=0)
     phase = Phase("full", 0, 2, backbone.learning_rate)
     training = Training(
         devices.place(network, torch.device("cpu")), phase, fold, backbone, settings
@@ -71,25 +69,10 @@ def measure(row: str, size: int, steps: int) -> dict[str, float]:
     return {"rate": count / wall, "cpu": cpu / count, "loss": loss}
 
 
-def alone(row: str, size: int, steps: int) -> dict[str, float]:
-    """What `measure` finds in a process of its own."""
-    spins = AS_IT_COMES if row in (STOCK, NOT_FILLED, KEPT) else {}
-    sizes = ["--size", str(size), "--steps", str(steps)]
-    command = ["-m", "benchmarks.settings", *sizes, "--one", row]
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", **spins},
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(f"error: {row} failed:\n{done.stderr}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 @contextlib.contextmanager
 def busy(count: int) -> Iterator[None]:
     """Processes beside this one that keep a core busy each."""
-    others: list[Any] = [subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"])
                          for _ in range(count)]  # fmt: skip
     try:
         yield
@@ -103,21 +86,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", type=int, default=384, help="pixels of the input's side")
-    parser.add_argument("--steps", type=int, default=12, help="batches that are timed")
+    parser.add_argument("--steps", type=int, default=8, help="batches that are timed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--busy", type=int, default=0, metavar="N", help="processes beside it")
     parser.add_argument("--rows", type=int, nargs="+", default=range(len(ROWS)), metavar="ROW")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(measure(given.one, given.size, given.steps)))
+        print(json.dumps(measure(given.one, given.steps)))
         return
     runs: dict[str, list[dict[str, float]]] = {ROWS[number]: [] for number in given.rows}
     with busy(given.busy):
         for _ in range(given.rounds):
             for row, found in runs.items():
-                found.append(alone(row, given.size, given.steps))
+                found.append(
+                    alone(
+                        "benchmarks.settings", "--steps", str(given.steps), "--one", row,
+                        as_it_comes=row in (STOCK, NOT_FILLED, KEPT),
+                    )
+                )  # fmt: skip
     print(f"{'':<48}{'images/s':>9}{'ratio':>7}{'CPU s':>8}{'loss':>12}")
     first = next(iter(runs.values()))
     for row, found in runs.items():
