@@ -1,6 +1,6 @@
 # From a fresh clone, with Python >= 3.11, Git and make:
 #   make repro   rebuild everything: data, requests on hexagons, classifier, metrics, report
-#   make test    ruff, mypy, the walls between the rooms, and all tests
+#   make test    ruff, mypy, who may import whom, and all tests
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INSTALLED := .venv/installed

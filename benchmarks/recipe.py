@@ -39,21 +39,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "no-tta": {"train.tta": False},
     "head": {"train.regime": "head"},
-    "no-tta-random": {"train.tta": False, "split.strategy": "random"},
-    "size-288": {"train.image_size": 288},
     "size-384": {"train.image_size": 384},
-    "size-512": {"train.image_size": 512},
     "epochs-9": {"train.epochs": 9},
     "size-288-epochs-9": {"train.image_size": 288, "train.epochs": 9},
+    "size-288-epochs-9-random": {
+        "train.image_size": 288,
+        "train.epochs": 9,
+        "split.strategy": "random",
+    },
     "size-384-epochs-9": {"train.image_size": 384, "train.epochs": 9},
     "size-512-epochs-9": {"train.image_size": 512, "train.epochs": 9},
     "zoom": {"train.augment.scale": 0.15},
-    "colour": {
-        "train.augment.brightness": 0.4,
-        "train.augment.contrast": 0.4,
-        "train.augment.saturation": 0.4,
-    },
-    "smoothing": {"train.label_smoothing": 0.1},
     "batch-32": {"backbones.lite.batch_size": 32},
 }
 

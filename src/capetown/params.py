@@ -133,7 +133,6 @@ class Train(Section):
     head_learning_rate: Annotated[float, Field(gt=0)]
     warmup: Share
     weight_decay: Annotated[float, Field(ge=0)]
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
     clip_norm: Annotated[float, Field(gt=0)]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     patience: Annotated[int, Field(ge=1)]

@@ -164,11 +164,10 @@ class Training:
         Returns:
             The sum of the losses of this process's tiles.
         """
-        smooth = self.settings.label_smoothing
         with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
             logits = self.answer(images)
         loss = functional.binary_cross_entropy_with_logits(
-            logits.float(), labels * (1 - smooth) + smooth / 2, reduction="sum"
+            logits.float(), labels.float(), reduction="sum"
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
