@@ -144,12 +144,21 @@ def _minutes(folders: list[Path]) -> str:
     return f"{np.mean(found):.1f}"
 
 
+def variant(name: str) -> str:
+    """A name of `VARIANTS`."""
+    if name not in VARIANTS:
+        raise argparse.ArgumentTypeError(f"no such variant: {name}")
+    return name
+
+
 def main() -> None:
     """Read the command line, run what is missing, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("variants", nargs="*", metavar="VARIANT", help=", ".join(VARIANTS))
+    parser.add_argument(
+        "variants", nargs="*", metavar="VARIANT", type=variant, help=", ".join(VARIANTS)
+    )
     parser.add_argument("--tiles", type=Path, required=True, help="holds images/swimming-pool/")
     parser.add_argument("--out", type=Path, required=True, help="keeps the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -157,8 +166,6 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="run nothing")
     given = parser.parse_args()
     chosen = given.variants or list(VARIANTS)
-    if unknown := set(chosen) - set(VARIANTS):
-        parser.error(f"no such variant: {', '.join(sorted(unknown))}")
     if not given.table:
         for seed in given.seeds:
             for name in chosen:

@@ -22,6 +22,9 @@ import numpy as np
 
 from benchmarks.processes import ROOT, alone
 
+# Before torch, as in the stages: the package says how threads wait.
+from capetown.params import load_params
+
 ROWS = STOCK, NOT_FILLED, KEPT, WAITING, COMPILED = (
     "as torch is, with deterministic algorithms", "new memory not filled with NaN",
     "freed memory kept", "threads that wait without spinning: the stages", "train.compile",
@@ -37,7 +40,6 @@ def measure(row: str, steps: int) -> dict[str, float]:
     with no_mallopt if row in (STOCK, NOT_FILLED) else contextlib.nullcontext():
         from capetown.pools.model import devices
 
-    from capetown.params import load_params
     from capetown.pools.model.backbones import build_model
     from capetown.pools.tiles.folds import Fold
     from capetown.pools.training.loop import Training
