@@ -15,6 +15,10 @@ FIGURES = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").replac
 COMMANDS = re.findall(r"^python -m benchmarks\.(\w+) ?(.*)$", FIGURES, flags=re.MULTILINE)
 
 
+def test_the_figures_have_commands() -> None:
+    assert COMMANDS
+
+
 @pytest.mark.parametrize(("module", "arguments"), COMMANDS)
 def test_a_command_of_the_figures_is_taken(
     module: str, arguments: str, monkeypatch: pytest.MonkeyPatch
