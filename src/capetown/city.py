@@ -1,6 +1,6 @@
 """Facts about Cape Town: names, columns, places. Another city changes this file and no other.
 
-Plain values and no imports of the package, so that every room may read it.
+Plain values and no imports of the package, so that every subpackage may read it.
 """
 
 import re
@@ -24,7 +24,8 @@ TABLES = (
 
 # Holds a folder for each class, and in each a manifest: the file names of its tiles, one a line.
 TILES_FOLDER = "images/swimming-pool"
-# The classes; their folders have the same names. The last is what the classifier looks for.
+# The classes; their folders have the same names. The last is what the classifier looks for. Another
+# city names its folders so, too: the rest of the code knows a pool as "yes".
 CLASSES = ("no", "yes")
 MANIFEST = "manifest"
 # A tile's file name without its ending: `W35A_7_58` is cell 58 of block 7 of sheet W35A.

@@ -167,6 +167,9 @@ FINER = h3.cell_to_center_child(CELLS[1], 9)
             "type": "Polygon", "coordinates": [[[18.5], [18.5, -33.9], [18.6, -33.9], [18.5]]]}}]),
          "feature 1: a corner that is not longitude and latitude"),
         (collection([feature(CELLS[0]) | {"geometry": {
+            "type": "Polygon", "coordinates": [[[18.5]] * 7]}}]),
+         "feature 1: a corner that is not longitude and latitude"),
+        (collection([feature(CELLS[0]) | {"geometry": {
             "type": "Polygon", "coordinates": [[[18.5, -33.9]] * 3]}}]),
          "feature 1: a ring of 3 corners"),
         (collection([scaled(100_000)]), "are no degrees; reproject the file to WGS84 (CRS84)"),

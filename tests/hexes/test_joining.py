@@ -1,6 +1,7 @@
 """The join: known answers, h3 and geopandas as oracles, every odd table right or refused."""
 
 import gzip
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from polars.testing import assert_frame_equal
 
 from capetown.errors import CapetownError
 from capetown.hexes.hexagons import Hexagons, read_hexagons
-from capetown.hexes.joining import STATUSES, Join, join
+from capetown.hexes.joining import Join, join
 from capetown.hexes.reference import Reference, compare_with_reference, read_reference
 from capetown.hexes.schema import REQUEST_SCHEMA
+from capetown.hexes.table import STATUSES
 from tests.tables import (
     HEADER,
     INSIDE,
@@ -221,6 +223,30 @@ def test_more_columns_come_along(tmp_path: Path, hexagons: Hexagons) -> None:
     assert table.row(0)[0] == "0"
     assert table["ward"].to_list() == ["7"]
     assert joined.empty["ward"] == 0
+
+
+@pytest.mark.parametrize("name", ["*", "^.*$"])
+def test_a_name_that_polars_takes_for_a_pattern_is_refused(
+    name: str, tmp_path: Path, hexagons: Hexagons
+) -> None:
+    content = text([request("01") | {name: "a"}], [*HEADER, name])
+    with pytest.raises(CapetownError, match=re.escape(f"sr.csv.gz: column {name!r} in the header")):
+        join_text(tmp_path, hexagons, content)
+
+
+def test_a_word_for_nothing_is_no_name(tmp_path: Path, hexagons: Hexagons) -> None:
+    """Of the columns whose values are names; the City's own text stays in the CSV and rejects."""
+    words = {"official_suburb": "NULL", "directorate": "n/a", "reference_number": "NULL"}
+    rows = [request("01", OUTSIDE, **words), request("02", official_suburb="Null Bay")]
+    path = write_gzip(tmp_path / "sr.csv.gz", text(rows))
+    joined = join(path, hexagons, tmp_path / "requests.parquet", tmp_path / "sr_hex.csv.gz")
+    table = pl.read_parquet(tmp_path / "requests.parquet")
+    assert table["official_suburb"].to_list() == [None, "Null Bay"]
+    assert table["directorate"].to_list() == [None, "WATER AND SANITATION"]
+    assert table["reference_number"].to_list() == ["NULL", None]
+    assert (joined.empty["official_suburb"], joined.empty["directorate"]) == (1, 1)
+    assert joined.rejects["official_suburb"].to_list() == ["NULL"]
+    assert gzip.decompress((tmp_path / "sr_hex.csv.gz").read_bytes()).count(b",NULL,") == 2
 
 
 def test_a_very_long_value_does_not_hide_what_is_wrong_elsewhere(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capetown.hexes.joining import STATUSES
 from capetown.hexes.service import missing_by_directorate, service_numbers, service_tables
+from capetown.hexes.table import STATUSES
 
 ZONE = ZoneInfo("Africa/Johannesburg")
 CELL, OTHER = "88ad360225fffff", "88ad36022dfffff"
@@ -134,6 +134,15 @@ def test_a_request_whose_creation_cannot_be_read_is_counted_and_has_no_days() ->
     assert found["total"].select("requests", "open", "median_days").rows() == [(2, 1, None)]
     assert found["days"].rows() == [(date(2020, 1, 1), 1, 0, 1)]
     assert found["months"]["requests"].sum() == 1
+
+
+def test_a_slip_of_the_hand_does_not_stretch_the_period() -> None:
+    usual = [request(f"2020-01-{1 + n % 28:02}T10:00", None) for n in range(120)]
+    found = tables(*usual, request("2200-01-01T10:00", None))
+    assert found["days"]["day"].to_list()[-1] == date(2020, 1, 28)
+    assert found["days"]["open"].to_list()[-1] == 120
+    assert found["hexagons"]["requests"].to_list() == [120]
+    assert found["total"]["requests"].to_list() == [121]
 
 
 def test_without_a_single_readable_creation_there_are_no_days() -> None:

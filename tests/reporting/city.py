@@ -92,7 +92,7 @@ def facts(folder: Path) -> Facts:
             "missing_rate": 10 / (joined + 12),
             "reference": {"compared": joined + 12, "matched": joined + 12, "mismatched": 0},
             "quality": {"hexagons": len(cells), "hexagons_with_requests": len(cells) - 1,
-                        "completed_before_creation": 3},
+                        "completed_before_creation": 3, "created_apart": 0},
         },
         split={
             "tiles": 200, "rejected": 1, "duplicates": 2, "label_noise": 1,

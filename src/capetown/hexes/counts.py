@@ -21,9 +21,11 @@ import numpy as np
 import polars as pl
 
 from capetown.hexes.hexagons import Hexagons
+from capetown.hexes.table import NONE
 
 # Directorates that get a column of their own: the City has a dozen.
 DIRECTORATES = 40
+PREFIX = "directorate: "
 
 
 def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
@@ -58,11 +60,11 @@ def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
     rest = common["directorate"][DIRECTORATES:]
     name = pl.when(texts.is_in(rest.implode())).then(pl.lit("(other)")).otherwise(texts)
     named = pairs.with_columns(
-        pl.concat_str(pl.lit("directorate: "), name.fill_null("(none)")).alias("directorate")
+        pl.concat_str(pl.lit(PREFIX), name.fill_null(NONE)).alias("directorate")
     )
     # A directorate may be called "(none)" itself.
     wide = named.pivot("directorate", index="index", values="len", aggregate_function="sum")
-    names = sorted({*named["directorate"], "directorate: (none)"})
+    names = sorted({*named["directorate"], f"{PREFIX}{NONE}"})
     table = hexagons.index.to_frame()
     for part in (totals, wide, suburbs):
         table = table.join(

@@ -145,7 +145,9 @@ def _ring(geometry: dict[str, Any]) -> Floats:
         ring = np.array([point[:2] for point in parts[0]], dtype=np.float64)
     except (OverflowError, ValueError) as error:
         raise CapetownError("a corner that is not longitude and latitude; fetch again") from error
-    if ring.ndim != 2 or len(ring) < 4:
+    if ring.ndim != 2 or ring.shape[1] != 2:
+        raise CapetownError("a corner that is not longitude and latitude; fetch again")
+    if len(ring) < 4:
         raise CapetownError(f"a ring of {len(ring)} corners; fetch the file again")
     return ring
 

@@ -48,8 +48,11 @@ from capetown.hexes.table import (
     ADDED,
     CATEGORIES,
     EXPLAINED,
+    FAILED,
     NAMES,
+    NOTHING,
     STATUS,
+    STATUSES,
     UNREADABLE,
     Table,
     check_keys,
@@ -58,13 +61,6 @@ from capetown.hexes.table import (
 )
 from capetown.hexes.times import read_times
 
-JOINED, MISSING, INVALID, OUTSIDE = STATUSES = (
-    "joined",
-    "missing_coordinates",
-    "invalid_coordinates",
-    "outside_city",
-)
-FAILED = (INVALID, OUTSIDE)
 # Rows in a row group: fixed, so that the same requests give the same bytes.
 ROW_GROUP = 200_000
 
@@ -75,9 +71,10 @@ class Join:
 
     Attributes:
         rows: a row a request, in the input's order: its number, `index`, `status`, `directorate`,
-            `suburb`, `taken` (a duration from creation to completion), `half` (one coordinate of
-            two), `unparsed: COLUMN` (there, but no time or number) for each of `schema.JUDGED`,
-            and `unzoned: COLUMN` (taken as local time) for each of `schema.TIMED`.
+            `suburb`, `day` (of its creation), `taken` (a duration from creation to completion),
+            `half` (one coordinate of two), `unparsed: COLUMN` (there, but no time or number) for
+            each of `schema.JUDGED`, and `unzoned: COLUMN` (taken as local time) for each of
+            `schema.TIMED`.
         rejects: those that failed or have a value that cannot be read: all columns as text, the
             two that the join adds, `reason`, `metres_to_nearest_hexagon`, and `unreadable`, names
             of columns.
@@ -164,7 +161,8 @@ def _ahead(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
             yield frame
 
 
-def _join(frame: pl.DataFrame, cells: Cells) -> _Piece:
+def _join(written: pl.DataFrame, cells: Cells) -> _Piece:
+    frame = _named(written)
     typed, unzoned, missing = {}, {}, {}
     for name in TIMED:
         typed[name], unzoned[name] = read_times(frame[name])
@@ -180,6 +178,7 @@ def _join(frame: pl.DataFrame, cells: Cells) -> _Piece:
     rows = frame.select(KEY, directorate=DIRECTORATE, suburb=SUBURB).with_columns(
         kind.alias("index"),
         status.alias("status"),
+        typed[CREATED].dt.date().alias("day"),
         (typed[COMPLETED] - typed[CREATED]).alias("taken"),
         (missing[LATITUDE] != missing[LONGITUDE]).alias("half"),
         *(values.alias(f"unparsed: {name}") for name, values in unread.items()),
@@ -187,8 +186,8 @@ def _join(frame: pl.DataFrame, cells: Cells) -> _Piece:
     )
     rejected = reduce(or_, unread.values(), status.is_in(FAILED)).arg_true()
     names = [pl.when(values[rejected]).then(pl.lit(name)) for name, values in unread.items()]
-    rejects = frame[rejected].with_columns(
-        pl.col(frame.columns).cast(pl.String),
+    rejects = written[rejected].with_columns(
+        pl.all().cast(pl.String),
         index[rejected],
         status[rejected],
         pl.concat_str(*names, separator=", ", ignore_nulls=True)
@@ -199,6 +198,16 @@ def _join(frame: pl.DataFrame, cells: Cells) -> _Piece:
         pl.lit(values.sum(), pl.UInt32).alias(name) for name, values in missing.items()
     )
     return _Piece(frame.with_columns(*typed.values(), index, status), rows, rejects, empty)
+
+
+def _named(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows, null where a category is a word for a missing value."""
+    texts = {name: frame[name].unique().cast(pl.String) for name in CATEGORIES}
+    return frame.with_columns(
+        pl.when(~pl.col(name).cast(pl.String).str.to_lowercase().is_in(NOTHING)).then(name)
+        for name, found in texts.items()
+        if found.str.to_lowercase().is_in(NOTHING).any()
+    )
 
 
 def _index(

@@ -104,6 +104,8 @@ def read_layout(path: Path, needed: Sequence[str], added: Sequence[str] = ()) ->
         raise CapetownError(f"{path}: {_unfit(start, headers, needed)}")
     header = headers[fitting[0]]
     for position, name in enumerate(header):
+        if name == "*" or (name.startswith("^") and name.endswith("$")):
+            raise CapetownError(f"{path}: column {name!r} in the header is a pattern; rename it")
         if name in header[:position]:
             raise CapetownError(f"{path}: column {name!r} is there twice; keep one")
         if name in added:

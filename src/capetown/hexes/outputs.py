@@ -7,9 +7,10 @@ import polars as pl
 
 from capetown.hexes.counts import count, write_geoparquet
 from capetown.hexes.hexagons import read_hexagons
-from capetown.hexes.joining import JOINED, Join, join
+from capetown.hexes.joining import Join, join
 from capetown.hexes.reference import ReferenceComparison, compare_with_reference, read_reference
 from capetown.hexes.summary import Metrics, summarise
+from capetown.hexes.table import JOINED
 from capetown.timing import step
 
 

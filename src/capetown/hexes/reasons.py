@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from capetown.city import PLACE
 from capetown.hexes.cells import Floats, locate
 from capetown.hexes.hexagons import Hexagons, metres_to_nearest
-from capetown.hexes.table import METRES, REASON, UNREADABLE, read_numbers
+from capetown.hexes.table import FAILED, METRES, OUTSIDE, REASON, STATUS, UNREADABLE, read_numbers
 
 Strings = NDArray[np.object_]
 # Places by which a decimal point may have moved: a number of degrees has no more digits.
@@ -27,11 +27,11 @@ def explained(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
         rejects: `latitude` and `longitude` as text, `join_status` and `unreadable`.
         hexagons: the City's.
     """
-    status = rejects["join_status"].cast(pl.String)
-    failed = status.is_in(["invalid_coordinates", "outside_city"]).to_numpy()
+    status = rejects[STATUS].cast(pl.String)
+    failed = status.is_in(FAILED).to_numpy()
     reason = np.full(len(rejects), None, dtype=object)
     reason[failed] = _reasons(rejects.filter(failed), hexagons)
-    outside = (status == "outside_city").to_numpy()
+    outside = (status == OUTSIDE).to_numpy()
     metres = np.full(len(rejects), np.nan)
     points = [read_numbers(rejects[name]).to_numpy()[outside] for name in PLACE]
     metres[outside] = metres_to_nearest(hexagons, *points).round(1)

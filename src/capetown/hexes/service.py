@@ -3,7 +3,8 @@
 All times are the City's local ones. A request without a completion counts as open: it is longer
 than any other when days are ranked, so that "half are done within so many days" holds for all
 requests and not for the completed ones alone. A completion before its creation (clocks differ by
-minutes) counts as 0 days.
+minutes) counts as 0 days. A creation that lies apart from nearly all others (`times.period`) counts
+as unknown.
 
 `service_tables` gives:
 
@@ -30,11 +31,9 @@ from capetown.city import (
     LONGITUDE,
     SUBURB,
 )
-from capetown.hexes.joining import JOINED, MISSING
-from capetown.hexes.table import STATUS
+from capetown.hexes.table import JOINED, MISSING, NONE, STATUS
+from capetown.hexes.times import period
 
-# What stands for a directorate, kind or suburb that is not given.
-NONE = "(none)"
 # Days after which the same kind of request from the same place no longer counts as coming again.
 AGAIN_DAYS = 30
 # A directorate with a smaller share of the requests is left out where extremes are named.
@@ -111,14 +110,19 @@ def missing_by_directorate(directorates: pl.DataFrame) -> pl.DataFrame:
 def _rows(requests: pl.LazyFrame) -> pl.DataFrame:
     """A row a request: what the tables are made of."""
     taken = (pl.col(COMPLETED) - pl.col(CREATED)).dt.total_microseconds().clip(lower_bound=0)
-    rows = requests.select(
+    found = requests.select(
         CREATED, COMPLETED, DIRECTORATE, KIND, SUBURB, LATITUDE, LONGITUDE, INDEX,
         joined=pl.col(STATUS) == JOINED,
         located=pl.col(STATUS) != MISSING,
+    ).collect()  # fmt: skip
+    if span := period(found[CREATED].dt.date()):
+        known = pl.col(CREATED).dt.date().is_between(*span)
+        found = found.with_columns(pl.when(known).then(CREATED))
+    rows = found.with_columns(
         taken=pl.when(pl.col(CREATED).is_not_null()).then(
             (taken / 86_400_000_000).fill_null(float("inf"))
-        ),
-    ).collect()  # fmt: skip
+        )
+    )
     here = [LATITUDE, LONGITUDE, KIND]
     earlier = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in here)
     soon = pl.col(CREATED) - pl.col(CREATED).shift() <= pl.duration(days=AGAIN_DAYS)

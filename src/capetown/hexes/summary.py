@@ -7,10 +7,20 @@ import polars as pl
 from capetown.city import NUMBER as KEY
 from capetown.city import PLACE, REQUEST_COLUMNS, RESOLUTION, TIME_ZONE
 from capetown.hexes.hexagons import Hexagons
-from capetown.hexes.joining import FAILED, MISSING, STATUSES, Join
+from capetown.hexes.joining import Join
 from capetown.hexes.reference import ReferenceComparison
 from capetown.hexes.schema import JUDGED, TIMED
-from capetown.hexes.table import METRES, NAMES, REASON, STATUS, UNREADABLE
+from capetown.hexes.table import (
+    FAILED,
+    METRES,
+    MISSING,
+    NAMES,
+    REASON,
+    STATUS,
+    STATUSES,
+    UNREADABLE,
+)
+from capetown.hexes.times import period
 from capetown.params import Transform
 
 # How many examples of what deviates a log shows.
@@ -48,6 +58,7 @@ def summarise(
             "reasons": dict(reasons.iter_rows()),
             "one_coordinate_of_two": int(join.rows["half"].sum()),
             "completed_before_creation": len(_skewed(join.rows)),
+            "created_apart": len(_apart(join.rows)),
             "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in JUDGED},
             "unreadable_rates": {name: _unreadable_rate(join, name) for name in JUDGED},
             "without_zone": {name: int(join.rows[f"unzoned: {name}"].sum()) for name in TIMED},
@@ -182,6 +193,7 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
     extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
     checks = [
         ("completed before its creation", _skewed(rows)),
+        ("created a month or more apart from nearly all others", _apart(rows)),
         ("only one of two coordinates", rows.filter("half")),
     ]
     checks += [
@@ -207,6 +219,11 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
 
 def _skewed(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("taken") < pl.duration())
+
+
+def _apart(rows: pl.DataFrame) -> pl.DataFrame:
+    span = period(rows["day"])
+    return rows.filter(~pl.col("day").is_between(*span)) if span else rows.head(0)
 
 
 def _texts(rejects: pl.DataFrame, name: str) -> str:

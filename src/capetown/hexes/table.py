@@ -21,9 +21,18 @@ from capetown.hexes.schema import CATEGORY, REQUEST_SCHEMA
 NAMES = tuple(REQUEST_SCHEMA)
 CATEGORIES = {name for name, dtype in REQUEST_SCHEMA.items() if dtype == CATEGORY}
 STATUS = "join_status"
+JOINED, MISSING, INVALID, OUTSIDE = STATUSES = (
+    "joined",
+    "missing_coordinates",
+    "invalid_coordinates",
+    "outside_city",
+)
+FAILED = (INVALID, OUTSIDE)
 # What the join adds, to all requests and to those that failed.
 ADDED = (INDEX, STATUS)
 EXPLAINED = (REASON, METRES, UNREADABLE) = ("reason", "metres_to_nearest_hexagon", "unreadable")
+# What stands for a directorate, kind or suburb that is not given.
+NONE = "(none)"
 # How programs write that a value is missing, in lower case.
 NOTHING = ("", "null", "none", "nil", "n/a", "#n/a", "na", "<na>", "nan", "nat", "\\n")
 

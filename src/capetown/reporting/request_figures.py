@@ -4,7 +4,8 @@ import altair as alt
 import polars as pl
 
 from capetown.city import DIRECTORATE, KIND
-from capetown.hexes.service import NONE, missing_by_directorate
+from capetown.hexes.service import missing_by_directorate
+from capetown.hexes.table import NONE
 from capetown.reporting.charts import HEIGHT, ROW, Chart, labelled_bars, row_texts, rows_chart
 from capetown.reporting.service import Requests
 from capetown.reporting.words import as_name, days, per_cent

@@ -8,12 +8,12 @@ from typing import Any
 import polars as pl
 
 from capetown.city import DIRECTORATE, KIND, SUBURB
-from capetown.hexes.service import NONE, missing_by_directorate, service_numbers
+from capetown.hexes.service import missing_by_directorate, service_numbers
+from capetown.hexes.table import NONE
 from capetown.reporting.words import as_name
 
 # A kind that comes less often is left out where shares of kinds are ranked.
 FEWEST = 50
-MONTHS_OF_TWO_YEARS = 24
 
 
 @dataclass(frozen=True)
