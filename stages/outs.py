@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from capetown.files import exchange
+from capetown.files import exchange, give_back
 from stages import LOGS, log
 
 
@@ -18,8 +18,10 @@ def put_in_place(*outs: Path) -> Iterator[Path]:
     Yields a folder to write them in, under their own paths. A run that fails or is killed leaves
     what was there; one that succeeds leaves nothing of it, since each out is replaced as a whole.
     """
-    prefix = f"{outs[0].name}-"
+    # Beside it in logs/ are folders of experiments, whose names cannot begin with a dot.
+    prefix = f".outs-{outs[0].name}-"
     for killed in LOGS.glob(f"{prefix}*/"):
+        give_back(outs, killed / "made", killed / "last")
         shutil.rmtree(killed, ignore_errors=True)
     LOGS.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=LOGS, prefix=prefix, ignore_cleanup_errors=True) as folder:

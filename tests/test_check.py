@@ -48,10 +48,11 @@ def test_everything_as_it_should_be(workspace: Path, capsys: pytest.CaptureFixtu
     main(["check"])
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == ["params", "data", "table", "table", "weights", "device", "model"]
-    assert lines[2:4] == [
+    assert names == ["params", "data", "table", "table", "table", "weights", "device", "model"]
+    assert lines[2:5] == [
         "table    data/sr.csv.gz: 16 columns",
         "table    data/sr_hex.csv.gz: 16 columns",
+        "table    data/city-hex-polygons-8.geojson: 3832 hexagons",
     ]
     assert lines[1] == "data     data is whole: 29 objects are chosen"
 
@@ -120,6 +121,12 @@ def test_a_header_is_looked_at(workspace: Path) -> None:
     text = gzip.decompress(path.read_bytes()).replace(b"longitude", b"lon", 1)
     path.write_bytes(gzip.compress(text))
     assert "data/sr.csv.gz: column 'longitude' is missing from the header; found: , not" in said()
+
+
+def test_the_hexagons_are_looked_at(workspace: Path) -> None:
+    path = workspace / "data" / "city-hex-polygons-8.geojson"
+    path.write_text(path.read_text().replace('"index"', '"h3"'))
+    assert f"data/{path.name}: feature 1: no text in its property 'index'" in said()
 
 
 def test_who_reads_it_may_have_seen_enough(workspace: Path) -> None:

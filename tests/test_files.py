@@ -1,10 +1,11 @@
 """Files and folders take each other's place all together or not at all."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from capetown.files import exchange
+from capetown.files import exchange, give_back
 
 PLACES = [Path("models"), Path("metrics/plots"), Path("metrics/history.csv")]
 
@@ -51,4 +52,29 @@ def test_if_one_cannot_be_put_in_place_none_is(missing: Path, before: bool) -> N
     last = contents()
     with pytest.raises(FileNotFoundError):
         exchange(PLACES, Path("made"), Path("last"))
+    assert contents() == last
+
+
+@pytest.mark.parametrize("renames", range(7))
+@pytest.mark.parametrize("before", [True, False])
+def test_a_killed_exchange_can_be_undone(
+    renames: int, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each of the renames: two a place, or one where nothing was before."""
+    write(Path(), "old")
+    if not before:
+        Path("metrics/history.csv").unlink()
+    write(Path("made"), "new")
+    last, done, rename = contents(), [0], Path.rename
+
+    def killed(self: Path, target: Path) -> Path:
+        if done[0] == renames:
+            raise KeyboardInterrupt
+        done[0] += 1
+        return rename(self, target)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed)
+        exchange(PLACES, Path("made"), Path("last"))
+    give_back(PLACES, Path("made"), Path("last"))
     assert contents() == last

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from capetown.bucket.checking import check_address, check_folder, compare_with_mirror
 from capetown.city import HEXAGONS_FILE, INDEX, NUMBER, REQUESTS_TABLE
+from capetown.hexes.hexagons import read_hexagons
 from capetown.hexes.layout import read_layout
 from capetown.hexes.table import NAMES
 from capetown.params import load_params
@@ -40,6 +41,9 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
             layout = read_layout(params_path.parent / source / table, columns)
             said = "; ".join([f"{len(layout.header)} columns", *layout.notes])
             yield f"table    {source}/{table}: {said}"
+        if HEXAGONS_FILE in chosen:
+            hexagons = read_hexagons(params_path.parent / source / HEXAGONS_FILE)
+            yield f"table    {source}/{HEXAGONS_FILE}: {len(hexagons.index)} hexagons"
 
     check_weights(params.backbone, pretrained=params.pretrained)
     start = "at hand or within reach" if params.pretrained else "random"

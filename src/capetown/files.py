@@ -25,6 +25,26 @@ def written_whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def walk_files(root: str) -> Iterator[str]:
+    """All files under a folder, also through links to folders, each folder once.
+
+    Raises:
+        CapetownError: a folder cannot be listed.
+    """
+
+    def stop(error: OSError) -> None:
+        raise CapetownError(f"{error.filename}: cannot be listed ({error.strerror}).")
+
+    seen = set()
+    for folder, below, files in os.walk(root, followlinks=True, onerror=stop):
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        yield from (f"{folder}/{name}" for name in files)
+
+
 def check_replaceable(path: Path) -> None:
     """Refuse to put a file in the place of what is no regular file: a device, pipe, link, folder.
 
@@ -76,6 +96,23 @@ def exchange(paths: Sequence[Path], made: Path, last: Path) -> None:
             if (last / path).exists():
                 (last / path).rename(path)
         raise
+
+
+def give_back(paths: Sequence[Path], made: Path, last: Path) -> None:
+    """Undo an `exchange` that was killed half-way; nothing if it had not begun.
+
+    Args:
+        paths: as they were given to it.
+        made: likewise.
+        last: likewise.
+    """
+    if not any((last / path).exists() for path in paths):
+        return
+    for path in paths:
+        if path.exists() and not (made / path).exists():
+            path.rename(made / path)
+        if (last / path).exists():
+            (last / path).rename(path)
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:

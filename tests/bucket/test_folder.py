@@ -1,6 +1,7 @@
 """A folder as source: the mirror is whole and verified, or as it was."""
 
 import logging
+import os
 import re
 import shutil
 import socket
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from capetown.bucket.checking import check_folder
 from capetown.bucket.keys import MANIFESTS
 from capetown.errors import CapetownError
+from capetown.params import load_params
+from tests import ROOT
 from tests.bucket.mirrors import (
     NO,
     YES,
@@ -192,6 +196,25 @@ def test_a_tile_that_the_manifest_names_and_the_source_lacks_is_named(
         fetch(source, raw)
     fetch(source, raw, include=("**", f"!{NO}/{tile.name}"))
     assert_whole(raw, source)
+
+
+def test_what_is_no_file_is_refused(bucket: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(bucket, source)
+    os.mkfifo(source / "pipe")
+    with pytest.raises(CapetownError, match="source/pipe: is not a regular file; remove it from"):
+        fetch(source, tmp_path / "raw")
+
+
+def test_a_link_to_a_folder_is_one(bucket: Path, tmp_path: Path) -> None:
+    source, yes = tmp_path / "source", "images/swimming-pool/yes"
+    shutil.copytree(bucket, source)
+    (source / yes).rename(tmp_path / "elsewhere")
+    (source / yes).symlink_to(tmp_path / "elsewhere")
+    settings = load_params(ROOT / "params.yaml").download
+    assert len(check_folder(source, settings, [])) == len(check_folder(bucket, settings, []))
+    fetch(source, tmp_path / "raw")
+    assert len(list((tmp_path / "raw" / yes).iterdir())) == len(list((bucket / yes).iterdir()))
 
 
 def test_a_link_does_not_lead_out_of_the_mirror(bucket: Path, tmp_path: Path) -> None:

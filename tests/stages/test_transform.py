@@ -15,7 +15,7 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from capetown.errors import CapetownError
-from capetown.hexes.joining import STATUSES
+from capetown.hexes.table import STATUSES
 from capetown.sample import make_bucket
 from stages import transform
 from tests import ROOT
@@ -378,10 +378,13 @@ def test_what_cannot_be_put_in_place_leaves_the_last_good_output(
 
 def test_what_a_killed_run_left_is_removed() -> None:
     prepare([INSIDE] * 10)
-    left = Path("logs/hexes-killed/made")
-    left.mkdir(parents=True)
+    Path("logs/.outs-hexes-killed/made").mkdir(parents=True)
+    of_an_experiment = Path("logs/hexes-finer/transform.log")
+    of_an_experiment.parent.mkdir()
+    of_an_experiment.touch()
     transform.main()
-    assert not list(Path("logs").glob("hexes-*/"))
+    assert [path for path in Path("logs").iterdir() if path.is_dir()] == [of_an_experiment.parent]
+    assert of_an_experiment.exists()
 
 
 @pytest.mark.parametrize("name", ["sr.csv.gz", "city-hex-polygons-8.geojson", "sr_hex.csv.gz"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from capetown.bucket.access import WITHOUT_FILE, check_url, identity
 from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, check_keys, choose, is_tile, matches
 from capetown.bucket.mirror import compare_manifests, describe
-from capetown.bucket.sources import Object, open_source
+from capetown.bucket.sources import Object, folder_keys, open_source
 from capetown.bucket.verification import check_content, read_inventory
 from capetown.errors import CapetownError
 from capetown.params import Download
@@ -82,11 +82,11 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
     fix = "run `dvc pull data.dvc`" if folder.name == "data" else "set download.source"
     if not folder.is_dir():
         raise CapetownError(f"{folder}: no such folder; {fix}.")
-    keys = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    keys = folder_keys(str(folder))
     for table in tables:
         if matches(table, settings.include) and table not in keys:
             raise CapetownError(f"{folder / table}: no such file; {fix}.")
-    chosen = choose(keys - {INVENTORY}, settings.include, settings.max_tiles)
+    chosen = choose(keys, settings.include, settings.max_tiles)
     check_keys(chosen)
     for place in CLASS_FOLDERS:
         asked = matches(f"{place}/A_1_1.tif", settings.include)

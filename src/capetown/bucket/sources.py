@@ -19,6 +19,7 @@ from capetown.bucket.retrying import DamagedError, reason
 from capetown.bucket.verification import digest
 from capetown.city import TABLES
 from capetown.errors import CapetownError
+from capetown.files import walk_files
 from capetown.params import Download
 
 CONNECT_TIMEOUT = 10
@@ -83,13 +84,26 @@ class Source:
         return f"{self.root}/{key}"
 
 
+def folder_keys(root: str) -> list[str]:
+    """The keys of a folder's files, sorted.
+
+    Raises:
+        CapetownError: a folder cannot be listed, or something in it is no file.
+    """
+    keys = []
+    for name in sorted(walk_files(root)):
+        if Path(name).exists() and not Path(name).is_file():
+            raise CapetownError(f"{name}: is not a regular file; remove it from the source.")
+        keys.append(name[len(root) + 1 :])
+    # An earlier mirror can be a source: its inventory is about it, not of it.
+    return [key for key in keys if key != INVENTORY]
+
+
 class Folder(Source):
     """A folder on this machine. An object's ETag is its MD5, as in most buckets."""
 
     async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
-        keys = [name[len(self.root) + 1 :] for name in await self.fs._find(self.root)]
-        # An earlier mirror can be a source: its inventory is about it, not of it.
-        return [key for key in keys if key != INVENTORY]
+        return await asyncio.to_thread(folder_keys, self.root)
 
     async def describe(self, key: str) -> Object:  # noqa: D102
         path = Path(self.address(key))
