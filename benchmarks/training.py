@@ -23,7 +23,7 @@ from capetown.pools.model.backbones import build_model, input_config
 from capetown.pools.model.devices import choose_device, make_repeatable, place
 from capetown.pools.model.inference import normalise
 from capetown.pools.tiles.folds import Fold
-from capetown.pools.tiles.packing import contents_digest, pack_tiles
+from capetown.pools.tiles.packing import pack_tiles
 from capetown.pools.tiles.reading import Tile, find_tiles, read_tile, resize
 from capetown.pools.training.augment import draws
 from capetown.pools.training.loop import Training
@@ -43,7 +43,7 @@ def prepare(params: Params, tiles: Path, chosen: list[Tile], cache: Path) -> Tra
     files = [tiles / tile.path for tile in chosen]
     labels = np.array([CLASSES.index(tile.label) for tile in chosen])
     how = input_config(model)["interpolation"]
-    pixels = pack_tiles(files, contents_digest(files), size, how, cache)
+    pixels = pack_tiles(files, str(files), size, how, cache)
     fold = Fold([], np.array([]), np.array([]), labels, pixels, "")
     phase = Phase("full", 0, 1000, params.backbone.learning_rate)
     return Training(place(model, device), phase, fold, params.backbone, params.train)

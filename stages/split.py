@@ -18,7 +18,7 @@ from capetown.pools import splits
 from capetown.pools.corrections import corrected
 from capetown.pools.tiles.folds import keep_folds
 from capetown.pools.tiles.packing import cache_folder, scratch
-from capetown.pools.tiles.reading import Pixels, find_tiles, look_at_tiles, resize
+from capetown.pools.tiles.reading import Pixels, find_tiles, look_at_tiles, resize, stray_images
 from capetown.pools.tiles.unlike import count_unlike, differences
 from capetown.timing import step
 from stages import kept_logs, run
@@ -58,6 +58,7 @@ def main() -> None:
     looks = {tile.path: look for tile, (_, look) in readable.items()}
     digests = [digest for digest, _ in readable.values()]
     left_out = [(tile.path, why) for tile, why in reasons.items()]
+    left_out += stray_images(RAW / TILES_FOLDER, RAW)
     rejected = pd.DataFrame(left_out, columns=["path", "reason"])
     for path, why in left_out:
         log.warning("left out: %s: %s", path, why)

@@ -145,19 +145,22 @@ def test_many_tiles_come_close_to_the_normal_distribution() -> None:
 
 
 @pytest.mark.parametrize(
-    ("corners", "said"),
+    ("corners", "share"),
     [
         ((0, 1), ""),
         # A tenth of each of two, which is a tenth of one in two.
-        ((0, 0.9), "tiles overlap in 5% of their area: what lies there counts in each of them"),
+        ((0, 0.9), "5%"),
+        # Two of three tiles repeat the other.
+        ((0, 0, 0), "67%"),
     ],
 )
 def test_overlap_is_said(
-    folder: Path, capsys: pytest.CaptureFixture[str], corners: tuple[float, ...], said: str
+    folder: Path, capsys: pytest.CaptureFixture[str], corners: tuple[float, ...], share: str
 ) -> None:
     outlined(*corners).write_parquet("predictions.parquet")
     pools("predictions.parquet")
-    assert capsys.readouterr().out.splitlines()[:-2] == [said] * bool(said)
+    said = "of the tiles' area repeats what others show: what lies there counts in each of them"
+    assert capsys.readouterr().out.splitlines()[:-2] == [f"{share} {said}"] * bool(share)
 
 
 BAD: dict[str, Any] = {

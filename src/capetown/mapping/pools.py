@@ -128,7 +128,8 @@ def notes(predictions: pl.DataFrame, table: pl.DataFrame) -> list[str]:
             found.append(f"{len(tiles):,} tiles {what}, such as {tiles[PATH][0]}")
     if (share := shared_area(predictions)) > OVERLAP:
         found.append(
-            f"tiles overlap in {share:.0%} of their area: what lies there counts in each of them"
+            f"{share:.0%} of the tiles' area repeats what others show: what lies there counts in "
+            "each of them"
         )
     if table["requests"].null_count() not in (0, len(table)):
         found.append(

@@ -63,18 +63,19 @@ def read_predictions(path: Path) -> pl.DataFrame:
 
 
 def shared_area(table: pl.DataFrame) -> float:
-    """The share of the tiles' area that other tiles show, too; 0 where outlines are not known.
+    """The share of the tiles' area that repeats what others show; 0 where no outline is known.
 
     Args:
         table: as `read_predictions` gives it.
     """
-    known: list[bytes] = table[OUTLINE].drop_nulls().to_list() if OUTLINE in table.columns else []
-    outlines = shapely.from_wkb(known)
-    first, second = shapely.STRtree(outlines).query(outlines, predicate="intersects")
-    pairs = first < second
-    both = shapely.area(shapely.intersection(outlines[first[pairs]], outlines[second[pairs]]))
+    if OUTLINE not in table.columns:
+        return 0.0
+    known = table[OUTLINE].drop_nulls()
+    read = shapely.from_wkb if known.dtype == pl.Binary else shapely.from_wkt
+    outlines = read(known.to_list(), on_invalid="ignore")
+    outlines = outlines[~shapely.is_missing(outlines)]
     area = shapely.area(outlines).sum()
-    return float(both.sum() / area) if area else 0.0
+    return float(1 - shapely.area(shapely.union_all(outlines)) / area) if area else 0.0
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -88,6 +89,7 @@ def _read(path: Path) -> pl.DataFrame:
                 types[OUTLINE] = pl.Binary()
             case ".csv":
                 lazy = pl.scan_csv(path, infer_schema=False)
+                types[OUTLINE] = pl.String()
             case other:
                 raise CapetownError(
                     f"{path}: a table of predictions ends in .parquet or .csv, not in {other!r}"

@@ -103,7 +103,8 @@ def answers(
         train, valid = tiles.subset(~(held | choosing)), tiles.subset(choosing)
         name = fingerprint(
             data=[train.digest, valid.digest], backbone=backbone.model_dump(),
-            settings=settings.model_dump(), start=[params.pretrained, params.seed, params.threads],
+            settings=settings.model_dump(),
+            start=[params.pretrained, params.seed, params.threads, device.type],
         )  # fmt: skip
         folders.append(checkpoints / name)
         model = build()

@@ -58,7 +58,7 @@ def split_tiles(
         if label not in {t.label for t in tiles}:
             raise CapetownError(f"no `{label}` tile can be read.")
     keys = [group_of(t, strategy) if strategy != "random" else t.path for t in tiles]
-    groups = _joined_groups(keys, digests)
+    groups = pd.factorize(np.array(_joined(keys, digests)))[0].tolist()
     shares = np.array([1 - valid - test, valid, test])
     if strategy == "random":
         folds = _shuffled(groups, shares, seed)
@@ -82,8 +82,8 @@ def group_of(tile: Tile, strategy: Strategy) -> str:
     return f"{named['sheet']}_{named['block']}" if named else tile.sheet
 
 
-def _joined_groups(keys: Sequence[str], digests: Sequence[str]) -> list[int]:
-    """Number the groups that are left when tiles of equal key or equal digest are joined."""
+def _joined(keys: Sequence[str], digests: Sequence[str]) -> list[str]:
+    """The keys that are left when tiles of equal key or digest are joined: the first of each."""
     parent: dict[str, str] = {}
 
     def root(node: str) -> str:
@@ -94,8 +94,8 @@ def _joined_groups(keys: Sequence[str], digests: Sequence[str]) -> list[int]:
     for key, digest in zip(keys, digests, strict=True):
         parent[root(f"key {key}")] = root(f"pixels {digest}")
     roots = [root(f"key {key}") for key in keys]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(roots))}
-    return [numbers[name] for name in roots]
+    first = dict(zip(reversed(roots), reversed(keys), strict=True))
+    return [first[name] for name in roots]
 
 
 def _stratified(
@@ -198,8 +198,11 @@ def tile_table(
     folds: Sequence[str],
     strategy: Strategy,
 ) -> pd.DataFrame:
-    """Path, label, sheet, group, fold, digest and `Look` of every tile; all sequences as long."""
-    groups = [group_of(tile, strategy) for tile in tiles]
+    """Path, label, sheet, group, fold, digest and `Look` of every tile; all sequences as long.
+
+    Groups that share pixels are one, so that no tile is judged by a model that learned its twin.
+    """
+    groups = _joined([group_of(tile, strategy) for tile in tiles], digests)
     divided = pd.DataFrame(tiles).assign(group=groups, fold=folds, digest=digests)
     return pd.concat([divided, pd.DataFrame(looks)], axis=1)
 

@@ -23,7 +23,6 @@ from capetown.errors import CapetownError
 from capetown.params import Backbone, load_params
 from capetown.pools.model import modelfile
 from capetown.pools.model.backbones import (
-    backbone_parameters,
     build_model,
     heads,
     input_config,
@@ -38,6 +37,7 @@ from capetown.pools.model.timm_import import timm
 from capetown.pools.tiles.reading import AS_THEY_ARE
 from tests import ROOT
 from tests.pools import USUAL
+from tests.pools.training.tiny import backbone_parameters
 
 PARAMS = load_params(ROOT / "params.yaml")
 LITE = PARAMS.backbones["lite"]

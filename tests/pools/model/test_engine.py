@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -42,12 +43,21 @@ def test_openvino_gives_what_torch_gives(
 ) -> None:
     caplog.set_level(logging.INFO, "capetown")
     model, its = outspoken_model(architecture), card(tta, architecture)
-    answer = fastest_answer(model, its)
+    answer = fastest_answer(model, its, 1)
     assert "the model answers by OpenVINO; probabilities are within" in caplog.text
     expected = by_torch(model, its)
     assert answer(PIXELS) == pytest.approx(expected, abs=4e-4)
     assert answer(PIXELS[5:6]) == pytest.approx(expected[5:6], abs=4e-4)
     assert answer(PIXELS[:0]).shape == (0,)
+
+
+def test_answers_are_the_same_whoever_asks_beside() -> None:
+    model, its = outspoken_model(ARCHITECTURE), card(tta=True)
+    expected = fastest_answer(model, its, 1)(PIXELS)
+    answer = fastest_answer(model, its, 3)
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(answer, [PIXELS] * 6):
+            assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("tta", [False, True])
@@ -84,7 +94,7 @@ def test_without_it_torch_answers_and_the_log_says_why(
     else:
         monkeypatch.setattr(engine, "compile_graph", compile_graph)
     model, its = outspoken_model(ARCHITECTURE), card(tta=False)
-    answer = fastest_answer(model, its)
+    answer = fastest_answer(model, its, 1)
     assert isinstance(answer, partial)
     assert np.array_equal(answer(PIXELS), by_torch(model, its))
     [line] = caplog.messages
@@ -95,5 +105,5 @@ def test_without_it_torch_answers_and_the_log_says_why(
 def test_nothing_is_told_over_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[object] = []
     monkeypatch.setattr("openvino_telemetry.main.Telemetry.init", lambda *a, **_: told.append(a))
-    fastest_answer(outspoken_model(ARCHITECTURE), card(tta=False))
+    fastest_answer(outspoken_model(ARCHITECTURE), card(tta=False), 1)
     assert told == []

@@ -110,7 +110,7 @@ def test_deepness_gets_a_map_of_what_it_hands_over(folder: Path) -> None:
     [
         (["--out", "missing/model.onnx"], "missing/model.onnx: cannot be written"),
         (["--model", "nothing"], "nothing: no model in it"),
-        (["--out", "folder"], "folder: is not a regular file and is left alone"),
+        (["--out", "folder.onnx"], "folder.onnx: is not a regular file and is left alone"),
         (["--deepness", "0"], r"--deepness 0\.0: give the side of a tile in metres, above 0"),
         (["--deepness", "nan"], "--deepness nan: give the side of a tile in metres"),
     ],
@@ -120,11 +120,25 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("capetown.pools.model.export._exported", lambda *_: b"onnx")
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(SystemExit, match=f"error: {said}") as caught:
         main(["export", "--model", str(folder / "models"), "--out", "model.onnx", *arguments])
     assert "\n" not in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [("export", "models/model.safetensors"), ("compare", "params.yaml"),
+     ("labels", "corrections.csv"), ("backbones", "results.csv")],
+)  # fmt: skip
+def test_no_file_of_another_kind_is_written_over(
+    command: str, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, *(["HEAD"] if command == "compare" else []), "--out", out])
+    ending = ".onnx" if command == "export" else ".html"
+    assert f"argument --out: '{out}': the file to write ends in {ending}" in capsys.readouterr().err
 
 
 def test_what_is_not_installed_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,10 +43,10 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def scheduler(workers: int) -> Iterator[str]:
+def scheduler(workers: int, threads: int = 1) -> Iterator[str]:
     """The address of a Dask cluster of real processes."""
     with distributed.LocalCluster(
-        n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=None
+        n_workers=workers, threads_per_worker=threads, dashboard_address=None, memory_limit=None
     ) as cluster:
         yield cluster.scheduler_address
 
@@ -84,13 +84,19 @@ def test_a_cluster_needs_the_bucket_alone(
     monkeypatch.setattr(running, "PIECE", 40)
     seaweed.upload(many, f"{s3.WORK}/many")
     tiles, out = f"s3://{s3.WORK}/many", f"s3://{s3.WORK}/out/found.csv"
-    with scheduler(1) as address:
+    with scheduler(1, threads=3) as address:
         main(["predict", tiles, "--model", str(model[1]), "--out", out, "--cluster", address])
     predict(model[1], tmp_path / "here.csv", tiles)
     seaweed.fs.invalidate_cache()
     assert seaweed.fs.cat(f"{s3.WORK}/out/found.csv") == (tmp_path / "here.csv").read_bytes()
     left = sorted(Path(name).name for name in seaweed.fs.find(f"{s3.WORK}/out"))
     assert left == ["found.csv", "found.csv.made-by.json"]
+
+
+def test_a_worker_computes_with_as_many_threads_as_it_has() -> None:
+    with scheduler(1, threads=3) as address, distributed.Client(address) as client:
+        assert client.submit(machines.threads).result() == 3
+    assert machines.threads() == machines.cores()
 
 
 def refused(said: str, many: Path, model: Path, tmp_path: Path, address: str) -> None:

@@ -94,6 +94,41 @@ def test_a_world_file_says_the_same_as_tags(
     assert beside[columns].equals(tagged[columns])
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["tags", "world file"])
+def test_an_image_that_is_turned_to_be_seen_stays_where_it_is(
+    orientation: int, kind: str, model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    """What is stored is 40 pixels wide and 20 high; GDAL places that, whatever its orientation."""
+    if kind == "tags":
+        path = tmp_path / "a.tif"
+        tags = {33550: (2.5, 2.5, 0.0), 33922: (0.0, 0.0, 0.0, WEST, NORTH, 0.0)}
+        Image.fromarray(PIXELS[:20]).save(path, tiffinfo={274: orientation, **tags})
+    else:
+        path, exif = tmp_path / "a.jpg", Image.Exif()
+        exif[274] = orientation
+        Image.fromarray(PIXELS[:20]).save(path, exif=exif)
+        (tmp_path / "a.jgw").write_text(WORLD)
+    row = predict(model[1], tmp_path / "out.parquet", str(path), "--crs", UTM).iloc[0]
+    found = shapely.from_wkb(row["geometry"])
+    corners = [(0, 0), (0, -50), (100, -50), (100, 0)]
+    expected = [TO_EARTH.transform(WEST + x, NORTH + y)[::-1] for x, y in corners]
+    assert found.equals_exact(shapely.Polygon(expected), 1e-7, normalize=True)
+    assert found.exterior.is_ccw
+
+
+def test_pixels_of_a_turned_image_are_those_that_are_stored() -> None:
+    """By hand: 6 is stored with the first row to the right, 4 with the last row above."""
+    place = Place(Affine.identity(), UTM)
+    # Of an upright image 20 wide and 40 high, which is stored 40 wide and 20 high.
+    assert place.upright(6, 20, 40).transform * (20, 0) == (0, 0)
+    assert place.upright(6, 20, 40).transform * (20, 40) == (40, 0)
+    assert place.upright(8, 20, 40).transform * (0, 40) == (0, 0)
+    assert place.upright(4, 40, 20).transform * (10, 20) == (10, 0)
+    assert place.upright(2, 40, 20).transform * (40, 5) == (0, 5)
+    assert place.upright(1, 40, 20) == place
+
+
 @pytest.mark.parametrize("crs", ["EPSG:2048", "ESRI:102562"])
 def test_the_citys_own_system_is_read_as_its_files_are_written(crs: str) -> None:
     """As easting and northing, below zero, though EPSG:2048 counts westing and southing."""

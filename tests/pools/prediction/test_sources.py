@@ -1,8 +1,10 @@
 """Tiles are found by file, folder, glob, prefix and list, in the order that is asked for."""
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -10,8 +12,9 @@ import pytest
 from PIL import Image
 from torch import nn
 
+from capetown.errors import CapetownError
 from capetown.pools.prediction.judging import _in_order
-from capetown.pools.prediction.sources import Source, find_sources
+from capetown.pools.prediction.sources import Source, find_sources, inputs_digest
 from tests.pools.prediction import predict
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -52,6 +55,41 @@ def test_a_glob_stands_for_what_matches(folder: Path, monkeypatch: pytest.Monkey
     assert [source.path for source in found("*/*.jpg")] == ["deep/d.jpg"]
     shutil.copy("c.tif", "[c].tif")
     assert [source.path for source in found("[c].tif")] == ["[c].tif"]
+
+
+def test_what_changes_beside_a_tile_changes_the_inputs(folder: Path) -> None:
+    digests = [inputs_digest(found(str(folder)), "")]
+    for name, text in (("c.tfw", "1\n0\n0\n-1\n0\n0\n"), ("c.tfw", "1\n0\n0\n-1\n9\n0\n"),
+                       ("c.prj", "here"), ("c.prj", "elsewhere")):  # fmt: skip
+        (folder / name).write_text(text)
+        digests.append(inputs_digest(found(str(folder)), ""))
+    assert len(set(digests)) == 5
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(folder: Path) -> None:
+    (folder / "list.txt").write_text(f"{folder}/c.tif\n", encoding="utf-8-sig")
+    assert [source.path for source in found(f"@{folder}/list.txt")] == [f"{folder}/c.tif"]
+
+
+def test_a_name_that_is_no_text_is_named(folder: Path) -> None:
+    shutil.copy(folder / "c.tif", os.fsdecode(os.fsencode(folder) + b"/\xff.tif"))
+    with pytest.raises(CapetownError, match=r"\\udcff.tif': the name is not UTF-8; rename the f"):
+        found(str(folder))
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refused(path: str) -> Any:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(CapetownError, match=r"deep: cannot be listed \(Permission denied\)\.$"):
+        found(str(folder))
 
 
 def test_a_glob_of_a_url_is_matched_by_its_file_system(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from capetown.errors import CapetownError
 from capetown.params import Tiles
 from capetown.pools.tiles import packing
 from capetown.pools.tiles.folds import Fold, keep_folds, load_fold
-from capetown.pools.tiles.packing import contents_digest, pack_tiles, scratch
+from capetown.pools.tiles.packing import pack_tiles, scratch
 from capetown.pools.tiles.reading import read_tile, resize
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -29,8 +30,12 @@ def files(tmp_path: Path) -> list[Path]:
     return files
 
 
+def contents_of(files: list[Path]) -> str:
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def pack(files: list[Path], cache: Path, size: int = 16) -> npt.NDArray[np.uint8]:
-    return pack_tiles(files, contents_digest(files), size, "bicubic", cache)
+    return pack_tiles(files, contents_of(files), size, "bicubic", cache)
 
 
 def test_a_pack_holds_the_resized_tiles_in_order(files: list[Path], tmp_path: Path) -> None:
@@ -57,7 +62,7 @@ def test_a_pack_is_reused_and_another_content_or_size_makes_another(
 
 
 def test_another_rule_of_bands_makes_another_pack(files: list[Path], tmp_path: Path) -> None:
-    contents = contents_digest(files)
+    contents = contents_of(files)
     rule = Tiles(bands=[3, 2, 1], scale="full")
     usual = np.array(pack(files, tmp_path / "cache"))
     turned = pack_tiles(files, contents, 16, "bicubic", tmp_path / "cache", rule)

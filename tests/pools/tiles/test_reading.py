@@ -21,6 +21,7 @@ from capetown.pools.tiles.reading import (
     pixel_digest,
     read_tile,
     sheet_of,
+    stray_images,
 )
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -355,3 +356,17 @@ def test_decoders_say_nothing_of_their_own(capfd: pytest.CaptureFixture[str]) ->
         with contextlib.suppress(UnreadableTileError):
             read(io.BytesIO(bytes(data)))
     assert capfd.readouterr() == ("", "")
+
+
+def test_images_that_are_no_tiles_are_named(tmp_path: Path) -> None:
+    for name in ("yes/A_1_1.tif", "no/A_1_2.TIF", "yes/manifest", "no/notes.txt",
+                 "yes/2020/A_1_3.tif", "Yes/A_1_4.tif", "A_1_5.tiff", "yes/A_1_6.png"):  # fmt: skip
+        (tmp_path / "pools" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pools" / name).touch()
+    elsewhere = "not directly in pools/yes or pools/no."
+    assert stray_images(tmp_path / "pools", tmp_path) == [
+        ("pools/A_1_5.tiff", elsewhere),
+        ("pools/Yes/A_1_4.tif", elsewhere),
+        ("pools/yes/2020/A_1_3.tif", elsewhere),
+        ("pools/yes/A_1_6.png", "no TIFF file, as tiles are."),
+    ]

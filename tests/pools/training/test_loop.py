@@ -10,7 +10,7 @@ from torch import nn
 
 from capetown.errors import CapetownError
 from capetown.params import Tiles
-from capetown.pools.model.backbones import backbone_parameters, build_model
+from capetown.pools.model.backbones import build_model
 from capetown.pools.model.devices import place
 from capetown.pools.model.evidence import evidence
 from capetown.pools.model.inference import predict_logits
@@ -29,6 +29,7 @@ from tests.pools.training.tiny import (
     PARAMS,
     SMALL,
     STILL,
+    backbone_parameters,
     card_of,
     equal,
     fold,

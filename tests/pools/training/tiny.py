@@ -1,5 +1,6 @@
 """Tiny tiles and a tiny model that the tests of training share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,16 @@ SMALL = Backbone(
     architecture="test_efficientnet.r160_in1k", image_size=64, batch_size=4, learning_rate=0.003
 )
 STILL = Augment(flips=False, brightness=0, contrast=0, saturation=0, scale=0)
+
+
+def backbone_parameters(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and values of everything outside the head, buffers included."""
+    mine = {
+        id(tensor) for part in heads(model) for tensor in part.state_dict(keep_vars=True).values()
+    }
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in mine:
+            yield name, tensor
 
 
 def settings(**changed: object) -> Train:

@@ -1,7 +1,7 @@
 """Classifiers built on backbones by timm's names, with their published weights or without."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -231,13 +231,3 @@ def input_config(model: nn.Module) -> dict[str, Any]:
         "std": list(config["std"]),
         "interpolation": config["interpolation"],
     }
-
-
-def backbone_parameters(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and values of everything outside the head, buffers included."""
-    mine = {
-        id(tensor) for part in heads(model) for tensor in part.state_dict(keep_vars=True).values()
-    }
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in mine:
-            yield name, tensor

@@ -31,12 +31,13 @@ TILES = 4
 log = logging.getLogger("capetown")
 
 
-def fastest_answer(model: nn.Module, card: ModelCard) -> Answer:
+def fastest_answer(model: nn.Module, card: ModelCard, threads: int) -> Answer:
     """A model's answers by the fastest engine here, which the log names.
 
     Args:
         model: on the device to use, in evaluation mode.
         card: the model's.
+        threads: of this process that will ask side by side.
     """
     by_torch = partial(predict_logits, model, mean=card.mean, std=card.std, tta=card.tta)
     if next(model.parameters()).device.type != "cpu":
@@ -46,7 +47,7 @@ def fastest_answer(model: nn.Module, card: ModelCard) -> Answer:
         return by_torch
     graph = Graph(model, card).eval()
     try:
-        by_openvino = compile_graph(graph, card.image_size, torch.get_num_threads())
+        by_openvino = compile_graph(graph, card.image_size, threads)
         apart = difference(by_openvino, by_torch, card)
     except Exception as error:  # it fails in its own way on what it does not know
         log.warning("the model answers by torch: OpenVINO cannot take it (%s)", one_line(error))
@@ -77,7 +78,7 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
     Args:
         graph: on the CPU, in evaluation mode.
         size: side of the tiles in pixels.
-        threads: to compute with.
+        threads: that will ask side by side; each is answered on a core of its own.
 
     Raises:
         Exception: of any kind, where OpenVINO does not know an operator.
@@ -107,7 +108,7 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
         {
             # Some CPUs would compute in half precision otherwise.
             "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": threads,
             "INFERENCE_NUM_THREADS": threads,
             # Every process would bind its threads to the same cores.
             "ENABLE_CPU_PINNING": False,

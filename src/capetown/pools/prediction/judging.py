@@ -119,6 +119,9 @@ def see(source: Source, card: ModelCard, crs: str, images: "Images") -> Seen | s
             data = _fetch(source)
             raster = read_raster(BytesIO(data))
             place, place_error = _placed(lambda: _whole(data, source, crs))
+            if place:
+                height, width = raster.values.shape[:2]
+                place = place.upright(raster.orientation, width, height)
         return _seen(raster, card, place, place_error)
     except TooLargeError as error:
         return f"{error} --tile-metres cuts it into tiles."
@@ -246,5 +249,5 @@ def _row(
         h3_index=h3.latlng_to_cell(found.latitude, found.longitude, RESOLUTION),
         longitude=found.longitude,
         latitude=found.latitude,
-        geometry=shapely.to_wkb(shapely.Polygon(found.corners)),
+        geometry=shapely.to_wkb(shapely.orient_polygons(shapely.Polygon(found.corners))),
     )

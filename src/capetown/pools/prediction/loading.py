@@ -14,6 +14,7 @@ from capetown.pools.model.engine import Answer, fastest_answer
 from capetown.pools.model.evidence import Points
 from capetown.pools.model.inference import BATCH_SIZE
 from capetown.pools.model.modelfile import CARD, WEIGHTS, ModelCard, load_model
+from capetown.pools.prediction.machines import threads
 from capetown.pools.prediction.storage import is_local, open_storage, read_file
 from capetown.pools.tiles.reading import Pixels
 
@@ -78,4 +79,4 @@ def _load(folder: str, _: str, device: str) -> Model:
         return evidence.strongest_points(heat)
 
     batch = CPU_BATCH if chosen.type == "cpu" else BATCH_SIZE
-    return Model(card, batch, fastest_answer(model, card), points)
+    return Model(card, batch, fastest_answer(model, card, threads()), points)

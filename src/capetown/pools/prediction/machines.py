@@ -5,9 +5,10 @@ All of them are executors as in `concurrent.futures`, and get the same pieces.
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,17 @@ def this_process() -> Iterator[Machines]:
             yield Machines(pool, lambda: count)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def threads() -> int:
+    """Pieces that this process works on at once: as a Dask worker, or with a thread a core."""
+    # Only what Dask started is its worker, and has imported this.
+    if "distributed" in sys.modules:
+        from distributed import get_worker
+
+        with suppress(ValueError):
+            return int(get_worker().state.nthreads)
+    return cores()
 
 
 def cores() -> int:

@@ -50,6 +50,23 @@ class Place(NamedTuple):
         """That of a window."""
         return Place(self.transform @ Affine.translation(left, top), self.crs)
 
+    def upright(self, orientation: int, width: int, height: int) -> "Place":
+        """That of an image that was turned the right way up: a place is that of stored pixels.
+
+        Args:
+            orientation: how the image is stored, as in TIFF and EXIF.
+            width: of the upright image, in pixels.
+            height: likewise.
+        """
+        stored = Affine.identity()
+        if orientation in (5, 6, 7, 8):
+            stored @= Affine(0, 1, 0, 1, 0, 0)
+        if orientation in (3, 4, 7, 8):
+            stored @= Affine(1, 0, 0, 0, -1, height)
+        if orientation in (2, 3, 6, 7):
+            stored @= Affine(-1, 0, width, 0, 1, 0)
+        return Place(self.transform @ stored, self.crs)
+
     def to_earth(self, pixels: Points) -> Points:
         """Longitude and latitude in WGS84, in degrees, of points in pixels.
 
@@ -72,7 +89,7 @@ class Place(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """A tile in WGS84: its corners, shape (4, 2), counter-clockwise, and its centre; degrees."""
+    """A tile in WGS84: its corners, shape (4, 2), in a ring, and its centre; degrees."""
 
     corners: Points
     longitude: float

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from capetown.errors import CapetownError
-from capetown.files import one_line
+from capetown.files import one_line, walk_files
 from capetown.pools.prediction.storage import absolute, is_local, open_storage, read_file
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -35,7 +35,8 @@ class Source(NamedTuple):
         path: as asked for; that of the row.
         url: the file, for any working directory.
         size: of the file, in bytes; 0 if it is not known.
-        mark: of the file: its date, or what else changes with its content, as far as it is known.
+        mark: of the file and of those beside it: their dates, or what else changes with their
+            content, as far as it is known.
         world: the URL of the world file beside it; empty if there is none.
         prj: likewise, of the file that names the CRS.
         window: the part of the image that is the tile; None for all of it.
@@ -122,10 +123,14 @@ def _found(path: str, folders: dict[str, Listing]) -> Found:
         return _images(path, fs, {k: v for k, v in matched.items() if v["type"] != "directory"})
     info = fs.info(root)
     if info["type"] == "directory":
-        return _images(path, fs, _walk(root) if is_local(fs) else fs.find(root, detail=True))
+        return _images(
+            path,
+            fs,
+            {name: {} for name in walk_files(root)} if is_local(fs) else fs.find(root, detail=True),
+        )
     if is_local(fs):
         return Found([_source(path, fs, root, _folder_of(fs, root, folders))], 0)
-    beside = Listing({root: info} | {name: {} for name in _sidecars(root) if fs.exists(name)})
+    beside = Listing({root: info} | {n: fs.info(n) for n in _sidecars(root) if fs.exists(n)})
     return Found([_source(path, fs, root, beside)], 0)
 
 
@@ -136,7 +141,7 @@ def is_glob(path: str) -> bool:
 
 def _listed(path: str, folders: dict[str, Listing]) -> Found:
     try:
-        lines = read_file(path).decode().splitlines()
+        lines = read_file(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise CapetownError(f"{path}: not a list of files: not UTF-8.") from error
     named = [line.strip() for line in lines if line.strip()]
@@ -160,20 +165,6 @@ def _folder_of(fs: Any, location: str, folders: dict[str, Listing]) -> Listing:
             infos = {}
         folders[key] = Listing(infos)
     return folders[key]
-
-
-def _walk(root: str) -> dict[str, Mapping[str, Any]]:
-    """All files under a folder of this machine's, also through links to folders, each once."""
-    found: dict[str, Mapping[str, Any]] = {}
-    seen = set()
-    for folder, below, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        found |= {f"{folder}/{name}": {} for name in files}
-    return found
 
 
 def _images(path: str, fs: Any, infos: Mapping[str, Mapping[str, Any]]) -> Found:
@@ -200,8 +191,14 @@ def _source(shown: str, fs: Any, location: str, beside: Listing) -> Source:
 
     *worlds, prj = (beside.names.get(name.lower(), "") for name in _sidecars(location))
     world = next(filter(None, worlds), "")
-    info = beside.infos.get(location, {})
-    return Source(shown, url(location), *_state(fs, location, info), url(world), url(prj))
+    try:
+        shown.encode()
+    except UnicodeEncodeError as error:
+        raise CapetownError(f"{shown!r}: the name is not UTF-8; rename the file.") from error
+    size, mark = _state(fs, location, beside.infos.get(location, {}))
+    for name in filter(None, (world, prj)):
+        mark += " {}, {}".format(*_state(fs, name, beside.infos.get(name, {})))
+    return Source(shown, url(location), size, mark, url(world), url(prj))
 
 
 def _state(fs: Any, location: str, info: Mapping[str, Any]) -> tuple[int, str]:

@@ -39,23 +39,6 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("capetown") / "tiles"
 
 
-def contents_digest(files: Sequence[Path]) -> str:
-    """A digest of the bytes of files, in order.
-
-    Raises:
-        CapetownError: if a file cannot be read.
-    """
-
-    def digest(file: Path) -> bytes:
-        try:
-            return sha256(file.read_bytes()).digest()
-        except OSError as error:
-            raise CapetownError(f"{file}: cannot be read ({error.strerror}).") from error
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return sha256(b"".join(pool.map(digest, files))).hexdigest()
-
-
 def pack_tiles(
     files: Sequence[Path],
     contents: str,
@@ -68,7 +51,7 @@ def pack_tiles(
 
     Args:
         files: readable tiles, in the order wanted.
-        contents: their `contents_digest`.
+        contents: a digest of what is in them; another one makes another pack.
         size: side of the square that each is resized to, in pixels.
         interpolation: ``bilinear``, ``bicubic``, … as timm names them.
         folder: where packs are kept; see `cache_folder`.

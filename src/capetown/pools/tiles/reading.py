@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from capetown.city import CLASSES, TILE_NAME
 from capetown.errors import CapetownError
@@ -40,6 +40,7 @@ from capetown.pools.tiles.unlike import Look, look_of
 
 PLAIN = (GREY, COLOUR)
 SUFFIXES = (".tif", ".tiff")
+OTHER_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".gif")
 # The rule that fits most tiles.
 AS_THEY_ARE = Tiles(bands=None, scale="full")
 # A file that calls itself a TIFF may be one of these.
@@ -94,6 +95,24 @@ def find_tiles(folder: Path, root: Path) -> list[Tile]:
             raise CapetownError(f"{folder / label}: no tiles (*.tif) in it.")
         tiles += [Tile(p.relative_to(root).as_posix(), label, sheet_of(p.name)) for p in paths]
     return sorted(tiles)
+
+
+def stray_images(folder: Path, root: Path) -> list[tuple[str, str]]:
+    """Images under a folder that `find_tiles` passes over: path and reason, sorted by path.
+
+    Args:
+        folder: holds ``yes`` and ``no``.
+        root: what the paths are relative to.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if not path.name.lower().endswith((*SUFFIXES, *OTHER_SUFFIXES)) or not path.is_file():
+            continue
+        if path.parent.parent != folder or path.parent.name not in CLASSES:
+            found.append((path, f"not directly in {folder.name}/yes or {folder.name}/no."))
+        elif not is_tile_name(path.name):
+            found.append((path, "no TIFF file, as tiles are."))
+    return [(path.relative_to(root).as_posix(), why) for path, why in found]
 
 
 def read_tile(source: Path | BinaryIO, rule: Tiles = AS_THEY_ARE) -> Pixels:
@@ -204,13 +223,14 @@ def _scaled(values: npt.NDArray[Any], low: float, high: float, largest: int | No
 def _read_other(source: BinaryIO) -> Raster:
     with Image.open(source, formats=OTHERS) as image:
         check_size(*image.size)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I;16"):
             grey = np.asarray(upright, dtype=np.uint16)
-            return Raster(grey[..., None], 65535, GREY)
+            return Raster(grey[..., None], 65535, GREY, orientation=orientation)
         if upright.mode in ("I", "F", "LAB"):
             raise UnreadableTileError(f"pixels of mode {image.mode}: cannot be shown.")
-        return Raster(np.asarray(upright.convert("RGB")))
+        return Raster(np.asarray(upright.convert("RGB")), orientation=orientation)
 
 
 def pixel_digest(pixels: Pixels) -> str:

@@ -54,6 +54,7 @@ class Raster:
         white_is_zero: True if the smallest value stands for white.
         resolution: side of a pixel on the ground, in the file's own unit; 0 if it does not say.
         side: the longer one, before the tile was reduced for keeping, if its description says so.
+        orientation: how it was stored, as in TIFF and EXIF: 1 is as it is here.
     """
 
     values: npt.NDArray[Any]
@@ -62,6 +63,7 @@ class Raster:
     white_is_zero: bool = False
     resolution: float = 0.0
     side: int = 0
+    orientation: int = 1
 
 
 def check_size(width: int, height: int) -> None:
@@ -92,7 +94,8 @@ def read_tiff(file: BinaryIO) -> Raster:
         resolution = float(scale[0]) if scale and scale[0] > 0 else 0.0
         reduced = REDUCED.match(page.description)
         side = max(map(int, reduced.groups())) if reduced else max(values.shape[:2])
-        return replace(raster, resolution=resolution, side=side)
+        orientation = page.tags.valueof(274, default=1)
+        return replace(raster, resolution=resolution, side=side, orientation=orientation)
 
 
 def _check(page: Any, file_size: int) -> None:
