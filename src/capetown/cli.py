@@ -103,7 +103,9 @@ def compare(arguments: argparse.Namespace) -> None:
         print(as_markdown(found, resamples=resamples), end="")
         return
     print(as_text(found, resamples=resamples))
-    write_page(arguments.out, as_page(found, resamples=resamples, tiles=Path("raw")))
+    write_page(
+        arguments.out, as_page(found, resamples=resamples, tiles=Path("raw"), rule=params.tiles)
+    )
 
 
 def labels(arguments: argparse.Namespace) -> None:
@@ -122,7 +124,8 @@ def labels(arguments: argparse.Namespace) -> None:
         checkpoints=Path("checkpoints"), parts=arguments.parts,
     )  # fmt: skip
     found = doubts(tiles, probabilities)
-    write_page(arguments.out, as_page(found, arguments.show, params.split.corrections, Path("raw")))
+    page = as_page(found, arguments.show, params.split.corrections, Path("raw"), params.tiles)
+    write_page(arguments.out, page)
     print(f"{found['suspect'].sum()} of {len(found)} labels look as if they were the other one")
 
 
@@ -174,6 +177,17 @@ def write_page(path: Path, page: str) -> None:
     """Write a page and say where."""
     write_file(path, page.encode())
     print(f"Page: {path}")
+
+
+def ending_in(suffix: str) -> Callable[[str], Path]:
+    """What takes the name of a file to write, so that no other kind of file is written over."""
+
+    def take(name: str) -> Path:
+        if not name.lower().endswith(suffix):
+            raise argparse.ArgumentTypeError(f"{name!r}: the file to write ends in {suffix}")
+        return Path(name)
+
+    return take
 
 
 def parser() -> argparse.ArgumentParser:
@@ -245,7 +259,9 @@ def parser() -> argparse.ArgumentParser:
 
     added = command("export", export)
     added.add_argument("--model", type=Path, default=Path("models"), help="the model's folder")
-    added.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
+    added.add_argument(
+        "--out", type=ending_in(".onnx"), required=True, metavar="FILE.onnx", help="file to write"
+    )
     added.add_argument(
         "--deepness", type=float, metavar="METRES",
         help="for QGIS's Deepness: the side on the ground of the tiles that it learned from",
@@ -260,8 +276,9 @@ def parser() -> argparse.ArgumentParser:
         "--markdown", action="store_true", help="print it for a pull request, and write no page"
     )
     added.add_argument(
-        "--out", type=Path, default=Path("compare.html"), metavar="FILE.html", help="page to write"
-    )
+        "--out", type=ending_in(".html"), default=Path("compare.html"), metavar="FILE.html",
+        help="page to write",
+    )  # fmt: skip
 
     added = command("labels", labels)
     added.add_argument(
@@ -269,8 +286,9 @@ def parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--show", type=int, default=100, metavar="N", help="tiles on the page")
     added.add_argument(
-        "--out", type=Path, default=Path("labels.html"), metavar="FILE.html", help="page to write"
-    )
+        "--out", type=ending_in(".html"), default=Path("labels.html"), metavar="FILE.html",
+        help="page to write",
+    )  # fmt: skip
 
     command("plots", plots)
 
@@ -282,12 +300,9 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--accuracy", type=Path, metavar="CSV", help="timm's results, if at hand")
     added.add_argument("--speed", type=Path, metavar="CSV", help="timm's benchmark, if at hand")
     added.add_argument(
-        "--out",
-        type=Path,
-        default=Path("backbones.html"),
-        metavar="FILE.html",
+        "--out", type=ending_in(".html"), default=Path("backbones.html"), metavar="FILE.html",
         help="page to write",
-    )
+    )  # fmt: skip
     return root
 
 

@@ -36,7 +36,7 @@ BandDeviations = Annotated[
 class Section(BaseModel):
     """A part of the params file: unknown keys are errors, values do not change, no coercion."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Backbone(Section):
@@ -146,7 +146,7 @@ class Train(Section):
 class Evaluate(Section):
     """Evaluation of the classifier."""
 
-    bootstrap: Annotated[int, Field(ge=1)]
+    bootstrap: Annotated[int, Field(ge=20)]
     mistakes: Annotated[int, Field(ge=0)]
 
 

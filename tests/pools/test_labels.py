@@ -1,18 +1,24 @@
 """Labels that are wrong come first among those that a model doubts."""
 
+import base64
+import re
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
 from capetown import cli
 from capetown.errors import CapetownError
+from capetown.params import Tiles
 from capetown.pools import labels
 from capetown.pools.labels import answers, divide, doubts
 from capetown.pools.tiles.folds import Fold, load_fold
+from capetown.reporting.tiles import tile_picture
 from tests import ROOT
 from tests.pools.training.tiny import PARAMS, SMALL, STILL, fold, settings
 
@@ -90,6 +96,18 @@ def test_the_tiles_of_all_folds_are_read_as_one(tmp_path: Path) -> None:
     assert (some.paths, some.groups.tolist()) == (["0.tif", "2.tif"], ["A_0", "A_2"])
     assert some.pixels[:, 0, 0, 0].tolist() == [0, 2]
     assert some.digest != tiles.digest
+
+
+def test_tiles_are_shown_as_the_model_sees_them(tmp_path: Path) -> None:
+    """Twelve bits kept in sixteen are black, or nothing, where a rule does not say so."""
+    tifffile.imwrite(tmp_path / "12bit.tif", np.full((8, 8, 3), 2048, np.uint16))
+    (tmp_path / "broken.tif").write_bytes(b"II*\0")
+    rule = Tiles(bands=[3, 2, 1], scale=[0, 4095])
+    [source] = re.findall('base64,([^"]*)', tile_picture(tmp_path, rule, "12bit.tif"))
+    with Image.open(BytesIO(base64.b64decode(source))) as image:
+        assert image.getpixel((4, 4)) == (128, 128, 128)
+    assert tile_picture(tmp_path, rule, "broken.tif").startswith("no picture: ")
+    assert tile_picture(tmp_path, rule, "missing.tif") == ""
 
 
 def test_the_command_writes_a_page_of_pictures_and_lines_to_copy(

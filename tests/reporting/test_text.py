@@ -19,7 +19,7 @@ from capetown.reporting.pictures import jpeg
 from capetown.reporting.pool_figures import short_threshold
 from capetown.reporting.report import markdown_and_images
 from capetown.reporting.request_figures import REQUEST_FIGURES
-from tests.reporting.city import HEAT, TILE, facts
+from tests.reporting.city import HEAT, TILE, facts, requests
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_without_tables_it_tells_of_the_pools_and_how_to_make_the_rest(small: Fa
         "What to do next", "How the pool finder was trained", "How this report was made",
     ]  # fmt: skip
     assert "hexagons.parquet" not in text
-    assert "200 tiles could be read, from 27 map sheets; 1 could not" in text
+    assert "200 tiles could be used, from 27 map sheets; 1 could not" in text
 
 
 def test_markdown_has_the_pictures_it_shows_and_no_others(small: Facts) -> None:
@@ -124,6 +124,21 @@ def changed(small: Facts, **sections: dict[str, Any]) -> Facts:
     return replace(small, settings=settings)
 
 
+def test_many_years_can_be_drawn(small: Facts) -> None:
+    """Altair stops at 5,000 rows by itself, which two lines of seven years have."""
+    long = replace(small, requests=requests(days=2600))
+    drawn = {name: FIGURES[name](long).to_dict() for name in REQUEST_FIGURES}
+    assert max(len(rows) for rows in drawn["flow"]["datasets"].values()) == 2 * 2600
+
+
+def test_halves_are_rounded_up_as_the_page_does(small: Facts) -> None:
+    scores = {**small.evaluate, "recall": 0.825, "precision": 0.705, "threshold": 0.485}
+    text = markdown(replace(small, evaluate=scores))
+    assert "Of 100 tiles with a pool it finds 83, and of 100 tiles that it calls 71 do" in text
+    assert "calls “pool”, 71 have one; of 100 tiles with a pool it finds 83.**" in text
+    assert "At a threshold of **49 %** it calls" in text
+
+
 def test_a_random_split_does_not_claim_sheets_for_itself(small: Facts) -> None:
     text = markdown(changed(small, split={"strategy": "random"}))
     for words in (
@@ -134,7 +149,7 @@ def test_a_random_split_does_not_claim_sheets_for_itself(small: Facts) -> None:
         assert words in text
     together = markdown(small)
     for words in (
-        "200 tiles could be read, from 27 map sheets",
+        "200 tiles could be used, from 27 map sheets",
         "once, on 40 tiles from 9 map sheets that had no part in its making: ",
         "Expect on new tiles of the same kind what the intervals say, and less on photographs",
     ):

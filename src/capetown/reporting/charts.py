@@ -6,6 +6,8 @@ import altair as alt
 import pandas as pd
 import polars as pl
 
+# Altair's limit of 5,000 rows is less than the days of seven years, or a large test fold.
+alt.data_transformers.disable_max_rows()
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 T = TypeVar("T", alt.X, alt.Y)
 

@@ -7,6 +7,7 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
+from capetown.params import Tiles
 from capetown.pools.comparing.experiments import Comparison, changed_sides
 from capetown.pools.scoring import METRICS
 from capetown.reporting.charts import Chart
@@ -29,19 +30,20 @@ def as_markdown(comparison: Comparison, *, resamples: int) -> str:
     return to_markdown("comparison.md.j2", figure="", picture=None, **values)
 
 
-def as_page(comparison: Comparison, *, resamples: int, tiles: Path) -> str:
+def as_page(comparison: Comparison, *, resamples: int, tiles: Path, rule: Tiles) -> str:
     """The comparison as one HTML file.
 
     Args:
         comparison: of two or more experiments.
         resamples: those behind its intervals.
         tiles: the folder that the tiles' paths are relative to; those that are there are shown.
+        rule: how tiles are read.
     """
 
     figure = Markup('<figure><div class="chart" id="differences"></div></figure>')
     values = _values(comparison, resamples)
     text = to_markdown(
-        "comparison.md.j2", figure=figure, picture=partial(tile_picture, tiles), **values
+        "comparison.md.j2", figure=figure, picture=partial(tile_picture, tiles, rule), **values
     )
     title = f"{', '.join(map(str, comparison.metrics.index))} on the same tiles"
     return to_html(text, {"differences": _chart(comparison).to_dict()}, title)

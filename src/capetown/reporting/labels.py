@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from capetown.params import Tiles
 from capetown.reporting.pages import to_html, to_markdown
 from capetown.reporting.tiles import tile_picture
 
 
-def as_page(doubts: pd.DataFrame, shown: int, corrections: str, tiles: Path) -> str:
+def as_page(doubts: pd.DataFrame, shown: int, corrections: str, tiles: Path, rule: Tiles) -> str:
     """The page, which opens without a network.
 
     Args:
@@ -17,6 +18,7 @@ def as_page(doubts: pd.DataFrame, shown: int, corrections: str, tiles: Path) -> 
         shown: rows at most.
         corrections: name of the file that corrected labels go to.
         tiles: the folder that the tiles' paths are relative to.
+        rule: how tiles are read.
     """
     first = doubts.head(shown)
     first = first.assign(other=first["label"].map({"yes": "no", "no": "yes"}))
@@ -26,6 +28,6 @@ def as_page(doubts: pd.DataFrame, shown: int, corrections: str, tiles: Path) -> 
         count=len(doubts),
         suspect=int(doubts["suspect"].sum()),
         corrections=corrections,
-        picture=partial(tile_picture, tiles),
+        picture=partial(tile_picture, tiles, rule),
     )
     return to_html(text, {}, "Labels to check")

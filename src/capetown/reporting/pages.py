@@ -177,6 +177,7 @@ def _filled(template: str, finalize: Callable[[Any], Any], values: Mapping[str, 
         "days": days,
         "exact": _exact,
         "file": lambda path: path.rsplit("/", 1)[-1],
+        "hundred": _hundred,
         "interval": _interval,
         "metres": _metres,
         "percent": _percent,
@@ -220,6 +221,11 @@ def _count(value: int) -> str:
 
 def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
+
+
+def _hundred(share: float) -> int:
+    """How many of a hundred a share is, rounded as JavaScript's `Math.round` does on the page."""
+    return math.floor(100 * share + 0.5)
 
 
 def _exact(value: float) -> str:

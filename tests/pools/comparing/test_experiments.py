@@ -19,6 +19,7 @@ from capetown.errors import CapetownError
 from capetown.pools.comparing.experiments import Comparison, Experiment, changed_sides, compare
 from capetown.pools.comparing.revisions import read_experiment
 from capetown.pools.scoring import METRICS
+from capetown.pools.tiles.reading import AS_THEY_ARE
 from capetown.reporting.comparison import as_page, as_text
 from tests import ROOT
 from tests.browser import Opened
@@ -140,7 +141,7 @@ def test_of_few_sheets_nothing_can_be_told(sheets: int, interval: bool) -> None:
     assert (
         f"Here it cannot be told: neighbouring tiles are alike, and {sheets} map sheets are" in text
     )
-    page = as_page(found, resamples=200, tiles=Path("nowhere"))
+    page = as_page(found, resamples=200, tiles=Path("nowhere"), rule=AS_THEY_ARE)
     assert "NaN" not in page.split('<script type="application/json"')[1].split("</script>")[0]
 
 
@@ -243,7 +244,9 @@ def test_the_page_shows_names_as_text_and_tiles_as_pictures(
     tile.parent.mkdir(parents=True)
     tifffile.imwrite(tile, np.full((8, 8), 12_850, np.uint16))
     page = tmp_path / "compare.html"
-    page.write_text(as_page(hostile, resamples=100, tiles=tmp_path / "raw"), encoding="utf-8")
+    page.write_text(
+        as_page(hostile, resamples=100, tiles=tmp_path / "raw", rule=AS_THEY_ARE), encoding="utf-8"
+    )
     opened = Opened(browser, page)
     assert (opened.requests, opened.errors) == ([], [])
     text = opened.page.locator("main").inner_text()
@@ -273,7 +276,9 @@ def test_no_file_from_elsewhere_is_shown(path: str, tmp_path: Path) -> None:
     first.predictions.loc[0, "path"] = path.format(tmp_path)
     other = Experiment("b", first.predictions.assign(probability=1 - GOOD), 0.5, SHEETS)
     found = compare([first, other], resamples=100, seed=1)
-    assert "image/jpeg" not in as_page(found, resamples=100, tiles=tmp_path / "raw")
+    assert "image/jpeg" not in as_page(
+        found, resamples=100, tiles=tmp_path / "raw", rule=AS_THEY_ARE
+    )
 
 
 # --- what revisions hold -----------------------------------------------------------------------

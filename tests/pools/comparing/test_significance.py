@@ -92,7 +92,7 @@ def share_with_a_difference(skills: tuple[float, float], draws: int) -> float:
     return found / draws
 
 
-def test_equal_models_differ_in_at_most_one_comparison_of_twenty() -> None:
+def test_equal_models_differ_in_five_of_a_hundred_comparisons_at_most() -> None:
     assert share_with_a_difference((1.5, 1.5), draws=250) <= 0.05
 
 
