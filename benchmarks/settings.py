@@ -11,6 +11,7 @@ same beside N processes that keep a core busy each.
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -73,9 +74,9 @@ def measure(row: str, steps: int) -> dict[str, float]:
 
 @contextlib.contextmanager
 def busy(count: int) -> Iterator[None]:
-    """Processes beside this one that keep a core busy each."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"])
-                         for _ in range(count)]  # fmt: skip
+    """Processes beside this one that keep a core busy each, and end when this one does."""
+    spin = f"import os\nwhile os.getppid() == {os.getpid()}: pass"
+    others = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(count)]
     try:
         yield
     finally:
