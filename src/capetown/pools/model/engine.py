@@ -4,6 +4,7 @@ The extra ``fast`` installs it; benchmarks/README.md has what it was chosen by.
 """
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -78,11 +79,13 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
     Args:
         graph: on the CPU, in evaluation mode.
         size: side of the tiles in pixels.
-        threads: that will ask side by side; each is answered on a core of its own.
+        threads: to compute with: as many as will ask side by side.
 
     Raises:
         Exception: of any kind, where OpenVINO does not know an operator.
     """
+    # When it is imported, OpenVINO tells its makers over the network, unless this is missing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -108,7 +111,7 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
         {
             # Some CPUs would compute in half precision otherwise.
             "INFERENCE_PRECISION_HINT": "f32",
-            "NUM_STREAMS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             # Every process would bind its threads to the same cores.
             "ENABLE_CPU_PINNING": False,
