@@ -1,6 +1,6 @@
 """Timestamps: datetime.fromisoformat as the oracle, and none that is lost without a count."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -95,32 +95,30 @@ def test_mixed_forms_do_not_disturb_each_other() -> None:
     assert unzoned.to_list() == [False, True, False, False, False]
 
 
-def days(**counts: int) -> pl.Series:
-    """Days by their month and year, `m1_2020=3` for three times 1 January 2020."""
-    found = []
-    for name, count in counts.items():
-        month, year = map(int, name.removeprefix("m").split("_"))
-        found += [date(year, month, 1)] * count
-    return pl.Series("day", [*found, None], pl.Date).shuffle(seed=1)
+def at(*days: datetime) -> pl.Series:
+    return pl.Series("time", [*days, None], pl.Datetime("us", TIME_ZONE))
 
 
 def test_a_period_leaves_out_what_lies_apart() -> None:
-    year = {f"m{month}_2020": 200 for month in range(1, 13)}
-    whole = (date(2020, 1, 1), date(2020, 12, 1))
-    dense = pl.concat([days(**year), pl.date_range(*whole, eager=True).alias("day")])
-    assert times.period(dense) == whole
-    # 2,735 of them: two are fewer than one in a thousand, three are not.
-    for count, last in ((2, whole[1]), (3, date(2200, 10, 1))):
-        assert times.period(pl.concat([dense, days(m10_2200=count)])) == (whole[0], last)
-    # Less than a month from the others, and two of a thousand on both sides.
-    assert times.period(pl.concat([dense, pl.Series("day", [date(2020, 12, 30)])])) == (
-        whole[0], date(2020, 12, 30)
-    )  # fmt: skip
-    assert times.period(pl.concat([dense, days(m1_1020=1, m1_9999=2)])) == whole
-    # Of few requests, all count.
-    assert times.period(days(m1_2020=98, m10_2200=1)) == (date(2020, 1, 1), date(2200, 10, 1))
-    assert times.period(days(m1_2020=99, m10_2200=1)) == (date(2020, 1, 1),) * 2
-    assert times.period(days()) is None
+    year = [
+        datetime(2020, 1, 1, tzinfo=LOCAL) + timedelta(days=n, hours=n % 24) for n in range(365)
+    ]
+    whole, late = (year[0], year[-1]), datetime(2200, 10, 7, 6, 55, tzinfo=LOCAL)
+    assert times.period(at(*year)) == whole
+    # Of 2,921 instants two are fewer than one in a thousand, three are not.
+    assert times.period(at(*year * 8, late)) == whole
+    assert times.period(at(*year * 8, late, late)) == whole
+    assert times.period(at(*year * 8, *[late] * 3)) == (year[0], late)
+    early = datetime(1020, 1, 1, tzinfo=LOCAL)
+    assert times.period(at(early, *year, late)) == whole
+    # Days count by UTC: 29 of them after the last are no month, and 30 are.
+    for days, counts in ((29, True), (30, False)):
+        other = year[-1] + timedelta(days=days)
+        assert times.period(at(*year, other)) == (year[0], other if counts else year[-1])
+    # Of fewer than a hundred, all count.
+    assert times.period(at(*year[:97], late)) == (year[0], late)
+    assert times.period(at(*year[:99], late)) == (year[0], year[98])
+    assert times.period(at()) is None
 
 
 def test_where_clocks_change_the_earlier_time_or_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,18 @@ def changed(small: Facts, **sections: dict[str, Any]) -> Facts:
     return replace(small, settings=settings)
 
 
+@pytest.mark.parametrize(
+    ("apart", "said"),
+    [(0, ""), (1, "One of them was created a month"), (2, "2 of them were created a month")],
+)
+def test_what_lies_apart_in_time_is_told(small: Facts, apart: int, said: str) -> None:
+    assert small.transform["quality"]["created_apart"] == 0
+    small.transform["quality"]["created_apart"] = apart
+    text = markdown(small)
+    assert said in text
+    assert ("apart from nearly all others" in text) == bool(apart)
+
+
 def test_many_years_can_be_drawn(small: Facts) -> None:
     """Altair stops at 5,000 rows by itself, which two lines of seven years have."""
     long = replace(small, requests=requests(days=2600))

@@ -61,6 +61,11 @@ from capetown.hexes.table import (
 )
 from capetown.hexes.times import read_times
 
+# `NOTHING` as programs spell it.
+SPELLED = pl.Series(
+    sorted({f(word) for word in NOTHING for f in (str, str.upper, str.title)} | {"NaN", "NaT"}),
+    dtype=CATEGORY,
+)
 # Rows in a row group: fixed, so that the same requests give the same bytes.
 ROW_GROUP = 200_000
 
@@ -71,7 +76,7 @@ class Join:
 
     Attributes:
         rows: a row a request, in the input's order: its number, `index`, `status`, `directorate`,
-            `suburb`, `day` (of its creation), `taken` (a duration from creation to completion),
+            `suburb`, `created`, `taken` (a duration from creation to completion),
             `half` (one coordinate of two), `unparsed: COLUMN` (there, but no time or number) for
             each of `schema.JUDGED`, and `unzoned: COLUMN` (taken as local time) for each of
             `schema.TIMED`.
@@ -178,7 +183,7 @@ def _join(written: pl.DataFrame, cells: Cells) -> _Piece:
     rows = frame.select(KEY, directorate=DIRECTORATE, suburb=SUBURB).with_columns(
         kind.alias("index"),
         status.alias("status"),
-        typed[CREATED].dt.date().alias("day"),
+        typed[CREATED].alias("created"),
         (typed[COMPLETED] - typed[CREATED]).alias("taken"),
         (missing[LATITUDE] != missing[LONGITUDE]).alias("half"),
         *(values.alias(f"unparsed: {name}") for name, values in unread.items()),
@@ -202,12 +207,11 @@ def _join(written: pl.DataFrame, cells: Cells) -> _Piece:
 
 def _named(frame: pl.DataFrame) -> pl.DataFrame:
     """The rows, null where a category is a word for a missing value."""
-    texts = {name: frame[name].unique().cast(pl.String) for name in CATEGORIES}
-    return frame.with_columns(
-        pl.when(~pl.col(name).cast(pl.String).str.to_lowercase().is_in(NOTHING)).then(name)
-        for name, found in texts.items()
-        if found.str.to_lowercase().is_in(NOTHING).any()
-    )
+    names = pl.col(sorted(CATEGORIES))
+    nothing = names.is_in(SPELLED.implode())
+    if not frame.select(pl.any_horizontal(nothing.any())).item():
+        return frame
+    return frame.with_columns(pl.when(~nothing).then(names))
 
 
 def _index(

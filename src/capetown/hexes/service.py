@@ -115,9 +115,8 @@ def _rows(requests: pl.LazyFrame) -> pl.DataFrame:
         joined=pl.col(STATUS) == JOINED,
         located=pl.col(STATUS) != MISSING,
     ).collect()  # fmt: skip
-    if span := period(found[CREATED].dt.date()):
-        known = pl.col(CREATED).dt.date().is_between(*span)
-        found = found.with_columns(pl.when(known).then(CREATED))
+    if span := period(found[CREATED]):
+        found = found.with_columns(pl.when(pl.col(CREATED).is_between(*span)).then(CREATED))
     rows = found.with_columns(
         taken=pl.when(pl.col(CREATED).is_not_null()).then(
             (taken / 86_400_000_000).fill_null(float("inf"))

@@ -193,7 +193,10 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
     extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
     checks = [
         ("completed before its creation", _skewed(rows)),
-        ("created a month or more apart from nearly all others", _apart(rows)),
+        (
+            "created a month or more apart from nearly all others",
+            _apart(rows) if quality["created_apart"] else rows.head(0),
+        ),
         ("only one of two coordinates", rows.filter("half")),
     ]
     checks += [
@@ -222,8 +225,8 @@ def _skewed(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _apart(rows: pl.DataFrame) -> pl.DataFrame:
-    span = period(rows["day"])
-    return rows.filter(~pl.col("day").is_between(*span)) if span else rows.head(0)
+    span = period(rows["created"])
+    return rows.filter(~pl.col("created").is_between(*span)) if span else rows.head(0)
 
 
 def _texts(rejects: pl.DataFrame, name: str) -> str:

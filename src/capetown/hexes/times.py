@@ -7,14 +7,15 @@ where clocks were put back; none where they skipped it. A date alone, a week or 
 is no instant, and counts as unreadable.
 """
 
-from datetime import date
+from datetime import datetime
 
 import polars as pl
 
 from capetown.city import TIME_ZONE
 
-# What lies apart in time: days without any other for so long, on which at most one in a thousand
-# came; of fewer than a hundred, nothing can be said.
+MICROSECONDS_A_DAY = 86_400_000_000
+# What lies apart in time: so many days from all others, and at most one in a thousand; of fewer
+# than a hundred requests, nothing can be said.
 APART_DAYS, APART_ONE_IN, FEWEST = 30, 1000, 100
 
 # What a timestamp may end with: the quarters of an hour from 14:45 west of UTC to 14:45 east.
@@ -38,31 +39,29 @@ def read_times(text: pl.Series) -> tuple[pl.Series, pl.Series]:
     return times.alias(text.name), unzoned.alias(text.name)
 
 
-def period(days: pl.Series) -> tuple[date, date] | None:
-    """The first and the last of the days on which requests came; None if there are none.
+def period(times: pl.Series) -> tuple[datetime, datetime] | None:
+    """The first and the last instant at which requests came; None if there is none.
 
     A year is easily mistyped, and one request of the year 2200 would make a timeline of centuries:
-    days that lie a month or more apart from the others do not count, where at most one request in
-    a thousand came on them.
+    what lies a month or more apart from the others does not count, where it is at most one request
+    in a thousand.
 
     Args:
-        days: dates, in any order and as often as requests came; null where it is not known.
+        times: instants, in any order; null where it is not known.
     """
-    counts = days.drop_nulls().alias("day").value_counts(name="count").sort("day")
-    if counts.is_empty():
-        return None
-    total = int(counts["count"].sum())
-    few = max(1, total // APART_ONE_IN) if total >= FEWEST else 0
-    runs = (
-        counts.with_columns(
-            run=(pl.col("day").diff() >= pl.duration(days=APART_DAYS)).fill_null(False).cum_sum()
-        )
-        .group_by("run")
-        .agg(pl.col("count").sum(), first=pl.col("day").min(), last=pl.col("day").max())
-    )
-    kept = runs.filter(pl.col("count") > few)
+    time = pl.col("time")
+    days = (
+        times.drop_nulls().alias("time").to_frame()
+        .group_by(day=time.to_physical() // MICROSECONDS_A_DAY)
+        .agg(pl.len(), first=time.min(), last=time.max())
+        .sort("day")
+    )  # fmt: skip
+    few = max(1, len(times) // APART_ONE_IN) if len(times) >= FEWEST else 0
+    run = (pl.col("day").diff() >= APART_DAYS).fill_null(False).cum_sum()
+    runs = days.group_by(run).agg(pl.col("len").sum(), pl.col("first").min(), pl.col("last").max())
+    kept = runs.filter(pl.col("len") > few)
     kept = runs if kept.is_empty() else kept
-    return kept.select(pl.col("first").min(), pl.col("last").max()).row(0)
+    return None if kept.is_empty() else kept.select(pl.min("first"), pl.max("last")).row(0)
 
 
 def _own_form(text: pl.Expr) -> pl.Expr:
