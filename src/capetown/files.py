@@ -32,11 +32,11 @@ def walk_files(root: str) -> Iterator[str]:
         CapetownError: a folder cannot be listed.
     """
 
-    def stop(error: OSError) -> None:
+    def _stop(error: OSError) -> None:
         raise CapetownError(f"{error.filename}: cannot be listed ({error.strerror}).")
 
     seen = set()
-    for folder, below, files in os.walk(root, followlinks=True, onerror=stop):
+    for folder, below, files in os.walk(root, followlinks=True, onerror=_stop):
         real = os.path.realpath(folder)
         if real in seen:
             below.clear()
