@@ -198,11 +198,21 @@ def test_a_tile_that_the_manifest_names_and_the_source_lacks_is_named(
     assert_whole(raw, source)
 
 
-def test_what_is_no_file_is_refused(bucket: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_what_is_no_file_is_refused_where_it_is_chosen(
+    make: Callable[[Path], None], bucket: Path, tmp_path: Path
+) -> None:
     source = tmp_path / "source"
     shutil.copytree(bucket, source)
-    os.mkfifo(source / "pipe")
-    with pytest.raises(CapetownError, match="source/pipe: is not a regular file; remove it from"):
+    settings = load_params(ROOT / "params.yaml").download
+    make(source / "other")
+    check_folder(source, settings, [])
+    tile = source / "images/swimming-pool/yes/S99_1_1.tif"
+    make(tile)
+    said = re.escape(f"{tile}: is not a regular file; remove it from")
+    with pytest.raises(CapetownError, match=said):
+        check_folder(source, settings.model_copy(update={"include": ["**/*.tif"]}), [])
+    with pytest.raises(CapetownError, match=said):
         fetch(source, tmp_path / "raw")
 
 

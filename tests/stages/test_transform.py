@@ -387,6 +387,20 @@ def test_what_a_killed_run_left_is_removed() -> None:
     assert of_an_experiment.exists()
 
 
+def test_what_a_killed_run_was_exchanging_comes_back_though_the_next_one_fails() -> None:
+    prepare([INSIDE] * 10)
+    transform.main()
+    good, killed = hexes(), Path("logs/.outs-hexes-killed")
+    for folder in ("made", "last"):
+        (killed / folder).mkdir(parents=True)
+    Path("hexes").rename(killed / "last" / "hexes")
+    (killed / "made" / "hexes").mkdir()
+    Path("raw/sr.csv.gz").write_bytes(b"")
+    with pytest.raises(CapetownError):
+        transform.main()
+    assert hexes() == good
+
+
 @pytest.mark.parametrize("name", ["sr.csv.gz", "city-hex-polygons-8.geojson", "sr_hex.csv.gz"])
 def test_an_input_that_cannot_be_opened_is_not_called_damaged(name: str) -> None:
     prepare([INSIDE] * 10)

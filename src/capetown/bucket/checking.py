@@ -6,7 +6,7 @@ from pathlib import Path
 from capetown.bucket.access import WITHOUT_FILE, check_url, identity
 from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, check_keys, choose, is_tile, matches
 from capetown.bucket.mirror import compare_manifests, describe
-from capetown.bucket.sources import Object, folder_keys, open_source
+from capetown.bucket.sources import Object, check_regular, folder_keys, open_source
 from capetown.bucket.verification import check_content, read_inventory
 from capetown.errors import CapetownError
 from capetown.params import Download
@@ -94,6 +94,7 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
             raise CapetownError(f"{folder / place}: no tiles (*.tif) in it; {fix}.")
     compare_manifests(dict.fromkeys(chosen, folder), settings)
     for key in chosen:
+        check_regular(folder / key)
         try:
             with (folder / key).open("rb") as file:
                 check_content(key, file)

@@ -88,15 +88,24 @@ def folder_keys(root: str) -> list[str]:
     """The keys of a folder's files, sorted.
 
     Raises:
-        CapetownError: a folder cannot be listed, or something in it is no file.
+        CapetownError: a folder cannot be listed.
     """
-    keys = []
-    for name in sorted(walk_files(root)):
-        if Path(name).exists() and not Path(name).is_file():
-            raise CapetownError(f"{name}: is not a regular file; remove it from the source.")
-        keys.append(name[len(root) + 1 :])
+    keys = [name[len(root) + 1 :] for name in sorted(walk_files(root))]
     # An earlier mirror can be a source: its inventory is about it, not of it.
     return [key for key in keys if key != INVENTORY]
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no file: a pipe or a device, which would never end, or a link to nothing.
+
+    Raises:
+        CapetownError: it is such.
+    """
+    if not path.is_file():
+        raise CapetownError(
+            f"{path}: is not a regular file; remove it from the source, or leave it out by "
+            "download.include."
+        )
 
 
 class Folder(Source):
@@ -107,6 +116,7 @@ class Folder(Source):
 
     async def describe(self, key: str) -> Object:  # noqa: D102
         path = Path(self.address(key))
+        check_regular(path)
         return Object(key, path.stat().st_size, await asyncio.to_thread(digest, path, "md5"))
 
 

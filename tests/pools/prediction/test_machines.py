@@ -19,7 +19,7 @@ from torch import nn
 
 from capetown.cli import main
 from capetown.errors import CapetownError
-from capetown.pools.prediction import machines, running
+from capetown.pools.prediction import loading, machines, running
 from capetown.pools.prediction.machines import Machines
 from capetown.pools.prediction.orthophotos import Cutting
 from capetown.pools.prediction.sources import Source
@@ -93,10 +93,20 @@ def test_a_cluster_needs_the_bucket_alone(
     assert left == ["found.csv", "found.csv.made-by.json"]
 
 
-def test_a_worker_computes_with_as_many_threads_as_it_has() -> None:
+def threads_of_the_engine(model: str) -> int:
+    """How many threads this process makes a model ready for."""
+    asked: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "fastest_answer", lambda *given: asked.append(given[-1]))
+        loading._load.__wrapped__(model, "", "cpu")
+    return asked[0]
+
+
+def test_a_worker_computes_with_as_many_threads_as_it_has(model: tuple[nn.Module, Path]) -> None:
+    folder = str(model[1])
     with scheduler(1, threads=3) as address, distributed.Client(address) as client:
-        assert client.submit(machines.threads).result() == 3
-    assert machines.threads() == machines.cores()
+        assert client.submit(threads_of_the_engine, folder).result() == 3
+    assert threads_of_the_engine(folder) == machines.cores()
 
 
 def refused(said: str, many: Path, model: Path, tmp_path: Path, address: str) -> None:
