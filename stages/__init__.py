@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
@@ -81,11 +82,15 @@ def _no_room(error: BaseException | None) -> OSError | None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that says once, in a line, that it cannot be written any more, as on a full disk."""
+    """A log file that reports once, in one line, that it cannot be written, as on a full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        reason = sys.exc_info()[1]
         logging.getLogger().removeHandler(self)
-        log.warning("%s: cannot be written any more (%s)", self.baseFilename, sys.exc_info()[1])
+        # Python 3.13 prints a traceback for an open file whose buffer cannot be written at exit.
+        with suppress(OSError):
+            self.close()
+        log.warning("%s: cannot be written any more (%s)", self.baseFilename, reason)
 
 
 def _start_log(name: str) -> None:
