@@ -1,25 +1,23 @@
 """Pages from disk in headless Chromium without a network, and what goes wrong in them."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.programs import missing
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium; a test without it skips and says so, and fails in CI."""
+    """Debian's Chromium; a test that needs it is skipped without it, and fails in CI."""
     if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: CI installs Debian's chromium before the tests")
-        pytest.skip("no Chromium: install Debian's chromium to test the pages")
+        missing("Chromium", "apt-get install chromium")
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 

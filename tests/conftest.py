@@ -9,6 +9,15 @@ from playwright.sync_api import Browser
 from capetown.sample import make_bucket
 from tests import s3
 from tests.browser import chromium
+from tests.programs import summary
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the missing programs for which tests were skipped, and how to install them."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for line in summary(report.longrepr[2] for report in skipped):
+        terminalreporter.write_line(line, yellow=True, bold=True)
 
 
 @pytest.fixture(scope="session")

@@ -410,7 +410,7 @@ def test_an_input_that_cannot_be_opened_is_not_called_damaged(name: str) -> None
         transform.main()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_is_not_blamed_on_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare([INSIDE] * 10)
     write = pl.DataFrame.write_parquet

@@ -27,7 +27,7 @@ def test_a_device_that_is_not_there_is_one_line() -> None:
     assert half_precision(CPU) is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_and_cpu_agree(tmp_path: Path) -> None:
     histories = []
     for device in ("cpu", "cuda"):
