@@ -28,6 +28,7 @@ def web(bucket: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     yield f"http://127.0.0.1:{server.server_port}", folder
     server.shutdown()
     server.server_close()
+    server.server_close()
 
 
 def test_a_web_server_is_mirrored_by_the_manifests(web: tuple[str, Path], tmp_path: Path) -> None:

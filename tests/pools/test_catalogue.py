@@ -203,6 +203,7 @@ def test_a_table_is_fetched_once_and_verified(
         path = fetch(catalogue.ACCURACY)
         assert path.read_text() == ACCURACY
         server.shutdown()
+        server.server_close()
     assert fetch(catalogue.ACCURACY) == path
     with pytest.raises(CapetownError, match=r"cannot be fetched .* name it with --accuracy"):
         fetch(catalogue.SPEED)

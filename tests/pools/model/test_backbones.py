@@ -258,6 +258,7 @@ def hub(published: Path) -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+    server.server_close()
 
 
 def build_with(hub: str, cache: Path) -> subprocess.CompletedProcess[str]:

@@ -46,7 +46,10 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def scheduler(workers: int, threads: int = 1) -> Iterator[str]:
     """The address of a Dask cluster of real processes."""
     with distributed.LocalCluster(
-        n_workers=workers, threads_per_worker=threads, dashboard_address=None, memory_limit=None
+        n_workers=workers,
+        threads_per_worker=threads,
+        dashboard_address="127.0.0.1:0",
+        memory_limit=None,
     ) as cluster:
         yield cluster.scheduler_address
 

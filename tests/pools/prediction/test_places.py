@@ -121,11 +121,11 @@ def test_pixels_of_a_turned_image_are_those_that_are_stored() -> None:
     """By hand: 6 is stored with the first row to the right, 4 with the last row above."""
     place = Place(Affine.identity(), UTM)
     # Of an upright image 20 wide and 40 high, which is stored 40 wide and 20 high.
-    assert place.upright(6, 20, 40).transform * (20, 0) == (0, 0)
-    assert place.upright(6, 20, 40).transform * (20, 40) == (40, 0)
-    assert place.upright(8, 20, 40).transform * (0, 40) == (0, 0)
-    assert place.upright(4, 40, 20).transform * (10, 20) == (10, 0)
-    assert place.upright(2, 40, 20).transform * (40, 5) == (0, 5)
+    assert place.upright(6, 20, 40).transform @ (20, 0) == (0, 0)
+    assert place.upright(6, 20, 40).transform @ (20, 40) == (40, 0)
+    assert place.upright(8, 20, 40).transform @ (0, 40) == (0, 0)
+    assert place.upright(4, 40, 20).transform @ (10, 20) == (10, 0)
+    assert place.upright(2, 40, 20).transform @ (40, 5) == (0, 5)
     assert place.upright(1, 40, 20) == place
 
 

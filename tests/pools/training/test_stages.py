@@ -21,7 +21,7 @@ from torch import nn
 from capetown.pools.scoring import METRICS
 from capetown.pools.training import parallel
 from tests import ROOT
-from tests.pools.training.tiny import CPU, fold, outspoken_model
+from tests.pools.training.tiny import CPU, SMALL, fold, outspoken_model
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def workspace(tmp_path: Path) -> Path:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"pretrained": False, "threads": 1}
     params["train"] |= {"image_size": 32, "head_epochs": 1, "epochs": 5, "std": [0.25] * 3}
-    params["backbones"]["lite"]["batch_size"] = 2
+    params["backbones"]["lite"] |= {"architecture": SMALL.architecture, "batch_size": 2}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     rows = []
     for n, pixels in enumerate(fold(24, 32).pixels):
@@ -122,7 +122,8 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
     assert list(predicted.columns) == ["path", "label", "probability"]
     assert len(predicted) == figures["n"] == 4
     card = json.loads((workspace / "models" / "model.json").read_text())
-    assert (card["mean"], card["std"], card["interpolation"]) == ([0.5] * 3, [0.25] * 3, "bicubic")
+    assert (card["mean"], card["std"]) == ([0.485, 0.456, 0.406], [0.25] * 3)
+    assert card["interpolation"] == "bicubic"
     wrong = (predicted["probability"] >= card["threshold"]) != (predicted["label"] == "yes")
     mistakes = pd.read_csv(workspace / "evaluation" / "mistakes.csv")
     assert len(mistakes) == wrong.sum()
@@ -131,7 +132,8 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
     pictures = {p.name for p in (workspace / "evaluation").glob("*.png")}
     assert named == pictures
     for name in pictures:
-        assert Image.open(workspace / "evaluation" / name).size == (32, 32)
+        with Image.open(workspace / "evaluation" / name) as picture:
+            assert picture.size == (32, 32)
 
 
 def test_each_tile_is_decoded_once_for_a_size_of_input(workspace: Path) -> None:

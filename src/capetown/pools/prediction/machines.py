@@ -82,8 +82,8 @@ def processes(count: int) -> Iterator[Machines]:
 
     with (
         LocalCluster(
-            n_workers=count, threads_per_worker=1, memory_limit=None, dashboard_address=None,
-            silence_logs=logging.ERROR,
+            n_workers=count, threads_per_worker=1, memory_limit=None, silence_logs=logging.ERROR,
+            dashboard_address="127.0.0.1:0",  # a free port: two runs share a machine
         ) as cluster,
         Client(cluster) as client,
     ):  # fmt: skip
