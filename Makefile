@@ -1,6 +1,8 @@
 # From a fresh clone, with Python >= 3.11, Git and make:
 #   make repro   rebuild everything: data, requests on hexagons, classifier, metrics, report
-#   make test    ruff, mypy, who may import whom, and all tests
+#   make test    ruff, mypy, import rules and all tests
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INSTALLED := .venv/installed
@@ -10,16 +12,22 @@ INSTALLED := .venv/installed
 repro: $(INSTALLED)
 	dvc pull --quiet --remote embedded data.dvc
 	capetown check
-	dvc repro
-	dvc metrics diff --all
-	@echo "Report: $(CURDIR)/reports/index.html"
+	@mkdir -p logs
+	dvc repro | tee logs/repro.log
+	@echo
+	@ran=$$(sed -n "s/^Running stage '\(.*\)':$$/\1/p" logs/repro.log | paste -sd ' '); \
+	echo "Stages run: $${ran:-none, everything was up to date}"; \
+	changed=$$(dvc metrics diff); \
+	if [ -n "$$changed" ]; then echo "Metrics:    changed since the last commit"; echo "$$changed"; \
+	else echo "Metrics:    unchanged since the last commit"; fi; \
+	echo "Report:     $(CURDIR)/reports/index.html"
 
 test: $(INSTALLED)
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
-	pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 format: $(INSTALLED)
 	ruff check --fix .

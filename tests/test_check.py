@@ -28,6 +28,20 @@ def workspace(bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
+# A network of half a million weights, where the check of the model is not what is tested.
+TINY: dict[str, Any] = {
+    "pretrained": False,
+    "backbones": {
+        "lite": {
+            "architecture": "test_efficientnet.r160_in1k",
+            "image_size": 64,
+            "batch_size": 2,
+            "learning_rate": 0.001,
+        }
+    },
+}
+
+
 def set_params(folder: Path, download: dict[str, Any] | None = None, **values: Any) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text()) | values
     params["download"] |= download or {}
@@ -149,11 +163,12 @@ def test_the_data(workspace: Path, damage: Callable[[Path], Any], message: str) 
 
 def test_what_is_not_asked_for_is_not_missed(workspace: Path) -> None:
     shutil.rmtree(workspace / "data" / "images")
-    set_params(workspace, {"include": ["*"]})
+    set_params(workspace, {"include": ["*"]}, **TINY)
     main(["check"])
 
 
 def test_a_tile_may_end_in_capitals(workspace: Path) -> None:
+    set_params(workspace, **TINY)
     folder = workspace / "data" / YES
     for tile in folder.glob("*.tif"):
         tile.rename(tile.with_suffix(".TIF"))
@@ -166,7 +181,7 @@ def test_what_changed_in_a_bucket(
 ) -> None:
     url = "s3://public/changing"
     seaweed.upload(workspace / "data", "public/changing")
-    set_params(workspace, {"source": url, "endpoint_url": seaweed.url})
+    set_params(workspace, {"source": url, "endpoint_url": seaweed.url}, **TINY)
 
     def data() -> str:
         main(["check"])

@@ -67,7 +67,6 @@ def reproduced(fresh: Repository, tmp_path_factory: pytest.TempPathFactory) -> R
         fresh.run("git", "clone", "-q", str(fresh.root), str(root))
         repository = Repository(root)
         repository.run("dvc", "pull", "-q", "data.dvc")
-        repository.run("capetown", "check")
         repository.run("dvc", "repro")
         repository.run("git", "add", ".")
         repository.run("git", "commit", "-q", "-m", "Reproduce")

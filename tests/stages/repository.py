@@ -18,8 +18,9 @@ ENVIRONMENT = {
     "GIT_COMMITTER_NAME": "test",
     "GIT_COMMITTER_EMAIL": "test@example.org",
 }
-# What makes the pipeline quick. Of so few requests a few failures are a large share.
+# Settings that make the pipeline quick. Among so few requests a few failures are a large share.
 TINY: dict[str, object] = {
+    "backbones.convnext_tiny.architecture": "test_convnext.r160_in1k",
     "transform.error_threshold": 0.5,
     "transform.missing_threshold": 0.5,
     "train.image_size": 64,

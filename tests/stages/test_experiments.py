@@ -61,7 +61,7 @@ def test_a_sweep_is_queued_run_sorted_and_compared(repository: Repository, tmp_p
     code = source.read_text()
     source.write_text(f"{code}\nopen({str(mark)!r}, 'a').write('queued ')\n")
     sweep = ["-S", "model=lite,convnext_tiny", "-S", "train.head_learning_rate=0.003"]
-    repository.run("dvc", "exp", "run", "--queue", *sweep, *OFFLINE)
+    repository.run("dvc", "exp", "run", "--queue", *sweep, *OFFLINE, "evaluate")
     source.write_text(f"{code}\nopen({str(mark)!r}, 'a').write('edited ')\n")
     repository.run("dvc", "queue", "start")
     while re.search(r"Queued|Running", repository.run("dvc", "queue", "status")):

@@ -16,6 +16,9 @@ OUTS = ("raw", "hexes", "splits", "models", "metrics", "evaluation", "reports")
 # Files of how many half kilobytes a stage may write, so that one of its outs does not fit.
 FITS = {"transform": 8, "split": 0, "train": 4000, "evaluate": 8, "report": 8}
 
+# All tests share one repository, and the last one looks at what the others left.
+pytestmark = pytest.mark.xdist_group("failures")
+
 # A kind of device that this machine has not.
 ABSENT = "cuda" if sys.platform == "darwin" else "mps"
 
