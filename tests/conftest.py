@@ -1,6 +1,10 @@
-"""Servers and buckets that several test files share."""
+"""Servers and buckets that several test files share, and an environment that is no one's."""
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,30 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     for line in summary(report.longrepr[2] for report in skipped):
         terminalreporter.write_line(line, yellow=True, bold=True)
+
+# What tools take settings from: where they keep files, who asks, over which way, in which colours.
+SETTINGS = ("AWS_", "DASK_", "DVC_", "GDAL_", "GIT_", "HF_", "HUGGING", "TQDM_", "XDG_")
+TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE")
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+# A checkout may belong to another user, as in a container.
+GIT_CONFIG = "[user]\n\tname = test\n\temail = test@example.org\n[safe]\n\tdirectory = *\n"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests a home of their own, so that no setting of this machine's user counts."""
+    for name in list(os.environ):
+        if name.startswith(SETTINGS) or name in TERMINAL or name.upper() in PROXIES:
+            del os.environ[name]
+    home = Path(tempfile.mkdtemp(prefix="capetown-home-"))
+    config.add_cleanup(partial(shutil.rmtree, home, ignore_errors=True))
+    (home / ".gitconfig").write_text(GIT_CONFIG)
+    os.environ |= {
+        "HOME": str(home),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "DVC_SITE_CACHE_DIR": str(home / "dvc"),
+        "DVC_SYSTEM_CONFIG_DIR": str(home / "system"),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,6 @@ from pathlib import Path
 
 import yaml
 
-ENVIRONMENT = {
-    **os.environ,
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "GIT_AUTHOR_NAME": "test",
-    "GIT_AUTHOR_EMAIL": "test@example.org",
-    "GIT_COMMITTER_NAME": "test",
-    "GIT_COMMITTER_EMAIL": "test@example.org",
-}
 # Settings that make the pipeline quick. Among so few requests a few failures are a large share.
 TINY: dict[str, object] = {
     "backbones.convnext_tiny.architecture": "test_convnext.r160_in1k",
@@ -35,6 +27,12 @@ OFFLINE = ["-S", "pretrained=false"]
 BACK = "git reset -q --hard && git clean -fdq metrics reports && dvc checkout"
 
 
+def environment() -> dict[str, str]:
+    """The tests' own, with the commands that are installed beside this Python."""
+    commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": commands}
+
+
 class Repository:
     """A DVC repository on the disk, and the commands a user types in it."""
 
@@ -45,7 +43,7 @@ class Repository:
         return subprocess.run(
             command,
             cwd=self.root,
-            env=ENVIRONMENT | variables,
+            env=environment() | variables,
             text=True,
             capture_output=True,
             check=False,
@@ -56,7 +54,7 @@ class Repository:
         return subprocess.Popen(
             command,
             cwd=self.root,
-            env=ENVIRONMENT,
+            env=environment(),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
