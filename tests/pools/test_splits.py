@@ -1,6 +1,7 @@
 """Folds never share a sheet or an image, and keep the shares of tiles and classes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -230,9 +231,10 @@ def workspace(tmp_path: Path) -> Path:
 
 
 def run_stage(workspace: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(workspace / "c")}
     return subprocess.run(
         [sys.executable, "-m", "stages.split"],
-        cwd=workspace, env={"PYTHONPATH": str(ROOT)}, text=True, capture_output=True, check=False,
+        cwd=workspace, env=environment, text=True, capture_output=True, check=False,
     )  # fmt: skip
 
 
