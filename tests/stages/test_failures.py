@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -87,6 +88,16 @@ def test_a_full_disk(victim: Repository, tmp_path: Path, stage: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def start_until_it_writes(victim: Repository, *command: str) -> subprocess.Popen[str]:
+    """Start a command, and wait until a stage of it has made the folder that it writes to."""
+    logs = victim.root / "logs"
+    before = set(logs.iterdir())
+    running = victim.start(*command)
+    while running.poll() is None and not any(p.is_dir() for p in set(logs.iterdir()) - before):
+        time.sleep(0.01)
+    return running
+
+
 @pytest.mark.parametrize(
     ("how", "command"),
     [
@@ -96,11 +107,7 @@ def test_a_full_disk(victim: Repository, tmp_path: Path, stage: str) -> None:
     ],
 )
 def test_killed_while_it_writes(victim: Repository, how: signal.Signals, command: str) -> None:
-    logs = victim.root / "logs"
-    before = set(logs.iterdir())
-    running = victim.start(*command.split())
-    while running.poll() is None and not any(p.is_dir() for p in set(logs.iterdir()) - before):
-        time.sleep(0.01)
+    running = start_until_it_writes(victim, *command.split())
     os.killpg(running.pid, how)
     said, _ = running.communicate()
     assert running.returncode != 0
@@ -111,9 +118,9 @@ def test_killed_while_it_writes(victim: Repository, how: signal.Signals, command
 
 def test_killed_with_dvc_itself_git_finds_its_branch_again(victim: Repository) -> None:
     """An experiment runs on a detached head; only DVC puts it back."""
-    running = victim.start("dvc", "exp", "run", "-S", "transform.csv=true", "transform")
-    while running.poll() is None and victim.run("git", "branch", "--show-current"):
-        time.sleep(0.01)
+    command = ["dvc", "exp", "run", "-S", "transform.csv=true", "transform"]
+    # Not before its stage writes: while DVC itself does, it holds a lock of Git's.
+    running = start_until_it_writes(victim, *command)
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
     assert victim.run("git", "branch", "--show-current") == ""
