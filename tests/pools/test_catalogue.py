@@ -163,7 +163,8 @@ def test_the_page_opens_without_network_or_error(
     if not measured:
         speed.write_text(SPEED.splitlines()[0] + "\n")
     page = tmp_path / "page.html"
-    page.write_text(as_page(choose(read_catalogue(accuracy, speed)), speed.name))
+    html = as_page(choose(read_catalogue(accuracy, speed)), speed.name)
+    page.write_text(html, encoding="utf-8")
     opened = Opened(browser, page, viewport={"width": 380, "height": 800})
     assert (opened.requests, opened.errors) == ([], [])
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 380

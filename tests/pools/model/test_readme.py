@@ -49,7 +49,7 @@ def usual() -> Usual:
 
 def write(folder: Path, card: ModelCard, valid: Fold = VALID) -> str:
     write_card(folder, card, TRAIN, valid, SCORES, pretrained=True)
-    return (folder / "README.md").read_text()
+    return (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_it_has_the_hubs_form_with_the_validation_folds_metrics(
@@ -78,7 +78,7 @@ def test_groups_on_both_sides_are_said(tmp_path: Path, card: ModelCard) -> None:
 def test_the_judgement_is_added_to_the_same_facts(tmp_path: Path, card: ModelCard) -> None:
     before = write(tmp_path, card)
     after = judged_card(tmp_path, card, FIGURES, "data")
-    assert (tmp_path / "README.md").read_text() == before
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == before
     data: Any = HubCard(after).data
     assert {(r.metric_value, r.dataset_split) for r in data.eval_results} == {(0.5, "test")}
     for words in (
