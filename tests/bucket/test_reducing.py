@@ -269,11 +269,13 @@ def test_a_killed_run_leaves_nothing_half_made(
 @pytest.fixture
 def small_disk(workspace: Path) -> list[str]:
     """A command that runs another where a disk of 1.5 MB is mounted as ``checkpoints``."""
-    if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
+    folder = workspace / "checkpoints"
+    folder.mkdir()
+    mount = 'mount -t tmpfs -o size=1500k none "$0" && exec "$@"'
+    within = ["unshare", "-rm", "sh", "-c", mount, str(folder)]
+    if subprocess.run([*within, "true"], check=False, capture_output=True).returncode:
         pytest.skip("no mount namespaces here")
-    (workspace / "checkpoints").mkdir()
-    mount = f'mount -t tmpfs -o size=1500k none {workspace / "checkpoints"} && exec "$@"'
-    return ["unshare", "-rm", "sh", "-c", mount, "sh"]
+    return within
 
 
 def test_a_full_disk_is_one_line(small_disk: list[str], workspace: Path) -> None:

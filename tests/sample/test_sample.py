@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -367,14 +368,16 @@ def test_a_number_out_of_range_is_refused_before_anything_is_written(
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(SystemExit, match=f"error: {tmp_path} is not an empty folder"):
+    said = re.escape(f"error: {tmp_path} is not an empty folder")
+    with pytest.raises(SystemExit, match=said):
         main(["sample", str(tmp_path), "--requests", "100", "--tiles", "0"])
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CapetownError, match=f"cannot write {tmp_path}/file/bucket: File exists"):
+    said = re.escape(f"cannot write {tmp_path}/file/bucket: File exists")
+    with pytest.raises(CapetownError, match=said):
         make_bucket(tmp_path / "file" / "bucket", requests=100, tiles=0, seed=1)
 
 

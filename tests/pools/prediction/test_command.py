@@ -69,7 +69,7 @@ def test_a_url_is_read_through_fsspec(
     found = predict(model[1], tmp_path / "url.csv", "memory://tiles")
     assert found["path"].tolist() == ["memory:///tiles/A_1_1.tif"]
     assert found["probability"].notna().all()
-    url = (tiles / "A_1_1.tif").as_uri()
+    url = f"file://{tiles}/A_1_1.tif"  # fsspec takes a path as it is, and not as_uri's %20
     assert predict(model[1], tmp_path / "file.csv", url)["path"].tolist() == [url]
 
 
