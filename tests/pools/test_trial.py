@@ -120,19 +120,19 @@ def test_another_process_says_what_failed_in_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "said"),
+    ("program", "seconds", "said"),
     [
-        ("kill -SEGV $$", r"crashes its process \(SIGSEGV\) on this machine"),
-        ("exec sleep 60", r"one step of resnet18 takes over 0\.5 s here"),
-        ("exit 1", "no word"),
+        ("kill -SEGV $$", 60, r"crashes its process \(SIGSEGV\) on this machine"),
+        ("exec sleep 60", 0.5, r"one step of resnet18 takes over 0\.5 s here"),
+        ("exit 1", 60, "no word"),
     ],
 )
 def test_a_process_that_ends_badly_is_one_line(
-    program: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    program: str, seconds: float, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\n{program}\n")
     fake.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(fake))
     with pytest.raises(CapetownError, match=said):
-        try_apart(trial("resnet18", 64), seconds=0.5)
+        try_apart(trial("resnet18", 64), seconds=seconds)

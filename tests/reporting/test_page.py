@@ -21,6 +21,8 @@ CUT_OFF = """[...document.querySelectorAll(".chart svg")].flatMap(svg => {
         return box.left < chart.left - 1 || box.right > chart.right + 1;
     }).map(text => text.textContent);
 })"""
+# Whether the last of some marks is no longer what it was.
+MOVED = "({marks, before}) => [...document.querySelectorAll(marks)].at(-1).outerHTML !== before"
 LARGEST = 8_000_000
 UNFOLD = "document.querySelectorAll('details').forEach(details => { details.open = true; })"
 
@@ -192,9 +194,9 @@ def test_one_threshold_moves_everything(browser: Browser, report: Path) -> None:
     assert numbers(tab) == [25, 0, 15, 0]
     for name, said in {"called": "40", "precision": "63", "recall": "100"}.items():
         assert tab.locator(f"[data-live={name}]").first.text_content() == said
-    tab.wait_for_timeout(100)
     for chart, mark in marks.items():
-        assert place_of(tab, chart, mark) != before[chart], chart
+        given = {"marks": f"#{chart} svg {mark}", "before": before[chart]}
+        tab.wait_for_function(MOVED, arg=given)
 
 
 def test_costs_choose_the_threshold(browser: Browser, report: Path) -> None:
@@ -316,5 +318,4 @@ def test_what_spoke_for_an_answer_shows_on_hover_and_focus(opened: Opened) -> No
     shown = "image => getComputedStyle(image).opacity"
     assert heat.evaluate(shown) == "0"
     tile.focus()
-    opened.page.wait_for_timeout(300)
-    assert heat.evaluate(shown) == "1"
+    opened.page.wait_for_function(f"image => ({shown})(image) === '1'", arg=heat.element_handle())

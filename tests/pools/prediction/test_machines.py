@@ -27,6 +27,7 @@ from tests import s3
 from tests.pools.prediction import predict
 
 NOWHERE = "tcp://127.0.0.1:1"
+Pieces = Iterator[tuple[int, Sequence[Source]]]
 
 
 @pytest.fixture
@@ -61,6 +62,14 @@ def test_a_worker_that_is_killed_changes_no_byte(
     out, parts = tmp_path / "out.parquet", tmp_path / "out.parquet.parts"
     arguments = ["predict", str(many), "--model", str(model[1]), "--out", str(out)]
     before = set(multiprocessing.active_children())
+    killed, spread = threading.Event(), running._spread
+
+    def held(hands: Machines, job: running.Job, pieces: Pieces) -> Iterator[int]:
+        """Keep half of the pieces back until a worker is killed, however fast the others are."""
+        rest = (piece for piece in pieces if piece[0] < 50 or killed.wait(60))
+        return spread(hands, job, rest)
+
+    monkeypatch.setattr(running, "_spread", held)
     run = threading.Thread(target=main, args=[[*arguments, "--workers", "2"]])
     run.start()
     while run.is_alive() and len(list(parts.glob("*.parquet"))) < 10:
@@ -68,6 +77,7 @@ def test_a_worker_that_is_killed_changes_no_byte(
     workers = set(multiprocessing.active_children()) - before
     assert len(workers) == 2
     workers.pop().kill()
+    killed.set()
     assert len(list(parts.glob("*.parquet"))) < 100, "it was killed too late to show anything"
     run.join()
     assert out.read_bytes() == alone.read_bytes()
@@ -127,13 +137,15 @@ def test_a_cluster_out_of_reach_or_without_workers_is_one_line(
     monkeypatch.setattr(machines, "PATIENCE", 1)
     refused(rf"--cluster {NOWHERE}: no scheduler can be", many, model[1], tmp_path, NOWHERE)
     refused(r"--cluster nonsense: no scheduler can be", many, model[1], tmp_path, "nonsense")
+    monkeypatch.setattr(machines, "PATIENCE", 5)
     with scheduler(0) as address:
         refused("has no worker; start some with `dask w", many, model[1], tmp_path, address)
 
 
 def test_a_worker_of_another_version_is_refused_by_name(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path
+    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(machines, "PATIENCE", 600)
     older = tmp_path / "older" / "capetown-0.0.9.dist-info"
     older.mkdir(parents=True)
     (older / "METADATA").write_text("Metadata-Version: 2.1\nName: capetown\nVersion: 0.0.9\n")
@@ -198,7 +210,7 @@ def test_no_more_pieces_are_handed_out_than_there_is_room_for() -> None:
     """So that neither a scheduler nor this process holds all of them."""
     asked, most = [], []
 
-    def pieces() -> Iterator[tuple[int, Sequence[Source]]]:
+    def pieces() -> Pieces:
         for number in range(50):
             asked.append(number)
             yield number, [Source("a.tif", "/a.tif")]
