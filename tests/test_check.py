@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import yaml
 
@@ -86,8 +87,9 @@ def test_params(workspace: Path, values: dict[str, Any], message: str) -> None:
 
 
 def test_weights(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HUB_CACHE", str(workspace / "cache"))
+    # Its own constants: it has read the environment by now.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(workspace / "cache"))
     set_params(workspace, model="caformer")
     error = said()
     assert "caformer_s36.sail_in22k_ft_in1k_384" in error
