@@ -112,7 +112,7 @@ def test_an_experiment_goes_on_with_what_had_arrived(
     source = tmp_path / "source"
     shutil.copytree(bucket, source)
     (source / "sr_hex.csv.gz").write_bytes(b"damaged")
-    place = ["-S", f"download.source={source}", "-S", f"download.watch={source}"]
+    place = ["-S", f'download.source="{source}"', "-S", f'download.watch="{source}"']
     command = ["dvc", "exp", "run", *place, "download"]
     before = (repository.root / "raw" / "inventory.csv").read_bytes()
     failed = repository.try_run(*command)
@@ -134,7 +134,7 @@ def test_new_files_in_a_folder_are_noticed(
     shutil.copytree(bucket, source)
     repository.set_params({"download.source": str(source)})
     refused = repository.try_run("dvc", "repro", "download")
-    assert f"watch: set it to '{source}'" in refused.stderr
+    assert f"watch: set it to {str(source)!r}" in refused.stderr
     repository.set_params({"download.watch": str(source)})
     repository.run("dvc", "repro", "download")
     assert repository.run("dvc", "status", "download") == "Data and pipelines are up to date.\n"
