@@ -7,7 +7,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INSTALLED := .venv/installed
 
-.PHONY: repro test format lock bucket clean
+.PHONY: repro test types tests format lock bucket clean
 
 repro: $(INSTALLED)
 	dvc pull --quiet --remote embedded data.dvc
@@ -25,9 +25,14 @@ repro: $(INSTALLED)
 test: $(INSTALLED)
 	ruff check .
 	ruff format --check .
-	mypy
 	lint-imports --no-cache
-	pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	@$(MAKE) --no-print-directory --jobs=2 types tests
+
+types: $(INSTALLED)
+	mypy
+
+tests: $(INSTALLED)
+	pytest --numprocesses auto
 
 format: $(INSTALLED)
 	ruff check --fix .

@@ -1,7 +1,8 @@
-"""Servers and buckets that several test files share, and an environment that is no one's."""
+"""Servers and buckets that several test files share, and an environment without user settings."""
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -10,11 +11,44 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from capetown.sample import make_bucket
 from tests import s3
 from tests.browser import chromium
 from tests.programs import summary
+
+# Files whose tests one process runs, in their order.
+TOGETHER = (
+    "tests/stages/test_failures.py",  # share a repository; the last test looks at what is left
+    "tests/test_notebooks.py",  # pull data in this checkout, where DVC allows one pull at a time
+)
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands out tests one by one, except for the files of `TOGETHER`, which come first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file in TOGETHER else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Distribute the tests evenly, however long each one takes."""
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores, because some tests wait; not more than five."""
+    return min((os.cpu_count() or 1) + 1, 5)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the tests that run the pipeline: none of the long ones is left for the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/stages/"))
 
 
 @pytest.hookimpl(trylast=True)
@@ -24,14 +58,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for line in summary(report.longrepr[2] for report in skipped):
         terminalreporter.write_line(line, yellow=True, bold=True)
 
-# What tools take settings from: where they keep files, who asks, over which way, in which colours.
-SETTINGS = ("AWS_", "DASK_", "DVC_", "GDAL_", "GIT_", "HF_", "HUGGING", "TQDM_", "XDG_")
+
+# Variables that change what tools do: credentials, folders, proxies, colours and line width.
+SETTINGS = (
+    *("AWS_", "DASK_", "DVC_", "GDAL_", "GIT_", "HF_", "HUGGING", "TQDM_", "XDG_"),
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONWARNINGS"),
+)
 TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 # A checkout may belong to another user, as in a container.
 GIT_CONFIG = "[user]\n\tname = test\n\temail = test@example.org\n[safe]\n\tdirectory = *\n"
 
-# How long an example takes says how busy the machine is.
+# A time limit per example would only measure how busy the machine is.
 settings.register_profile(
     "any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -44,11 +82,15 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(SETTINGS) or name in TERMINAL or name.upper() in PROXIES:
             del os.environ[name]
+    # Without bytecode on the disk each of hundreds of processes would compile the package again.
+    sys.dont_write_bytecode = False
     home = Path(tempfile.mkdtemp(prefix="capetown-home-"))
     config.add_cleanup(partial(shutil.rmtree, home, ignore_errors=True))
     (home / ".gitconfig").write_text(GIT_CONFIG)
     os.environ |= {
         "HOME": str(home),
+        # Several test processes share the cores.
+        "OMP_NUM_THREADS": "1",
         "GIT_CONFIG_NOSYSTEM": "1",
         "DVC_SITE_CACHE_DIR": str(home / "dvc"),
         "DVC_SYSTEM_CONFIG_DIR": str(home / "system"),

@@ -14,8 +14,6 @@ from nbclient import NotebookClient
 
 from tests import ROOT
 
-# Two pulls at once in one repository would meet DVC's lock.
-pytestmark = pytest.mark.xdist_group("notebooks")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

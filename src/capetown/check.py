@@ -9,9 +9,6 @@ from capetown.hexes.hexagons import read_hexagons
 from capetown.hexes.layout import read_layout
 from capetown.hexes.table import NAMES
 from capetown.params import load_params
-from capetown.pools.model.devices import choose_device
-from capetown.pools.model.published import check_weights, weights_at_hand
-from capetown.pools.trial import Trial, try_apart
 
 
 def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
@@ -44,6 +41,11 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
         if HEXAGONS_FILE in chosen:
             hexagons = read_hexagons(params_path.parent / source / HEXAGONS_FILE)
             yield f"table    {source}/{HEXAGONS_FILE}: {len(hexagons.index)} hexagons"
+
+    # Imported here, because torch takes seconds to load and a fault above is known without it.
+    from capetown.pools.model.devices import choose_device
+    from capetown.pools.model.published import check_weights, weights_at_hand
+    from capetown.pools.trial import Trial, try_apart
 
     check_weights(params.backbone, pretrained=params.pretrained)
     start = "at hand or within reach" if params.pretrained else "random"

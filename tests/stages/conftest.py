@@ -48,7 +48,7 @@ def make_fresh(root: Path) -> None:
             shutil.copy2(ROOT / name, root / name)
     repository = Repository(root)
     repository.set_params(TINY)
-    make_bucket(root / "data", requests=400, tiles=240, seed=1, tile_side=64)
+    make_bucket(root / "data", requests=400, tiles=160, seed=1, tile_side=64)
     repository.run("git", "init", "-q", "-b", "main")
     repository.run("dvc", "add", "-q", "--no-relink", "data")
     repository.run("dvc", "push", "-q", "-r", "embedded", "data.dvc")

@@ -12,16 +12,19 @@ import yaml
 
 # Settings that make the pipeline quick. Among so few requests a few failures are a large share.
 TINY: dict[str, object] = {
+    "threads": 1,
     "backbones.convnext_tiny.architecture": "test_convnext.r160_in1k",
     "transform.error_threshold": 0.5,
     "transform.missing_threshold": 0.5,
+    "split.valid": 0.3,
+    "split.test": 0.3,
     "train.image_size": 64,
     "train.head_epochs": 1,
     "train.epochs": 1,
+    "train.tta": False,
     "evaluate.bootstrap": 20,
     "evaluate.mistakes": 1,
 }
-OFFLINE = ["-S", "pretrained=false"]
 
 # The way back to the commit, as the README has it.
 BACK = "git reset -q --hard && git clean -fdq metrics reports && dvc checkout"

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 
 from tests import ROOT
 from tests.browser import Opened
-from tests.stages.repository import BACK, OFFLINE, Repository
+from tests.stages.repository import BACK, Repository
 
 README = (ROOT / "README.md").read_text()
 KEEP = 'dvc exp apply NAME && git add . && git commit -m "..."'
@@ -61,9 +61,10 @@ def test_a_sweep_is_queued_run_sorted_and_compared(repository: Repository, tmp_p
     code = source.read_text()
     source.write_text(f"{code}\nopen({str(mark)!r}, 'a').write('queued ')\n")
     sweep = ["-S", "model=lite,convnext_tiny", "-S", "train.head_learning_rate=0.003"]
-    repository.run("dvc", "exp", "run", "--queue", *sweep, *OFFLINE, "evaluate")
+    repository.run("dvc", "exp", "run", "--queue", *sweep, "-S", "pretrained=false", "evaluate")
     source.write_text(f"{code}\nopen({str(mark)!r}, 'a').write('edited ')\n")
-    repository.run("dvc", "queue", "start")
+    with repository.start("dvc", "queue", "start") as starting:
+        assert starting.wait() == 0
     while re.search(r"Queued|Running", repository.run("dvc", "queue", "status")):
         time.sleep(1)
     assert set(mark.read_text().split()) == {"queued"}

@@ -28,7 +28,8 @@ def test_an_experiment_older_than_the_remote_is_pushed_with_its_model(
     repository: Repository, tmp_path: Path
 ) -> None:
     """In a config of its own the remote counts for every revision, as the README says."""
-    repository.run("dvc", "exp", "run", "--temp", "--name", "mine", "-S", "evaluate.mistakes=2")
+    setting = ["-S", "evaluate.mistakes=2", "evaluate"]
+    repository.run("dvc", "exp", "run", "--temp", "--name", "mine", *setting)
     hub = tmp_path / "hub.git"
     repository.run("git", "clone", "-q", "--bare", str(repository.root), str(hub))
     repository.run("git", "remote", "set-url", "origin", str(hub))

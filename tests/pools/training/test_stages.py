@@ -1,13 +1,15 @@
 """The stages train and evaluate, in processes of their own."""
 
+import importlib
 import json
+import logging
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,13 +25,16 @@ from capetown.pools.training import parallel
 from tests import ROOT
 from tests.pools.training.tiny import CPU, SMALL, fold, outspoken_model
 
+RunHere = Callable[[Path, str], str]
+
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """What the stages read: params, 24 small tiles, and their folds."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"pretrained": False, "threads": 1}
-    params["train"] |= {"image_size": 32, "head_epochs": 1, "epochs": 5, "std": [0.25] * 3}
+    params["train"] |= {"image_size": 32, "head_epochs": 1, "epochs": 12, "std": [0.25] * 3}
+    params["train"] |= {"patience": 12}  # many short epochs: a kill comes before the last one
     params["backbones"]["lite"] |= {"architecture": SMALL.architecture, "batch_size": 2}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     rows = []
@@ -63,6 +68,21 @@ def run_stage(workspace: Path, name: str) -> str:
     return said
 
 
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> RunHere:
+    """Runs a stage in this process, which has imported torch already, and returns its log."""
+
+    def run(workspace: Path, name: str) -> str:
+        monkeypatch.chdir(workspace)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "c"))
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            importlib.import_module(f"stages.{name}").main()
+        return caplog.text
+
+    return run
+
+
 def outputs(workspace: Path) -> dict[str, bytes]:
     """Everything that DVC keeps of a training."""
     files = [*(workspace / "metrics").rglob("*.*"), *(workspace / "models").iterdir()]
@@ -75,7 +95,7 @@ def lines(stage: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
-    workspace: Path, tmp_path_factory: pytest.TempPathFactory
+    workspace: Path, tmp_path_factory: pytest.TempPathFactory, run_here: RunHere
 ) -> None:
     other = tmp_path_factory.mktemp("other") / "workspace"
     shutil.copytree(workspace, other)
@@ -116,7 +136,7 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
         assert logged["step"].tolist() == [1 + epoch for epoch in history["epoch"]]
         assert logged[name].tolist() == pytest.approx(history[name].tolist())
 
-    run_stage(workspace, "evaluate")
+    run_here(workspace, "evaluate")
     figures = json.loads((workspace / "metrics" / "evaluate.json").read_text())
     predicted = pd.read_csv(workspace / "metrics" / "predictions.csv")
     assert list(predicted.columns) == ["path", "label", "probability"]
@@ -136,7 +156,7 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
             assert picture.size == (32, 32)
 
 
-def test_each_tile_is_decoded_once_for_a_size_of_input(workspace: Path) -> None:
+def test_each_tile_is_decoded_once_for_a_size_of_input(workspace: Path, run_here: RunHere) -> None:
     shutil.rmtree(workspace / "splits")
     path = workspace / "params.yaml"
     params = yaml.safe_load(path.read_text())
@@ -145,7 +165,7 @@ def test_each_tile_is_decoded_once_for_a_size_of_input(workspace: Path) -> None:
     path.write_text(yaml.safe_dump(params))
 
     def decoded(name: str) -> list[str]:
-        return re.findall(r"decoded \d+ tiles", run_stage(workspace, name))
+        return re.findall(r"decoded \d+ tiles", run_here(workspace, name))
 
     assert [decoded(name) for name in ("split", "train", "evaluate")] == [[], [], []]
     params["train"] |= {"image_size": 40}
@@ -153,7 +173,7 @@ def test_each_tile_is_decoded_once_for_a_size_of_input(workspace: Path) -> None:
     assert len(decoded("train")) == 2
 
 
-def test_a_changed_param_starts_afresh(workspace: Path) -> None:
+def test_a_changed_param_starts_afresh(workspace: Path, run_here: RunHere) -> None:
     stage = start_stage(workspace, "train")
     for line in lines(stage):
         if line.startswith("epoch 1"):
@@ -163,7 +183,7 @@ def test_a_changed_param_starts_afresh(workspace: Path) -> None:
     params = yaml.safe_load((workspace / "params.yaml").read_text())
     params["train"] |= {"epochs": 1, "weight_decay": 0.01}
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
-    assert "going on" not in run_stage(workspace, "train")
+    assert "going on" not in run_here(workspace, "train")
     assert len(pd.read_csv(workspace / "metrics" / "history.csv")) == 2
 
 
@@ -196,7 +216,7 @@ def test_batch_norms_see_the_whole_batch_on_gpus_and_a_warning_says_where_they_d
 
 
 def test_two_processes_train_as_one(
-    workspace: Path, tmp_path_factory: pytest.TempPathFactory
+    workspace: Path, tmp_path_factory: pytest.TempPathFactory, run_here: RunHere
 ) -> None:
     """A backbone that norms each image by itself, so that a batch can be shared out."""
     path = workspace / "params.yaml"
@@ -210,7 +230,7 @@ def test_two_processes_train_as_one(
     table.to_csv(workspace / "splits" / "tiles.csv", index=False)
     other = tmp_path_factory.mktemp("other") / "workspace"
     shutil.copytree(workspace, other)
-    run_stage(workspace, "train")
+    run_here(workspace, "train")
 
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     stage = start_stage(other, "train", launcher)
