@@ -53,7 +53,7 @@ lock:
 # output says `push: false`, so that is written last.
 bucket: $(INSTALLED)
 	rm -rf data data.dvc .dvc/embedded
-	capetown sample data
+	python -m tools.synthetic data
 	dvc add --quiet data
 	dvc push --quiet --remote embedded data.dvc
 	printf '  remote: embedded\n  push: false\n' >> data.dvc

@@ -1,9 +1,9 @@
 """What this package cannot train: every architecture that timm publishes weights of, tried once.
 
-Each is built with random weights at a small size, trained for a step of each phase, saved, loaded
-and explained, in a process of its own. What fails goes into the list that `capetown backbones` and
-training read, with the version of timm that it holds for. Run it again for another timm; it takes
-about five hours of one core, and goes on where it was interrupted::
+Each is built with random weights at a small size, trained for a step of each phase, saved, loaded and
+explained, in its own process. Failures go into the list that training and
+`python -m tools.timm_catalogue` read, with the version of timm. It takes about five hours of one core,
+and continues where it was interrupted::
 
     python -m benchmarks.backbones
 
@@ -26,13 +26,12 @@ from typing import Any
 import psutil
 import torch
 
-from capetown.errors import CapetownError
-from capetown.files import one_line
+from capetown.checks.smoke_test import SmokeTest, run
+from capetown.errors import CapetownError, one_line
 from capetown.params import Backbone, Train, load_params
-from capetown.pools.model.backbones import UNTRAINABLE, create, heads
-from capetown.pools.model.published import pretrained_config
+from capetown.pools.model.architecture import UNTRAINABLE, classifier_layers, create
+from capetown.pools.model.pretrained import pretrained_config
 from capetown.pools.model.timm_import import timm
-from capetown.pools.trial import Trial, run
 
 # Pixels, in the order they are tried: the first that an architecture takes, else its own.
 SIZES = (64, 112, 128)
@@ -53,7 +52,7 @@ def measure(architecture: str) -> dict[str, Any]:
     with torch.device("meta"):
         try:
             model = create(architecture, pretrained_config(architecture).input_size[-1])
-            heads(model)
+            classifier_layers(model)
         except CapetownError as error:
             return {"parameters": 0.0, "error": str(error)}
     size = sum(p.numel() for p in model.parameters()) / 1e6
@@ -86,7 +85,7 @@ def try_sizes(architecture: str, settings: Train, report: int, *, whole: bool) -
             architecture=architecture, image_size=size, batch_size=2, learning_rate=1e-4
         )
         try:
-            run(Trial(
+            run(SmokeTest(
                 backbone=backbone, settings=settings, pretrained=False, seed=1, threads=1,
                 device="cpu",
             ))  # fmt: skip

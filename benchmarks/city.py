@@ -18,8 +18,8 @@ import yaml
 from benchmarks.download import megabytes
 from benchmarks.processes import ROOT, run
 from capetown.city import TILES_FOLDER
-from capetown.sample import make_bucket
 from tests import s3
+from tools.synthetic import make_bucket
 
 STAGES = ("download", "transform", "split", "train", "evaluate", "report")
 CITY = 7_043
@@ -28,7 +28,7 @@ CITY = 7_043
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bucket", type=Path, help="a bucket of `capetown sample`")
+    parser.add_argument("--bucket", type=Path, help="a bucket of `python -m tools.synthetic`")
     parser.add_argument("--tiles", type=int, default=300)
     parser.add_argument("--requests", type=int, default=941_634)
     arguments = parser.parse_args()

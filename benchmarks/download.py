@@ -27,8 +27,8 @@ from PIL import Image
 
 from benchmarks.processes import ROOT, run
 from capetown.city import CLASSES, MANIFEST, TILES_FOLDER
-from capetown.sample.tiles import ACROSS, cuts
 from tests import s3
+from tools.synthetic.tiles import ACROSS, cuts
 
 SIDE = 1250
 STAGE, AGAIN, ORIGINALS = "stage", "stage, when all is there", "stage, tile_side empty"

@@ -128,19 +128,19 @@ def ready(architecture: str, size: int) -> tuple[Any, Any]:
     """The same model placed as `capetown predict` places it, and its card."""
     import torch
 
-    from capetown.pools.model.backbones import create, input_config
-    from capetown.pools.model.devices import place
-    from capetown.pools.model.modelfile import ModelCard
-    from capetown.pools.tiles.reading import AS_THEY_ARE
-    from capetown.pools.tiles.unlike import Usual
+    from capetown.imagery.reading import AS_STORED
+    from capetown.pools.dataset.drift import TypicalProfile
+    from capetown.pools.model.architecture import create, input_config
+    from capetown.pools.model.devices import to_device
+    from capetown.pools.model.manifest import ModelManifest
 
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
-    model = place(create(architecture, size), torch.device("cpu")).eval()
-    card = ModelCard(
-        architecture=architecture, image_size=size, **input_config(model), tiles=AS_THEY_ARE,
-        usual=Usual(side=size, resolution=0, dark=False, grey=False), classes=["no", "yes"],
-        threshold=0.5, temperature=1, dataset="", packages={},
+    model = to_device(create(architecture, size), torch.device("cpu")).eval()
+    card = ModelManifest(
+        architecture=architecture, image_size=size, **input_config(model), tiles=AS_STORED,
+        usual=TypicalProfile(side=size, resolution=0, dark=False, grey=False),
+        classes=["no", "yes"], threshold=0.5, temperature=1, dataset="", packages={},
     )  # fmt: skip
     return model, card
 
@@ -174,7 +174,7 @@ def as_graph(model: Any, card: Any) -> bytes:
     """A model as ONNX, from tiles to logits."""
     import torch
 
-    from capetown.pools.model.graph import Graph
+    from capetown.pools.prediction.graph import Graph
 
     size = card.image_size
     program = torch.onnx.export(
@@ -200,8 +200,8 @@ def by_onnxruntime(architecture: str, size: int) -> Callable[[Pixels], Floats]:
 
 def by_openvino(architecture: str, size: int) -> Callable[[Pixels], Floats]:
     """OpenVINO, as `capetown predict` has it."""
-    from capetown.pools.model.engine import compile_graph
-    from capetown.pools.model.graph import Graph
+    from capetown.pools.prediction.engine import compile_graph
+    from capetown.pools.prediction.graph import Graph
 
     model, card = ready(architecture, size)
     return compile_graph(Graph(model, card).eval(), size, THREADS)
@@ -254,11 +254,11 @@ def judge_eight_bits(run: Path, tiles: Path) -> None:
     import torch
     from sklearn.metrics import roc_auc_score
 
+    from capetown.pools.dataset.dataset import load_fold
+    from capetown.pools.dataset.pixel_cache import cache_folder
+    from capetown.pools.metrics import calibrated
     from capetown.pools.model.inference import predict_logits
-    from capetown.pools.model.modelfile import load_model
-    from capetown.pools.scoring import calibrated
-    from capetown.pools.tiles.folds import load_fold
-    from capetown.pools.tiles.packing import cache_folder
+    from capetown.pools.model.manifest import load_model
 
     model, card = load_model(run / "models", torch.device("cpu"))
     card = card.model_copy(update={"tta": False})
@@ -293,15 +293,15 @@ ENGINE: dict[str, Callable[[str, int], Callable[[Pixels], Floats]]] = dict(
 
 def decoding(count: int = 8) -> float:
     """CPU milliseconds to read and resize a tile of the City's size."""
-    from capetown.pools.tiles.reading import AS_THEY_ARE, read_tile, resize
-    from capetown.sample import make_bucket
+    from capetown.imagery.reading import AS_STORED, read_tile, resize
+    from tools.synthetic import make_bucket
 
     with tempfile.TemporaryDirectory() as folder:
         make_bucket(Path(folder, "b"), requests=100, tiles=count, seed=1, tile_side=1250)
         files = sorted(Path(folder, "b").rglob("*.tif"))
         start = time.process_time()
         for file in files:
-            resize(read_tile(file, AS_THEY_ARE), 224, "bicubic")
+            resize(read_tile(file, AS_STORED), 224, "bicubic")
         return 1000 * (time.process_time() - start) / len(files)
 
 

@@ -26,13 +26,13 @@ from torch import Tensor, distributed
 from benchmarks.training import ROOT, decoding, learn, prepare
 from capetown.errors import CapetownError
 from capetown.params import Params, load_params
-from capetown.pools.model.backbones import build_model, heads
-from capetown.pools.model.devices import make_repeatable, memory_errors, place
+from capetown.pools.dataset.listing import find_tiles
+from capetown.pools.model.architecture import build_model, classifier_layers
+from capetown.pools.model.devices import make_repeatable, memory_errors, to_device
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.timm_import import timm
-from capetown.pools.tiles.reading import find_tiles
 from capetown.pools.training.loop import Training
-from capetown.sample.tiles import write_tiles
+from tools.synthetic.tiles import write_tiles
 
 CUDA = torch.device("cuda")
 # Tiles that the earlier way decodes: at a tenth of a second each, a few batches are enough.
@@ -83,10 +83,12 @@ def agreement(params: Params) -> None:
     size = params.backbone.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (32, size, size, 3), np.uint8)
     model = build_model(params.backbone, image_size=size, pretrained=False, seed=1)
-    for parameter in [p for head in heads(model) for p in head.parameters() if p.ndim > 1]:
+    for parameter in [
+        p for head in classifier_layers(model) for p in head.parameters() if p.ndim > 1
+    ]:
         torch.nn.init.normal_(parameter, std=0.02)
     here, there = (
-        predict_logits(place(deepcopy(model), device), pixels, mean=[0.5] * 3, std=[0.5] * 3)
+        predict_logits(to_device(deepcopy(model), device), pixels, mean=[0.5] * 3, std=[0.5] * 3)
         for device in (torch.device("cpu"), CUDA)
     )
     print(f"largest difference of a logit, cuda and cpu: {np.abs(here - there).max():.1e}")
@@ -111,7 +113,7 @@ def shared_norms(params: Params) -> None:
     lite = params.backbones["lite"]
     images = torch.rand(16, 3, lite.image_size, lite.image_size, device=CUDA)
     model = build_model(lite, image_size=lite.image_size, pretrained=False, seed=1)
-    plain = place(model, CUDA).train()
+    plain = to_device(model, CUDA).train()
     shared = timm.layers.convert_sync_batchnorm(deepcopy(plain))
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"

@@ -21,7 +21,7 @@ from isal import igzip_threaded
 from benchmarks.processes import run
 from benchmarks.transform import workspace
 from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
-from capetown.city import NUMBER as KEY
+from capetown.city import REQUEST_ID as KEY
 
 TABLES = (REQUESTS_TABLE, "sr_hex.csv.gz")
 
@@ -29,7 +29,7 @@ TABLES = (REQUESTS_TABLE, "sr_hex.csv.gz")
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bucket", type=Path, help="a year of `capetown sample`")
+    parser.add_argument("--bucket", type=Path, help="a year of `python -m tools.synthetic`")
     parser.add_argument("--requests", type=int, default=941_634, help="rows of a year made here")
     parser.add_argument("--times", type=int, default=100, help="how often the year is repeated")
     parser.add_argument("--out", type=Path, help="where to work; a temporary folder by default")
@@ -39,7 +39,7 @@ def main() -> None:
         year = arguments.bucket
         if year is None:
             year, rows = root / "year", str(arguments.requests)
-            run(["-m", "capetown", "sample", "year", "--requests", rows, "--tiles", "0"], root)
+            run(["-m", "tools.synthetic", "year", "--requests", rows, "--tiles", "0"], root)
         print(f"{'rows':>12}{'seconds':>10}{'CPU s':>10}{'peak MB':>10}", flush=True)
         for times in (1, arguments.times):
             (root / "many").mkdir()

@@ -27,8 +27,8 @@ def least(bucket: Path, out: Path) -> None:
     import polars as pl
     import polars_h3
 
-    from capetown.hexes.schema import CATEGORY
-    from capetown.hexes.table import CATEGORIES
+    from capetown.requests.reader import CATEGORIES
+    from capetown.requests.schema import CATEGORY
 
     types = dict.fromkeys(CATEGORIES, CATEGORY)
     times, places = ("creation_timestamp", "completion_timestamp"), ("latitude", "longitude")

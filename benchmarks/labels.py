@@ -17,8 +17,8 @@ import pandas as pd
 from benchmarks.recipe import ROOT, run_stage, workspace
 from capetown.city import CLASSES
 from capetown.params import load_params
-from capetown.pools.labels import answers, doubts
-from capetown.pools.tiles.packing import cache_folder
+from capetown.pools.dataset.pixel_cache import cache_folder
+from capetown.pools.evaluation.label_audit import doubtful_labels, out_of_fold_probabilities
 
 
 def main() -> None:
@@ -44,11 +44,11 @@ def main() -> None:
     other = dict(zip(CLASSES, reversed(CLASSES), strict=True))
     table.loc[flipped, "label"] = table["label"].iloc[flipped].map(other)
     table.to_csv(given.out / "flipped.csv", index=False)
-    tiles, probabilities = answers(
+    tiles, probabilities = out_of_fold_probabilities(
         load_params(given.out / "params.yaml"), table=given.out / "flipped.csv", root=given.tiles,
         cache=cache_folder(), checkpoints=given.out / "checkpoints", parts=given.parts,
     )  # fmt: skip
-    found = doubts(tiles, probabilities)
+    found = doubtful_labels(tiles, probabilities)
     wrong = found["path"].isin(table["path"].iloc[flipped]).to_numpy()
     for share in (0.05, 0.1, 0.2):
         first = round(share * len(wrong))

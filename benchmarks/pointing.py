@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from capetown.city import CLASSES
-from capetown.pools.model.evidence import Points, contributions, evidence, strongest_points
-from capetown.pools.model.inference import normalise, predict_logits, to_device
-from capetown.pools.model.modelfile import ModelCard, load_model
-from capetown.pools.scoring import calibrated
-from capetown.pools.tiles.reading import Pixels, read_tile, resize
+from capetown.imagery.reading import Pixels, read_tile, resize
+from capetown.pools.metrics import calibrated
+from capetown.pools.model.inference import batch_to_device, normalise, predict_logits
+from capetown.pools.model.manifest import ModelManifest, load_model
+from capetown.pools.model.saliency import Points, contributions, saliency_maps, strongest_points
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def found_tiles(
-    run: Path, root: Path, every: pd.DataFrame, model: nn.Module, card: ModelCard
+    run: Path, root: Path, every: pd.DataFrame, model: nn.Module, card: ModelManifest
 ) -> tuple[Pixels, Boxes, int]:
     """Tiles not learned from that are rightly called `yes`, their boxes as shares of the side."""
     table = pd.read_csv(run / "splits" / "tiles.csv")
@@ -77,14 +77,14 @@ def found_tiles(
     return pixels[called], boxes, len(table)
 
 
-def all_levels(model: nn.Module, card: ModelCard, pixels: Pixels) -> Points:
+def all_levels(model: nn.Module, card: ModelManifest, pixels: Pixels) -> Points:
     """The strongest point as `capetown predict` has it."""
-    return strongest_points(evidence(model, card, pixels, towards_yes=True))
+    return strongest_points(saliency_maps(model, card, pixels, towards_yes=True))
 
 
-def last_features(model: nn.Module, card: ModelCard, pixels: Pixels, views: int = 1) -> Points:
+def last_features(model: nn.Module, card: ModelManifest, pixels: Pixels, views: int = 1) -> Points:
     """The strongest point of the last features alone, stretched to the tile."""
-    batch = normalise(to_device(pixels, CPU).float() / 255, card.mean, card.std)
+    batch = normalise(batch_to_device(pixels, CPU).float() / 255, card.mean, card.std)
     seen = []
     for turned, back in dihedral()[:views]:
         seen.append(back(contributions(model, turned(batch))[0]))
@@ -126,7 +126,7 @@ def covered_share(boxes: Points, steps: int = 512) -> float:
     return float(covered.mean())
 
 
-WAYS: dict[str, Callable[[nn.Module, ModelCard, Pixels], Points]] = {
+WAYS: dict[str, Callable[[nn.Module, ModelManifest, Pixels], Points]] = {
     "the last features": last_features,
     "the last features, eight views": partial(last_features, views=8),
     "levels averaged, as predict does": all_levels,

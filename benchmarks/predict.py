@@ -34,10 +34,10 @@ DISTINCT = 54
 
 def predict(folder: str, model: Path) -> int:
     """The command itself, in this process."""
-    import capetown.pools.prediction.running  # noqa: F401
-    from capetown.pools.model.modelfile import model_digest
+    import capetown.pools.prediction.run  # noqa: F401
+    from capetown.pools.model.manifest import model_digest
+    from capetown.pools.prediction.executors import this_process
     from capetown.pools.prediction.loading import ready_model
-    from capetown.pools.prediction.machines import this_process
 
     ready_model(str(model), model_digest(model), "cpu")
     _start()
@@ -51,7 +51,7 @@ def workers_of(count: int) -> Callable[[str, Path], int]:
     """
 
     def work(folder: str, model: Path) -> int:
-        from capetown.pools.prediction.machines import processes
+        from capetown.pools.prediction.executors import processes
 
         with processes(count) as hands:
             first = [str(path) for path in sorted(Path(folder).iterdir())[: 128 * count]]
@@ -76,27 +76,25 @@ def _bind_to_cores(count: int) -> None:
 
 
 def _predict(paths: list[str], model: Path, machines: Any) -> int:
-    from capetown.pools.prediction.orthophotos import Cutting
-    from capetown.pools.prediction.running import predict as run
+    from capetown.imagery.windows import Tiling
+    from capetown.pools.prediction.run import predict as run
 
     with tempfile.TemporaryDirectory() as scratch:
         out = f"{scratch}/out.csv"
-        return run(
-            paths, out, model=model, device="cpu", cutting=Cutting(), machines=machines
-        ).tiles
+        return run(paths, out, model=model, device="cpu", cutting=Tiling(), machines=machines).tiles
 
 
 def batches(folder: str, model: Path) -> int:
     """The loop as it was: read a batch with sixteen threads, then compute, rows kept to the end."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from capetown.pools.tiles.reading import AS_THEY_ARE, read_tile, resize
+    from capetown.imagery.reading import AS_STORED, read_tile, resize
 
     answer, card = _stock(model)
     files = sorted(Path(folder).iterdir())
 
     def read(file: Path) -> Any:
-        return resize(read_tile(file, AS_THEY_ARE), card["image_size"], card["interpolation"])
+        return resize(read_tile(file, AS_STORED), card["image_size"], card["interpolation"])
 
     _start()
     with ThreadPoolExecutor(16) as pool:
@@ -127,9 +125,9 @@ def model_alone(folder: str, model: Path) -> int:
     """The engine on as many tiles, from memory, a thread a core as `predict` has them."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from capetown.pools.model.modelfile import model_digest
+    from capetown.pools.model.manifest import model_digest
+    from capetown.pools.prediction.executors import cores
     from capetown.pools.prediction.loading import ready_model
-    from capetown.pools.prediction.machines import cores
 
     ready = ready_model(str(model), model_digest(model), "cpu")
     count, side = len(list(Path(folder).iterdir())), ready.card.image_size
@@ -147,28 +145,28 @@ def decoding_alone(folder: str, model: Path) -> int:
 
     import torch
 
-    from capetown.pools.model.modelfile import load_model
-    from capetown.pools.prediction.judging import Images, see
-    from capetown.pools.prediction.machines import cores
-    from capetown.pools.prediction.sources import find_sources
+    from capetown.pools.model.manifest import load_model
+    from capetown.pools.prediction.executors import cores
+    from capetown.pools.prediction.inputs import find_inputs
+    from capetown.pools.prediction.worker import OpenImageCache, prepare
 
     _, card = load_model(model, torch.device("cpu"))
-    images = Images()
+    images = OpenImageCache()
     _start()
-    [(_, found)] = find_sources([folder])
+    [(_, found)] = find_inputs([folder])
     with ThreadPoolExecutor(cores()) as pool:
-        for _ in pool.map(lambda source: see(source, card, "", images), found.sources):
+        for _ in pool.map(lambda source: prepare(source, card, "", images), found.sources):
             pass
     return len(found.sources)
 
 
 def empty_pieces(_: str, __: Path) -> int:
     """Pieces that do nothing, handed to a process: what Dask costs a tile."""
-    from capetown.pools.prediction.machines import processes
-    from capetown.pools.prediction.running import PIECE
-    from capetown.pools.prediction.sources import Source
+    from capetown.imagery.tile_ref import TileRef
+    from capetown.pools.prediction.executors import processes
+    from capetown.pools.prediction.run import PIECE
 
-    pieces = [[Source(f"{n}/{k}.tif", f"/a/folder/{n}/{k}.tif") for k in range(PIECE)]
+    pieces = [[TileRef(f"{n}/{k}.tif", f"/a/folder/{n}/{k}.tif") for k in range(PIECE)]
               for n in range(300)]  # fmt: skip
     with processes(1) as hands:
         hands.executor.submit(len, pieces[0]).result()
@@ -284,15 +282,15 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=5000, help="of the embedded size")
     parser.add_argument("--large", type=int, default=300, help="of the City's size")
     parser.add_argument("--model", type=Path, default=Path("models"))
-    parser.add_argument("--bucket", type=Path, help="one of `capetown sample`, of 1,250 pixels")
+    parser.add_argument("--bucket", type=Path, help="a synthetic one, tiles of 1,250 pixels")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way:
         measure(arguments.way, arguments.folder, arguments.model)
         return
-    from capetown.sample.tiles import write_tiles
     from tests import s3
+    from tools.synthetic.tiles import write_tiles
 
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)

@@ -28,8 +28,8 @@ import yaml
 
 from capetown.city import CLASSES
 from capetown.params import load_params
-from capetown.pools.scoring import Floats, resampled_weights, weighted_scores
-from capetown.pools.tiles.reading import sheet_of
+from capetown.pools.dataset.listing import sheet_of
+from capetown.pools.metrics import Floats, resampled_weights, weighted_scores
 
 ROOT = Path(__file__).parent.parent
 SHOWN = {"roc_auc": "ROC AUC", "balanced_accuracy": "Bal. acc.", "average_precision": "Avg. prec."}

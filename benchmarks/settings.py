@@ -41,8 +41,8 @@ def measure(row: str, steps: int) -> dict[str, float]:
     with no_mallopt if row in (STOCK, NOT_FILLED) else contextlib.nullcontext():
         from capetown.pools.model import devices
 
-    from capetown.pools.model.backbones import build_model
-    from capetown.pools.tiles.folds import Fold
+    from capetown.pools.dataset.dataset import LabelledTiles
+    from capetown.pools.model.architecture import build_model
     from capetown.pools.training.loop import Training
     from capetown.pools.training.schedules import Phase
 
@@ -56,14 +56,14 @@ def measure(row: str, steps: int) -> dict[str, float]:
     drawn = np.random.default_rng(0)
     pixels = drawn.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
     labels = drawn.integers(0, 2, count)
-    fold = Fold([], np.array([]), np.array([]), labels, pixels, "")
+    fold = LabelledTiles([], np.array([]), np.array([]), labels, pixels, "")
     network = build_model(backbone, image_size=SIZE, pretrained=False, seed=0)
     phase = Phase("full", 0, 2, backbone.learning_rate)
     training = Training(
-        devices.place(network, torch.device("cpu")), phase, fold, backbone, settings
+        devices.to_device(network, torch.device("cpu")), phase, fold, backbone, settings
     )
     few = slice(0, WARM_STEPS * backbone.batch_size)
-    training.train = Fold([], np.array([]), np.array([]), labels[few], pixels[few], "")
+    training.train = LabelledTiles([], np.array([]), np.array([]), labels[few], pixels[few], "")
     training.run_epoch(0, seed=0)
     training.train = fold
     wall, cpu = time.perf_counter(), time.process_time()

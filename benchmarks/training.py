@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from capetown.city import CLASSES
+from capetown.imagery.reading import read_tile, resize
 from capetown.params import Params, load_params
-from capetown.pools.model.backbones import build_model, input_config
-from capetown.pools.model.devices import choose_device, make_repeatable, place
+from capetown.pools.dataset.dataset import LabelledTiles
+from capetown.pools.dataset.listing import Tile, find_tiles
+from capetown.pools.dataset.pixel_cache import pack_tiles
+from capetown.pools.model.architecture import build_model, input_config
+from capetown.pools.model.devices import choose_device, make_repeatable, to_device
 from capetown.pools.model.inference import normalise
-from capetown.pools.tiles.folds import Fold
-from capetown.pools.tiles.packing import pack_tiles
-from capetown.pools.tiles.reading import Tile, find_tiles, read_tile, resize
 from capetown.pools.training.augment import draws
 from capetown.pools.training.loop import Training
 from capetown.pools.training.schedules import Phase, batches
@@ -44,9 +45,9 @@ def prepare(params: Params, tiles: Path, chosen: list[Tile], cache: Path) -> Tra
     labels = np.array([CLASSES.index(tile.label) for tile in chosen])
     how = input_config(model)["interpolation"]
     pixels = pack_tiles(files, str(files), size, how, cache)
-    fold = Fold([], np.array([]), np.array([]), labels, pixels, "")
+    fold = LabelledTiles([], np.array([]), np.array([]), labels, pixels, "")
     phase = Phase("full", 0, 1000, params.backbone.learning_rate)
-    return Training(place(model, device), phase, fold, params.backbone, params.train)
+    return Training(to_device(model, device), phase, fold, params.backbone, params.train)
 
 
 def speed(params: Params, tiles: Path, count: int, rounds: int) -> None:

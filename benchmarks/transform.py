@@ -24,12 +24,12 @@ import yaml
 from benchmarks.joins import METHODS
 from benchmarks.processes import ROOT, run
 from capetown import city
-from capetown.hexes.cells import locate
-from capetown.hexes.hexagons import read_hexagons
-from capetown.hexes.layout import read_layout, text_blocks
-from capetown.hexes.rows import Seen, whole_rows
-from capetown.hexes.table import CATEGORIES, NAMES, Table, is_missing, read_numbers
-from capetown.hexes.times import read_times
+from capetown.requests.cells import locate
+from capetown.requests.csv_header import read_layout, text_blocks
+from capetown.requests.csv_strict import Seen, whole_rows
+from capetown.requests.hexagons import read_hexagons
+from capetown.requests.reader import CATEGORIES, NAMES, Table, is_missing, read_numbers
+from capetown.requests.times import read_times
 
 REAL = ROOT.parent / "shared" / "real-tables"
 STAGE, STAGE_CSV, STAGE_LARGE = "stage", "stage, csv: true", "stage, 10 times the rows"
@@ -45,7 +45,7 @@ def main() -> None:
         root = Path(folder)
         for name, times in (("city", 1), ("large", 10)):
             rows = str(times * arguments.requests)
-            run(["-m", "capetown", "sample", name, "--requests", rows, "--tiles", "0"], root)
+            run(["-m", "tools.synthetic", name, "--requests", rows, "--tiles", "0"], root)
         quick = {
             STAGE: workspace(root, "city", csv=False),
             "floor": method(root, "floor"),

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 # We have no plugins for pydantic; to look for some it reads every installed package's metadata.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
+from capetown.checks.preflight import check_before_stage
 from capetown.errors import CapetownError
 from capetown.params import load_params
-from capetown.ready import refuse_what_cannot_work
 from capetown.timing import step
 
 # Imports and tables leave hardly any garbage: look for it less often.
@@ -54,7 +54,7 @@ def run(stage: Callable[[], None]) -> None:
     try:
         _start_log(name)
         params = load_params(Path("params.yaml"))
-        refuse_what_cannot_work(params, Path(), trains=name not in AFTER_TRAINING)
+        check_before_stage(params, Path(), trains=name not in AFTER_TRAINING)
         with step(f"{name}, in all"):
             stage()
     except CapetownError as error:

@@ -8,11 +8,11 @@ import hashlib
 import os
 from pathlib import Path
 
-from capetown.bucket import Keeping, mirror
+from capetown.bucket import RetentionPolicy, mirror
 from capetown.bucket.access import WITHOUT_FILE
 from capetown.errors import CapetownError
+from capetown.imagery.reducing import reduce_tile
 from capetown.params import load_params
-from capetown.pools.tiles.reducing import reduce_tile
 from capetown.timing import step
 from stages import run
 
@@ -38,7 +38,7 @@ def main() -> None:
     if settings.credentials not in WITHOUT_FILE:
         credentials = local(settings.credentials)
         settings = settings.model_copy(update={"credentials": credentials})
-    keeping = Keeping(settings.checksums, settings.tile_side, reduce_tile)
+    keeping = RetentionPolicy(settings.checksums, settings.tile_side, reduce_tile)
     fingerprint = hashlib.sha256(source.encode()).hexdigest()[:16]
     incoming = Path("checkpoints", f"download-{fingerprint}")
     with step("mirror"):

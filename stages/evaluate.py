@@ -4,21 +4,21 @@ import json
 from pathlib import Path
 
 from capetown.params import load_params
+from capetown.pools.dataset.dataset import load_fold
+from capetown.pools.dataset.pixel_cache import cache_folder
 from capetown.pools.evaluation.examples import draw_mistakes, draw_samples
-from capetown.pools.evaluation.judging import (
+from capetown.pools.evaluation.metrics_report import (
     curves,
-    headline,
-    judge,
+    evaluate,
     predictions,
     sheets,
+    summary_metrics,
     worst_mistakes,
 )
 from capetown.pools.model.devices import choose_device, make_repeatable
 from capetown.pools.model.inference import predict_logits
-from capetown.pools.model.modelfile import load_model
-from capetown.pools.model.readme import README, judged_card
-from capetown.pools.tiles.folds import load_fold
-from capetown.pools.tiles.packing import cache_folder
+from capetown.pools.model.manifest import load_model
+from capetown.pools.model.model_card import CARD_FILE, judged_card
 from capetown.timing import step
 from stages import run
 from stages.outs import has_no_tile, put_in_place, write_empty
@@ -46,15 +46,15 @@ def main() -> None:
     with step("predict"):
         logits = predict_logits(model, fold.pixels, mean=card.mean, std=card.std, tta=card.tta)
     with step("judge"):
-        figures = judge(fold, logits, card, resamples=settings.bootstrap, seed=seed)
+        figures = evaluate(fold, logits, card, resamples=settings.bootstrap, seed=seed)
     described = judged_card(Path("models"), card, figures, params.download.source)
     table = predictions(fold, logits, card)
     with put_in_place(*OUTS) as made, step("write, draw mistakes and samples"):
         metrics, pictures = made / METRICS, made / EVALUATION
         pictures.mkdir()
-        first = headline(figures)
+        first = summary_metrics(figures)
         rest = {name: value for name, value in figures.items() if name not in first}
-        (pictures / README).write_text(described, encoding="utf-8")
+        (pictures / CARD_FILE).write_text(described, encoding="utf-8")
         (metrics / "evaluate.json").write_text(json.dumps(first, indent=2) + "\n")
         (metrics / "judgement.json").write_text(json.dumps(rest, indent=2) + "\n")
         table.to_csv(metrics / "predictions.csv", index=False)

@@ -2,12 +2,11 @@
 
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from capetown.files import exchange, give_back
 from stages import LOGS, log
 
 
@@ -48,6 +47,52 @@ def write_empty(*outs: Path) -> None:
             else:
                 (made / out).mkdir(parents=True)
                 (made / out / ".gitkeep").touch()  # Git and DVC pass over an empty folder
+
+
+def exchange(paths: Sequence[Path], made: Path, last: Path) -> None:
+    """Put new files and folders in place of others of the same file system: all of them or none.
+
+    Args:
+        paths: their places, relative to the working directory.
+        made: the folder under which each lies by its path.
+        last: the folder under which each goes that is there now; it comes back on failure.
+
+    Raises:
+        OSError: a new one cannot be put in its place.
+    """
+    placed = []
+    try:
+        for path in paths:
+            for folder in (path.parent, (last / path).parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                path.rename(last / path)
+            (made / path).rename(path)
+            placed.append(path)
+    except OSError:
+        for path in placed:
+            path.rename(made / path)
+        for path in paths:
+            if (last / path).exists():
+                (last / path).rename(path)
+        raise
+
+
+def give_back(paths: Sequence[Path], made: Path, last: Path) -> None:
+    """Undo an `exchange` that was killed half-way; nothing if it had not begun.
+
+    Args:
+        paths: as they were given to it.
+        made: likewise.
+        last: likewise.
+    """
+    if not any((last / path).exists() for path in paths):
+        return
+    for path in paths:
+        if path.exists() and not (made / path).exists():
+            path.rename(made / path)
+        if (last / path).exists():
+            (last / path).rename(path)
 
 
 @contextmanager

@@ -9,13 +9,13 @@ import geopandas as gpd
 import pandas as pd
 import polars as pl
 
-from capetown.hexes.service import service_tables
 from capetown.params import load_params
-from capetown.reporting.facts import Facts, not_joined
-from capetown.reporting.predicted import read_predicted
-from capetown.reporting.reading import NOTHING, read_csv, read_json
-from capetown.reporting.report import markdown_and_images, page
-from capetown.reporting.service import Requests
+from capetown.report.facts import Facts, not_joined
+from capetown.report.inputs import EMPTY_TABLE, read_csv, read_json
+from capetown.report.pool_map import read_predicted
+from capetown.report.render import markdown_and_images, page
+from capetown.report.request_facts import Requests
+from capetown.report.request_statistics import service_tables
 from capetown.timing import step
 from stages import run
 from stages.outs import put_in_place
@@ -55,13 +55,15 @@ def main() -> None:
             card=read_json(Path("models/model.json")) if evaluate else {},
             hexagons=gpd.read_parquet("hexes/counts.parquet") if transform else None,
             requests=None if requests is None else Requests(service_tables(requests)),
-            rejects=not_joined(pd.read_parquet("hexes/rejects.parquet")) if transform else NOTHING,
+            rejects=not_joined(pd.read_parquet("hexes/rejects.parquet"))
+            if transform
+            else EMPTY_TABLE,
             history=read_csv(METRICS / "history.csv"),
             predictions=read_csv(METRICS / "predictions.csv"),
             sheets=read_csv(METRICS / "sheets.csv", sheet=str),
             curves={n: read_csv(METRICS / "plots" / f"{n}.csv") for n in CURVES if evaluate},
-            samples=read_csv(EVALUATION / "samples.csv") if evaluate else NOTHING,
-            mistakes=read_csv(EVALUATION / "mistakes.csv") if evaluate else NOTHING,
+            samples=read_csv(EVALUATION / "samples.csv") if evaluate else EMPTY_TABLE,
+            mistakes=read_csv(EVALUATION / "mistakes.csv") if evaluate else EMPTY_TABLE,
             evaluation=EVALUATION,
             inventory=pd.read_csv(INVENTORY),
             fingerprint=sha256(INVENTORY.read_bytes()).hexdigest()[:16],

@@ -13,13 +13,14 @@ import pandas as pd
 
 from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
+from capetown.imagery.reading import Pixels, resize
 from capetown.params import load_params
-from capetown.pools import splits
-from capetown.pools.corrections import corrected
-from capetown.pools.tiles.folds import keep_folds
-from capetown.pools.tiles.packing import cache_folder, scratch
-from capetown.pools.tiles.reading import Pixels, find_tiles, look_at_tiles, resize, stray_images
-from capetown.pools.tiles.unlike import count_unlike, differences
+from capetown.pools.dataset import split
+from capetown.pools.dataset.dataset import keep_folds
+from capetown.pools.dataset.drift import count_deviating, deviations
+from capetown.pools.dataset.label_corrections import corrected
+from capetown.pools.dataset.listing import find_tiles, profile_tiles, stray_images
+from capetown.pools.dataset.pixel_cache import cache_folder, scratch
 from capetown.timing import step
 from stages import kept_logs, run
 from stages.outs import put_in_place
@@ -53,7 +54,7 @@ def main() -> None:
         decoded[row] = resize(pixels, size, interpolation)
 
     with step("read every tile"):
-        readable, reasons = look_at_tiles(listed, RAW, params.tiles, keep)
+        readable, reasons = profile_tiles(listed, RAW, params.tiles, keep)
     tiles = list(readable)
     looks = {tile.path: look for tile, (_, look) in readable.items()}
     digests = [digest for digest, _ in readable.values()]
@@ -63,29 +64,29 @@ def main() -> None:
     for path, why in left_out:
         log.warning("left out: %s: %s", path, why)
     try:
-        folds = splits.split_tiles(tiles, digests, seed=params.seed, **shares)
+        folds = split.split_tiles(tiles, digests, seed=params.seed, **shares)
     except CapetownError as error:
         if rejected.empty:
             raise
         rejected.to_csv(REJECTED, index=False)
         more = f"{len(rejected)} tiles are left out: {REJECTED} says why."
         raise CapetownError(f"{error} {more}") from error
-    twice = splits.duplicate_table(tiles, digests)
+    twice = split.duplicate_table(tiles, digests)
     for path, first, noise in twice.itertuples(index=False):
         if noise:
             log.warning("label noise: %s has the pixels of %s", path, first)
-    unlike = count_unlike(differences(looks))
+    unlike = count_deviating(deviations(looks))
     if unlike[0]:
         log.warning("%d tiles are unlike the others, such as %s", *unlike)
-    numbers = splits.counts(
+    numbers = split.counts(
         tiles, folds, how.strategy, corrected=changed, rejected=len(rejected), twice=twice,
         unlike=unlike,
     )  # fmt: skip
-    for line in splits.remarks(tiles, folds, **shares):
+    for line in split.remarks(tiles, folds, **shares):
         log.info("%s", line)
     with put_in_place(OUT, METRICS) as made:
         (made / OUT).mkdir()
-        table = splits.tile_table(tiles, list(looks.values()), digests, folds, how.strategy)
+        table = split.tile_table(tiles, list(looks.values()), digests, folds, how.strategy)
         table.to_csv(made / OUT / "tiles.csv", index=False)
         rejected.to_csv(made / OUT / "rejected.csv", index=False)
         twice.to_csv(made / OUT / "duplicates.csv", index=False)

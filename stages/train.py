@@ -11,14 +11,14 @@ import pandas as pd
 from dvclive import Live
 
 from capetown.params import load_params
-from capetown.pools.model.backbones import build_model, input_config
-from capetown.pools.model.devices import choose_device, make_repeatable, place
-from capetown.pools.model.modelfile import save_model
-from capetown.pools.model.readme import write_card
-from capetown.pools.tiles.folds import load_fold, usual_look
-from capetown.pools.tiles.packing import cache_folder
+from capetown.pools.dataset.dataset import fold_profile, load_fold
+from capetown.pools.dataset.pixel_cache import cache_folder
+from capetown.pools.model.architecture import build_model, input_config
+from capetown.pools.model.devices import choose_device, make_repeatable, to_device
+from capetown.pools.model.manifest import save_model
+from capetown.pools.model.model_card import write_card
 from capetown.pools.training import parallel
-from capetown.pools.training.card import make_card
+from capetown.pools.training.calibrate import calibrate
 from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
 from capetown.pools.training.live import log_epoch
 from capetown.pools.training.loop import fit
@@ -48,7 +48,7 @@ def main() -> None:
             backbone, image_size=size, pretrained=params.pretrained, seed=seed,
             inputs=settings.model_dump(include={"interpolation", "mean", "std"}),
         )  # fmt: skip
-        model = place(model, device)
+        model = to_device(model, device)
         how = input_config(model)["interpolation"]
     read = partial(load_fold, size=size, interpolation=how, cache=cache_folder(), rule=params.tiles)
     with step("load the tiles"):
@@ -71,8 +71,8 @@ def main() -> None:
             live.end()
             table = pd.DataFrame([row.row() for row in history])
             table.to_csv(made / HISTORY, index=False)
-            card = make_card(
-                model, train, valid, backbone, settings, params.tiles, usual_look(TILES, "train"),
+            card = calibrate(
+                model, train, valid, backbone, settings, params.tiles, fold_profile(TILES, "train"),
             )  # fmt: skip
             save_model(made / MODEL, model, card)
             scores = best_epoch(history).scores

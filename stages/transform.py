@@ -12,9 +12,14 @@ import polars as pl
 
 from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
 from capetown.errors import CapetownError
-from capetown.hexes.outputs import write_outputs
-from capetown.hexes.summary import Metrics, exceeded_thresholds, judged, log_lines
 from capetown.params import Transform, load_params
+from capetown.requests.pipeline import write_outputs
+from capetown.requests.quality_report import (
+    Metrics,
+    exceeded_thresholds,
+    log_lines,
+    verdict_details,
+)
 from stages import kept_logs, run
 from stages.outs import put_in_place, write_empty
 
@@ -51,7 +56,7 @@ def main() -> None:
                 (made / path).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CapetownError(f"{OUT}/ cannot be written ({error}) and is left as it was") from error
-    log.info("verdict: %s: %s", VERDICT, judged(metrics))
+    log.info("verdict: %s: %s", VERDICT, verdict_details(metrics))
 
 
 def make(folder: Path, settings: Transform) -> Metrics:

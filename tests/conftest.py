@@ -14,10 +14,10 @@ from playwright.sync_api import Browser
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from capetown.sample import make_bucket
 from tests import s3
 from tests.browser import chromium
 from tests.programs import summary
+from tools.synthetic import make_bucket
 
 # Files whose tests one process runs, in their order.
 TOGETHER = (

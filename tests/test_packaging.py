@@ -13,7 +13,7 @@ import pytest
 from tests import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"capetown", "stages", "tests", "benchmarks"}
+OURS = {"capetown", "stages", "tools", "tests", "benchmarks"}
 
 
 def normalised(name: str) -> str:
@@ -33,7 +33,7 @@ def imported(path: Path) -> Iterator[str]:
             yield node.module.split(".")[0]
 
 
-@pytest.mark.parametrize("folder", ["src", "stages", "tests", "benchmarks"])
+@pytest.mark.parametrize("folder", ["src", "stages", "tools", "tests", "benchmarks"])
 def test_every_package_that_is_imported_is_declared(folder: str) -> None:
     declared = names_of(PROJECT["dependencies"])
     extras = PROJECT["optional-dependencies"]

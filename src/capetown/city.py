@@ -77,15 +77,15 @@ class Column(NamedTuple):
 
 
 # What the columns are called that the join itself reads.
-NUMBER = "notification_number"
+REQUEST_ID = "notification_number"
 CREATED, COMPLETED = TIMES = ("creation_timestamp", "completion_timestamp")
 LATITUDE, LONGITUDE = PLACE = ("latitude", "longitude")
 DIRECTORATE = "directorate"
-KIND = "code"
+REQUEST_TYPE = "code"
 SUBURB = "official_suburb"
 
 REQUEST_COLUMNS = (
-    Column(NUMBER, "text", False, "unique number of the request, zero-padded"),
+    Column(REQUEST_ID, "text", False, "unique number of the request, zero-padded"),
     Column("reference_number", "text", True, "the number that the resident was given"),
     Column(CREATED, "time", False, "when the request was logged, with its zone"),
     Column(COMPLETED, "time", True, "when it was closed, with its zone"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from capetown.city import HEXAGONS_FILE
 from capetown.errors import CapetownError
-from capetown.files import check_replaceable, write_file
+from capetown.storage import check_replaceable, write_file
 
 Handler = Callable[[argparse.Namespace], None]
 
@@ -19,24 +19,10 @@ REQUESTS = Path("hexes/counts.parquet")
 
 def check(arguments: argparse.Namespace) -> None:
     """Find what can be known to be wrong before work starts, and print what was looked at."""
-    from capetown.check import check_all
+    from capetown.checks.everything import check_all
 
     for line in check_all(arguments.params, Path("raw")):
         print(line)
-
-
-def sample(arguments: argparse.Namespace) -> None:
-    """Make a bucket like the City's, of any size."""
-    from capetown.sample import make_bucket
-
-    make_bucket(
-        arguments.out,
-        requests=arguments.requests,
-        tiles=arguments.tiles,
-        seed=arguments.seed,
-        tile_side=arguments.tile_side,
-        georeferenced=arguments.georeferenced,
-    )
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -54,7 +40,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def pools(arguments: argparse.Namespace) -> None:
     """Count the tiles with a pool in each hexagon, from what `predict` wrote."""
-    from capetown.mapping.command import run
+    from capetown.pools.prediction.per_hexagon_command import run
 
     check_replaceable(arguments.out)
     for line in run(arguments.predictions, arguments.hexagons, REQUESTS, arguments.out):
@@ -65,8 +51,8 @@ def export(arguments: argparse.Namespace) -> None:
     """Write a trained model as one ONNX file, for programs that know no Python."""
     import torch
 
-    from capetown.pools.model.export import as_deepness, as_onnx
-    from capetown.pools.model.modelfile import load_model
+    from capetown.pools.model.manifest import load_model
+    from capetown.pools.prediction.export import as_deepness, as_onnx
 
     metres = arguments.deepness
     if metres is not None and not 0 < metres < float("inf"):
@@ -83,9 +69,9 @@ def export(arguments: argparse.Namespace) -> None:
 def compare(arguments: argparse.Namespace) -> None:
     """Compare experiments on the same test tiles, and say which differences are more than noise."""
     from capetown.params import load_params
-    from capetown.pools.comparing import experiments as comparing
-    from capetown.pools.comparing.revisions import read_experiment
-    from capetown.reporting.comparison import as_markdown, as_page, as_text
+    from capetown.pools.evaluation import compare as comparing
+    from capetown.pools.evaluation.revisions import read_experiment
+    from capetown.report.comparison_page import as_markdown, as_page, as_text
 
     params = load_params(Path("params.yaml"))
     resamples = params.evaluate.bootstrap
@@ -113,17 +99,17 @@ def labels(arguments: argparse.Namespace) -> None:
     import logging
 
     from capetown.params import load_params
-    from capetown.pools.labels import answers, doubts
-    from capetown.pools.tiles.packing import cache_folder
-    from capetown.reporting.labels import as_page
+    from capetown.pools.dataset.pixel_cache import cache_folder
+    from capetown.pools.evaluation.label_audit import doubtful_labels, out_of_fold_probabilities
+    from capetown.report.label_audit_page import as_page
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     params = load_params(Path("params.yaml"))
-    tiles, probabilities = answers(
+    tiles, probabilities = out_of_fold_probabilities(
         params, table=Path("splits/tiles.csv"), root=Path("raw"), cache=cache_folder(),
         checkpoints=Path("checkpoints"), parts=arguments.parts,
     )  # fmt: skip
-    found = doubts(tiles, probabilities)
+    found = doubtful_labels(tiles, probabilities)
     page = as_page(found, arguments.show, params.split.corrections, Path("raw"), params.tiles)
     write_page(arguments.out, page)
     print(f"{found['suspect'].sum()} of {len(found)} labels look as if they were the other one")
@@ -134,7 +120,7 @@ def plots(arguments: argparse.Namespace) -> None:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    from capetown.reporting.pages import plots_template
+    from capetown.report.pages import plots_template
 
     try:
         with Repo() as repo, repo.config.edit("local") as config:
@@ -145,32 +131,14 @@ def plots(arguments: argparse.Namespace) -> None:
         raise CapetownError(f"the page of `dvc plots` cannot be written: {error}") from error
 
 
-def backbones(arguments: argparse.Namespace) -> None:
-    """Choose a backbone by timm's published accuracy, size and speed."""
-    from capetown.pools import catalogue
-    from capetown.pools.model.backbones import untrainable
-    from capetown.reporting.backbones import as_page
+def sample(arguments: argparse.Namespace) -> None:
+    """Moved: python -m tools.synthetic, in the repository."""
+    raise CapetownError("moved: run `python -m tools.synthetic OUT` in the repository.")
 
-    accuracy = arguments.accuracy or catalogue.fetch(catalogue.ACCURACY)
-    speed = arguments.speed or catalogue.fetch(catalogue.SPEED)
-    table = catalogue.read_catalogue(accuracy, speed, untrainable())
-    rows = catalogue.choose(
-        table,
-        max_parameters=arguments.max_params,
-        min_top1=arguments.min_top1,
-        image_size=arguments.image_size,
-        family=arguments.family,
-    )
-    print(f"{'model':<60}{'size':>6}{'top-1':>8}{'M params':>10}{'images/s':>10}  best for its")
-    for model, size, top1, parameters, images, small, fast in rows.iter_rows():
-        best = ", ".join([*["size"] * small, *["speed"] * fast])
-        rate = "-" if images is None else f"{images:.0f}"
-        print(f"{model:<60}{size:>6}{top1:>8.2f}{parameters:>10.1f}{rate:>10}  {best}")
-    print("\nFor `backbones` in params.yaml:")
-    for row in rows.filter(rows["small"] | rows["fast"]).iter_rows(named=True):
-        print(catalogue.params_entry(row["model"], row["image_size"]), end="")
-    print()
-    write_page(arguments.out, as_page(rows, speed.name))
+
+def backbones(arguments: argparse.Namespace) -> None:
+    """Moved: python -m tools.timm_catalogue, in the repository."""
+    raise CapetownError("moved: run `python -m tools.timm_catalogue` in the repository.")
 
 
 def write_page(path: Path, page: str) -> None:
@@ -202,18 +170,6 @@ def parser() -> argparse.ArgumentParser:
 
     added = command("check", check)
     added.add_argument("--params", type=Path, default=Path("params.yaml"), help="the params file")
-
-    added = command("sample", sample)
-    added.add_argument("out", type=Path, help="folder to make; must not exist or be empty")
-    added.add_argument("--requests", type=int, default=20_000, help="service requests")
-    added.add_argument("--tiles", type=int, default=320, help="aerial tiles")
-    added.add_argument(
-        "--tile-side", type=int, default=256, metavar="PX", help="of a tile; the City's have 1250"
-    )
-    added.add_argument(
-        "--georeferenced", action="store_true", help="give the tiles places on Earth, as GeoTIFFs"
-    )
-    added.add_argument("--seed", type=int, default=42, help="seed of everything random")
 
     added = command("predict", predict)
     added.add_argument(
@@ -292,17 +248,8 @@ def parser() -> argparse.ArgumentParser:
 
     command("plots", plots)
 
-    added = command("backbones", backbones)
-    added.add_argument("--max-params", type=float, metavar="M", help="parameters, in millions")
-    added.add_argument("--min-top1", type=float, metavar="PERCENT", help="ImageNet top-1 accuracy")
-    added.add_argument("--image-size", type=int, metavar="PX", help="side of the images")
-    added.add_argument("--family", help="start of the architecture's name, such as convnext")
-    added.add_argument("--accuracy", type=Path, metavar="CSV", help="timm's results, if at hand")
-    added.add_argument("--speed", type=Path, metavar="CSV", help="timm's benchmark, if at hand")
-    added.add_argument(
-        "--out", type=ending_in(".html"), default=Path("backbones.html"), metavar="FILE.html",
-        help="page to write",
-    )  # fmt: skip
+    for name, moved in (("sample", sample), ("backbones", backbones)):
+        command(name, moved).add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return root
 
 

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from capetown.errors import CapetownError
-from capetown.files import one_line
+from capetown.errors import CapetownError, one_line
 
 
 class _Loader(yaml.SafeLoader):
@@ -94,7 +93,7 @@ class Split(Section):
     test: Annotated[float, Field(gt=0, lt=0.5)]
 
 
-class Tiles(Section):
+class BandRendering(Section):
     """The bands of a tile that are shown, and their range of values."""
 
     bands: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)] | None
@@ -162,7 +161,7 @@ class Params(Section):
     backbones: dict[str, Backbone]
     download: Download
     transform: Transform
-    tiles: Tiles
+    tiles: BandRendering
     split: Split
     train: Train
     evaluate: Evaluate

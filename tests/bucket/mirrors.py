@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from capetown.bucket import Keeping, mirror
+from capetown.bucket import RetentionPolicy, mirror
 from capetown.params import Download, load_params
 from tests import ROOT, s3
 
@@ -29,7 +29,7 @@ def fetch(
     url: str | Path,
     folder: Path,
     *,
-    keeping: Keeping | None = None,
+    keeping: RetentionPolicy | None = None,
     **changed: Any,
 ) -> None:
     mirror(str(url), folder, incoming(folder), download(**changed), keeping)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from capetown.bucket.checking import check_folder
 from capetown.bucket.keys import MANIFESTS
+from capetown.checks.source import check_folder
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from tests import ROOT
@@ -122,7 +122,7 @@ def test_a_run_that_ends_while_it_moves_the_objects_is_taken_up(
     def refuse(*_: object) -> None:
         raise AssertionError("fetched again")
 
-    monkeypatch.setattr("capetown.bucket.sources.Source.fetch", refuse)
+    monkeypatch.setattr("capetown.bucket.sources.ObjectStore.fetch", refuse)
     fetch(bucket, raw)
     assert_whole(raw, bucket)
 

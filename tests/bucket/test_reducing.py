@@ -18,10 +18,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from capetown.bucket import Keeping
+from capetown.bucket import RetentionPolicy
 from capetown.errors import CapetownError
-from capetown.pools.tiles.reading import read_raster, read_tile
-from capetown.pools.tiles.reducing import reduce_tile
+from capetown.imagery.reading import read_raster, read_tile
+from capetown.imagery.reducing import reduce_tile
 from tests import ROOT, s3
 from tests.bucket.mirrors import NO, YES, fetch, fetch_s3, files, incoming
 
@@ -66,8 +66,8 @@ def stored(tiles: Path, seaweed: s3.Server) -> None:
     seaweed.upload(tiles, f"{s3.PUBLIC}/tiles")
 
 
-def reducing(side: int | None = SIDE) -> Keeping:
-    return Keeping(tile_side=side, reduce=reduce_tile)
+def reducing(side: int | None = SIDE) -> RetentionPolicy:
+    return RetentionPolicy(tile_side=side, reduce=reduce_tile)
 
 
 def inventory(raw: Path) -> dict[str, dict[str, str]]:
@@ -173,7 +173,7 @@ def test_etags_that_are_no_md5s_can_be_set_aside(
     proxy.fault("list-type", s3.rewritten(md5, "0" * 32))
     with pytest.raises(CapetownError, match=r"set download\.checksums to size"):
         fetch_s3(proxy, raw, "s3://public/tiles", tries=1)
-    fetch_s3(proxy, raw, "s3://public/tiles", keeping=Keeping(checksums="size"))
+    fetch_s3(proxy, raw, "s3://public/tiles", keeping=RetentionPolicy(checksums="size"))
     assert "bytes that changed on the way go unnoticed" in caplog.text
     assert files(raw) == files(tiles)
 
@@ -221,7 +221,7 @@ def start(workspace: Path, *within: str, code: str = "") -> "subprocess.Popen[st
 SLOW = """
 import time
 import stages
-from capetown.pools.tiles import reducing
+from capetown.imagery import reducing
 reduce = reducing.reduce_tile
 def slow(data, side):
     open('reducing', 'w').close()

@@ -1,6 +1,6 @@
 """The pools' tests, and what several of them share."""
 
-from capetown.pools.tiles.unlike import Usual
+from capetown.pools.dataset.drift import TypicalProfile
 
 # What most tiles look like that the tests' models learned from.
-USUAL = Usual(side=40, resolution=0.0, dark=False, grey=False)
+USUAL = TypicalProfile(side=40, resolution=0.0, dark=False, grey=False)

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from capetown.sample import make_bucket
 from tests import ROOT
 from tests.stages.repository import TINY, Repository
+from tools.synthetic import make_bucket
 
 Make = Callable[[Path], None]
 

@@ -71,10 +71,10 @@ def test_an_edit_reruns_the_stages_of_its_room_and_no_other(repository: Reposito
     package = "src/capetown"
     assert changed("params.yaml", another) == set()
     assert changed(f"{package}/errors.py", "") == set()
-    assert changed(f"{package}/reporting/figures.py", "") == {"report"}
+    assert changed(f"{package}/report/figures.py", "") == {"report"}
     assert changed(f"{package}/pools/training/loop.py", "") == {"train"}
     assert changed(f"{package}/pools/evaluation/saliency.py", "") == {"evaluate"}
-    assert changed(f"{package}/hexes/joining.py", "") == {"transform", "report"}
+    assert changed(f"{package}/requests/join.py", "") == {"transform", "report"}
 
 
 def test_a_default_remote_does_not_receive_the_embedded_bucket(

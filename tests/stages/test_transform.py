@@ -15,8 +15,7 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from capetown.errors import CapetownError
-from capetown.hexes.table import STATUSES
-from capetown.sample import make_bucket
+from capetown.requests.reader import STATUSES
 from stages import transform
 from tests import ROOT
 from tests.tables import (
@@ -31,6 +30,7 @@ from tests.tables import (
     write_gzip,
     write_hexagons,
 )
+from tools.synthetic import make_bucket
 
 CELL = {INSIDE: INSIDE_CELL, OUTSIDE: OUTSIDE_CELL, ("", ""): "0"}
 

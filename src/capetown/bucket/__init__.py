@@ -1,6 +1,6 @@
 """Mirror a bucket, completely or not at all: `mirror` is the way in."""
 
-from capetown.bucket.keeping import Keeping
 from capetown.bucket.mirror import mirror
+from capetown.bucket.retention import RetentionPolicy
 
-__all__ = ["Keeping", "mirror"]
+__all__ = ["RetentionPolicy", "mirror"]

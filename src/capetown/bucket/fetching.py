@@ -10,11 +10,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TextIO, TypeVar
 
-from capetown.bucket.keeping import Keeping, examine, reduced
 from capetown.bucket.keys import TEMPORARY
 from capetown.bucket.progress import Progress
+from capetown.bucket.retention import RetentionPolicy, downsampled, verify
 from capetown.bucket.retrying import DamagedError, failures, reason, retry
-from capetown.bucket.sources import RANGE, Object, Source
+from capetown.bucket.sources import RANGE, Object, ObjectStore
 from capetown.bucket.verification import Entry, is_md5, to_csv
 from capetown.errors import CapetownError
 
@@ -41,13 +41,13 @@ class Fetcher:
         done: the objects that are in their places, by key.
     """
 
-    source: Source
+    source: ObjectStore
     folder: Path
     tries: int
     limit: asyncio.Semaphore
     journal: TextIO
     progress: Progress
-    keeping: Keeping
+    keeping: RetentionPolicy
     originals: Mapping[str, Path]
     done: dict[str, Entry] = field(default_factory=dict)
 
@@ -112,21 +112,21 @@ class Fetcher:
 
     async def _keep(self, item: Object, data: bytes, path: Path) -> Entry:
         """Verify an object's bytes and write what is kept of them."""
-        entry, md5, fault = await asyncio.to_thread(examine, item, BytesIO(data))
+        entry, md5, fault = await asyncio.to_thread(verify, item, BytesIO(data))
         await self._verify(item, md5, fault)
         return await asyncio.to_thread(self._write, entry, data, path)
 
     async def _keep_file(self, item: Object, path: Path) -> Entry:
         """Verify a large object's file, and replace it by what is kept of it."""
         with path.open("rb") as file:
-            entry, md5, fault = await asyncio.to_thread(examine, item, file)
+            entry, md5, fault = await asyncio.to_thread(verify, item, file)
         await self._verify(item, md5, fault)
         if self.keeping.side_of(item.key) is None:
             return entry
         return await asyncio.to_thread(lambda: self._write(entry, path.read_bytes(), path))
 
     def _write(self, entry: Entry, data: bytes, path: Path) -> Entry:
-        entry, kept = reduced(entry, data, self.keeping)
+        entry, kept = downsampled(entry, data, self.keeping)
         path.write_bytes(kept)
         return entry
 

@@ -15,7 +15,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from capetown.bucket.fetching import Fetcher, for_each, make_folders
-from capetown.bucket.keeping import Keeping, at_hand
 from capetown.bucket.keys import (
     INVENTORY,
     MANIFESTS,
@@ -28,8 +27,9 @@ from capetown.bucket.keys import (
 )
 from capetown.bucket.planning import Plan
 from capetown.bucket.progress import Progress
+from capetown.bucket.retention import RetentionPolicy, find_existing
 from capetown.bucket.retrying import ExhaustedError, failures, reason, retry
-from capetown.bucket.sources import Object, Source, open_source
+from capetown.bucket.sources import Object, ObjectStore, open_source
 from capetown.bucket.verification import Entry, read_inventory, write_inventory
 from capetown.errors import CapetownError
 from capetown.params import Download
@@ -44,7 +44,7 @@ def mirror(
     folder: Path,
     incoming: Path,
     settings: Download,
-    keeping: Keeping | None = None,
+    keeping: RetentionPolicy | None = None,
 ) -> list[Entry]:
     """Make a folder hold the chosen objects of a source, and an inventory of them.
 
@@ -67,7 +67,7 @@ def mirror(
     """
     if "://" not in url:
         _check_apart(url, folder)
-    keeping = keeping or Keeping()
+    keeping = keeping or RetentionPolicy()
     if keeping.checksums == "size":
         log.warning(
             "download.checksums is size: bytes that changed on the way go unnoticed where the "
@@ -86,17 +86,17 @@ async def _mirror(
     folder: Path,
     incoming: Path,
     settings: Download,
-    keeping: Keeping,
+    keeping: RetentionPolicy,
 ) -> list[Entry]:
     async with open_source(url, settings) as source:
         items = await describe(source, url, settings)
         journal = read_inventory(incoming / JOURNAL)
         known = read_inventory(folder / INVENTORY) or journal
-        kept, originals = await asyncio.to_thread(at_hand, folder, items, known, keeping)
+        kept, originals = await asyncio.to_thread(find_existing, folder, items, known, keeping)
         rest = [item for item in items if item.key not in kept]
         strays = _strays(folder, {item.key for item in items})
         places = {item.key: folder if item.key in kept else incoming for item in items}
-        arrived, waiting = await asyncio.to_thread(at_hand, incoming, rest, journal, keeping)
+        arrived, waiting = await asyncio.to_thread(find_existing, incoming, rest, journal, keeping)
         missing = [item for item in rest if item.key not in arrived]
         entries = [*kept.values(), *arrived.values()]
         plan = Plan(items, missing, originals | waiting, known | journal, keeping)
@@ -117,7 +117,7 @@ async def _mirror(
     return sorted(entries, key=lambda entry: entry.key)
 
 
-async def describe(source: Source, url: str, settings: Download) -> list[Object]:
+async def describe(source: ObjectStore, url: str, settings: Download) -> list[Object]:
     """The chosen objects of a source, sorted by key.
 
     Raises:
@@ -157,7 +157,7 @@ def _prepare(incoming: Path, plan: Plan, whole: Sequence[Entry], arrived: Collec
 
 
 async def _fetch(
-    source: Source,
+    source: ObjectStore,
     incoming: Path,
     plan: Plan,
     places: dict[str, Path],

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from capetown.bucket.keeping import Keeping
+from capetown.bucket.retention import RetentionPolicy
 from capetown.bucket.sources import Object
 from capetown.bucket.verification import Entry
 from capetown.errors import CapetownError
@@ -30,7 +30,7 @@ class Plan:
     missing: Sequence[Object]
     originals: Mapping[str, Path]
     known: Mapping[str, Entry]
-    keeping: Keeping
+    keeping: RetentionPolicy
 
     @property
     def fetched(self) -> list[Object]:

@@ -19,8 +19,8 @@ from capetown.bucket.retrying import DamagedError, reason
 from capetown.bucket.verification import digest
 from capetown.city import TABLES
 from capetown.errors import CapetownError
-from capetown.files import walk_files
 from capetown.params import Download
+from capetown.storage import walk_files
 
 CONNECT_TIMEOUT = 10
 # A larger object of a bucket is fetched in ranges of this many bytes, several at a time. A tile of
@@ -37,7 +37,7 @@ class Object:
     etag: str
 
 
-class Source:
+class ObjectStore:
     """Objects under one root of a file system of fsspec's."""
 
     # Whether it surely answers a request for a part of an object with that part.
@@ -108,7 +108,7 @@ def check_regular(path: Path) -> None:
         )
 
 
-class Folder(Source):
+class Folder(ObjectStore):
     """A folder on this machine. An object's ETag is its MD5, as in most buckets."""
 
     async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
@@ -120,7 +120,7 @@ class Folder(Source):
         return Object(key, path.stat().st_size, await asyncio.to_thread(digest, path, "md5"))
 
 
-class Bucket(Source):
+class Bucket(ObjectStore):
     """A bucket of S3 or of a server that speaks its language."""
 
     ranged = True
@@ -157,7 +157,7 @@ class Bucket(Source):
         return not (kms or "SSECustomerAlgorithm" in head)
 
 
-class Web(Source):
+class Web(ObjectStore):
     """The City's keys on a web server, which lists nothing: manifests say which tiles there are."""
 
     async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
@@ -193,7 +193,7 @@ class Web(Source):
 
 
 @asynccontextmanager
-async def open_source(url: str, settings: Download) -> AsyncIterator[Source]:
+async def open_source(url: str, settings: Download) -> AsyncIterator[ObjectStore]:
     """Connect to a source, and close the connections afterwards.
 
     Args:
@@ -216,7 +216,7 @@ async def open_source(url: str, settings: Download) -> AsyncIterator[Source]:
 
 
 @asynccontextmanager
-async def _bucket(url: str, settings: Download) -> AsyncIterator[Source]:
+async def _bucket(url: str, settings: Download) -> AsyncIterator[ObjectStore]:
     from botocore.exceptions import BotoCoreError
     from s3fs import S3FileSystem
 
@@ -249,7 +249,7 @@ async def _bucket(url: str, settings: Download) -> AsyncIterator[Source]:
 
 
 @asynccontextmanager
-async def _web(url: str, settings: Download) -> AsyncIterator[Source]:
+async def _web(url: str, settings: Download) -> AsyncIterator[ObjectStore]:
     import aiohttp
     from fsspec.implementations.http import HTTPFileSystem
     from yarl import URL

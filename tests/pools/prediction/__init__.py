@@ -5,13 +5,13 @@ from pathlib import Path
 import pandas as pd
 
 from capetown.cli import main
-from capetown.pools.model.modelfile import ModelCard
-from capetown.pools.tiles.reading import AS_THEY_ARE
+from capetown.imagery.reading import AS_STORED
+from capetown.pools.model.manifest import ModelManifest
 from tests.pools import USUAL
 
-CARD = ModelCard(
+CARD = ModelManifest(
     architecture="test_efficientnet.r160_in1k", image_size=32, mean=[0.5] * 3, std=[0.5] * 3,
-    interpolation="bicubic", tiles=AS_THEY_ARE, usual=USUAL, classes=["no", "yes"], threshold=0.6,
+    interpolation="bicubic", tiles=AS_STORED, usual=USUAL, classes=["no", "yes"], threshold=0.6,
     temperature=2.0, dataset="", packages={},
 )  # fmt: skip
 

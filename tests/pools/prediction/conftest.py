@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from capetown.pools.model.backbones import create, heads
-from capetown.pools.model.modelfile import save_model
+from capetown.pools.model.architecture import classifier_layers, create
+from capetown.pools.model.manifest import save_model
 from tests.pools.prediction import CARD
 
 
@@ -17,7 +17,7 @@ from tests.pools.prediction import CARD
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     torch.manual_seed(3)
     built = create(CARD.architecture, CARD.image_size)
-    nn.init.normal_(next(heads(built)[0].parameters()))
+    nn.init.normal_(next(classifier_layers(built)[0].parameters()))
     folder = tmp_path_factory.mktemp("model")
     save_model(folder, built, CARD)
     return built, folder

@@ -13,12 +13,12 @@ from PIL import Image
 from torch import nn
 
 from capetown.cli import main
+from capetown.imagery.reading import AS_STORED, read_tile, resize
+from capetown.imagery.reducing import reduce_tile
+from capetown.pools.dataset.drift import read_with_profile, typical_profile
+from capetown.pools.metrics import calibrated
 from capetown.pools.model.inference import predict_logits
-from capetown.pools.model.modelfile import save_model
-from capetown.pools.scoring import calibrated
-from capetown.pools.tiles.reading import AS_THEY_ARE, look_at, read_tile, resize
-from capetown.pools.tiles.reducing import reduce_tile
-from capetown.pools.tiles.unlike import usual
+from capetown.pools.model.manifest import save_model
 from tests import s3
 from tests.pools.prediction import CARD, predict
 
@@ -216,9 +216,9 @@ def test_an_original_is_judged_as_the_reduced_tile_that_was_kept(
     Image.fromarray(pixels).save(originals / "A_1_1.tif")
     data = (originals / "A_1_1.tif").read_bytes()
     (kept / "A_1_1.tif").write_bytes(reduce_tile(data, 60))
-    look = look_at(kept / "A_1_1.tif", AS_THEY_ARE)[1]
-    assert usual([look]).reduced == 60
-    save_model(learned, model[0], CARD.model_copy(update={"usual": usual([look])}))
+    look = read_with_profile(kept / "A_1_1.tif", AS_STORED)[1]
+    assert typical_profile([look]).reduced == 60
+    save_model(learned, model[0], CARD.model_copy(update={"usual": typical_profile([look])}))
     columns = ["probability", "decision", "unlike"]
     found = predict(learned, tmp_path / "a.csv", str(originals))
     assert found[columns].equals(predict(learned, tmp_path / "b.csv", str(kept))[columns])

@@ -10,7 +10,7 @@ from torch import nn
 
 from capetown.cli import main
 from tests.pools.prediction import predict
-from tests.pools.prediction.test_places import geotiff
+from tests.pools.prediction.test_georeference import geotiff
 from tests.tables import write_hexagons
 
 

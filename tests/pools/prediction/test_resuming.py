@@ -15,9 +15,9 @@ from PIL import Image
 from torch import nn
 
 from capetown.cli import main
-from capetown.pools.model.modelfile import save_model
-from capetown.pools.prediction import running
-from capetown.pools.prediction.running import make_part
+from capetown.pools.model.manifest import save_model
+from capetown.pools.prediction import run
+from capetown.pools.prediction.run import make_part
 from tests.pools.prediction import CARD, predict
 
 
@@ -37,24 +37,24 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Pieces of three, whose numbers are noted as they are made."""
     made: list[int] = []
 
-    def noted(job: running.Job, number: int, *rest: object) -> int:
+    def noted(job: run.Job, number: int, *rest: object) -> int:
         made.append(number)
         return make_part(job, number, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(running, "PIECE", 3)
-    monkeypatch.setattr(running, "make_part", noted)
+    monkeypatch.setattr(run, "PIECE", 3)
+    monkeypatch.setattr(run, "make_part", noted)
     return made
 
 
 def interrupt_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the run end like one that is stopped, when so many parts are there."""
 
-    def stopped(job: running.Job, number: int, *rest: object) -> int:
+    def stopped(job: run.Job, number: int, *rest: object) -> int:
         if number >= parts:
             raise KeyboardInterrupt
         return make_part(job, number, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(running, "make_part", stopped)
+    monkeypatch.setattr(run, "make_part", stopped)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -87,9 +87,9 @@ def test_a_run_that_is_killed_leaves_whole_parts_and_goes_on(
 ) -> None:
     out, parts = tmp_path / "out.csv", tmp_path / "out.csv.parts"
     script = (
-        "import os; from capetown.cli import main; from capetown.pools.prediction import running;"
-        "make = running.make_part; running.PIECE = 3;"
-        "running.make_part = lambda job, number, *a: number < 3 and make(job, number, *a) or "
+        "import os; from capetown.cli import main; from capetown.pools.prediction import run;"
+        "make = run.make_part; run.PIECE = 3;"
+        "run.make_part = lambda job, number, *a: number < 3 and make(job, number, *a) or "
         "(os.kill(os.getpid(), 9) if number == 5 else number);"
         f"main(['predict', {str(many)!r}, '--model', {str(model[1])!r}, '--out', {str(out)!r}])"
     )

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from capetown.pools.model.backbones import build_model, heads
-from capetown.pools.model.devices import place
-from capetown.pools.model.inference import normalise, predict_logits, to_device
+from capetown.pools.model.architecture import build_model, classifier_layers
+from capetown.pools.model.devices import to_device
+from capetown.pools.model.inference import batch_to_device, normalise, predict_logits
 from capetown.pools.training.augment import augment, draws
 from tests.pools.training.tiny import CPU, PARAMS, SMALL, STILL, fold
 
@@ -111,12 +111,12 @@ def test_test_time_augmentation_averages_the_eight_flips_and_turns() -> None:
 
 
 def test_logits_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = place(build_model(SMALL, image_size=64, pretrained=False, seed=0), CPU)
-    nn.init.ones_(next(heads(model)[0].parameters()))
+    model = to_device(build_model(SMALL, image_size=64, pretrained=False, seed=0), CPU)
+    nn.init.ones_(next(classifier_layers(model)[0].parameters()))
     tiles = fold(7).pixels
     monkeypatch.setattr("capetown.pools.model.inference.BATCH_SIZE", 3)
     found = predict_logits(model, tiles, mean=[0.5] * 3, std=[0.2] * 3)
-    batch = normalise(to_device(tiles, CPU).float() / 255, [0.5] * 3, [0.2] * 3)
+    batch = normalise(batch_to_device(tiles, CPU).float() / 255, [0.5] * 3, [0.2] * 3)
     with torch.no_grad():
         expected = model.eval()(batch)[:, 0].numpy()
     assert found == pytest.approx(expected, abs=1e-4)

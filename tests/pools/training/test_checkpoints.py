@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from capetown.pools.model.backbones import build_model
-from capetown.pools.model.devices import place
+from capetown.pools.model.architecture import build_model
+from capetown.pools.model.devices import to_device
 from capetown.pools.training import loop as training
 from capetown.pools.training.checkpoints import (
     MONTH,
@@ -20,9 +20,7 @@ from capetown.pools.training.checkpoints import (
     save_checkpoint,
 )
 from capetown.pools.training.loop import fit
-from capetown.pools.training.schedules import (
-    Epoch,
-)
+from capetown.pools.training.schedules import Epoch
 from tests.pools.training.tiny import CPU, SMALL, equal, fold, settings, train
 
 
@@ -99,7 +97,7 @@ def test_a_training_goes_on_from_any_epoch_as_if_never_interrupted(
             raise StopError
 
     folder = tmp_path / "cut"
-    start = place(build_model(SMALL, image_size=64, pretrained=False, seed=1), CPU)
+    start = to_device(build_model(SMALL, image_size=64, pretrained=False, seed=1), CPU)
     with pytest.raises(StopError):
         fit(
             start, fold(12), fold(8, seed=9), backbone=SMALL, settings=how, seed=1,

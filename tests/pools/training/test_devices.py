@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from capetown.errors import CapetownError
-from capetown.pools.model.backbones import build_model
-from capetown.pools.model.devices import choose_device, half_precision, place
+from capetown.pools.model.architecture import build_model
+from capetown.pools.model.devices import choose_device, half_precision, to_device
 from capetown.pools.training import loop as training
 from capetown.pools.training.loop import fit
 from tests.pools.training.tiny import CPU, SMALL, fold, settings, train
@@ -33,7 +33,7 @@ def test_cuda_and_cpu_agree(tmp_path: Path) -> None:
     for device in ("cpu", "cuda"):
         model = build_model(SMALL, image_size=64, pretrained=False, seed=1)
         history = fit(
-            place(model, torch.device(device)), fold(), fold(8, seed=9),
+            to_device(model, torch.device(device)), fold(), fold(8, seed=9),
             backbone=SMALL, settings=settings(amp=False), seed=1,
             checkpoints=tmp_path / device, on_epoch=lambda row: None,
         )  # fmt: skip

@@ -9,20 +9,15 @@ import torch
 from torch import nn
 
 from capetown.errors import CapetownError
-from capetown.params import Tiles
-from capetown.pools.model.backbones import build_model
-from capetown.pools.model.devices import place
-from capetown.pools.model.evidence import evidence
+from capetown.params import BandRendering
+from capetown.pools.model.architecture import build_model
+from capetown.pools.model.devices import to_device
 from capetown.pools.model.inference import predict_logits
+from capetown.pools.model.saliency import saliency_maps
 from capetown.pools.training import loop as training
-from capetown.pools.training.card import make_card
-from capetown.pools.training.checkpoints import (
-    load_checkpoint,
-)
-from capetown.pools.training.schedules import (
-    best_epoch,
-    phases,
-)
+from capetown.pools.training.calibrate import calibrate
+from capetown.pools.training.checkpoints import load_checkpoint
+from capetown.pools.training.schedules import best_epoch, phases
 from tests.pools import USUAL
 from tests.pools.training.tiny import (
     CPU,
@@ -98,7 +93,7 @@ def test_the_average_follows_the_weights(tmp_path: Path) -> None:
 def test_infinite_bounds_stay_in_the_average() -> None:
     """As Gemma's layers have them; infinity less infinity is no number."""
     how = settings(head_epochs=0)
-    model = place(build_model(SMALL, image_size=64, pretrained=False, seed=1), CPU)
+    model = to_device(build_model(SMALL, image_size=64, pretrained=False, seed=1), CPU)
     model.register_buffer("bound", torch.tensor(-torch.inf))
     [phase] = phases(how, SMALL)
     steps = training.Training(model, phase, fold(), SMALL, how)
@@ -137,8 +132,8 @@ def test_equal_seeds_train_equal_models_and_others_do_not(tmp_path: Path) -> Non
 
 def test_the_card_says_how_to_use_the_model(tmp_path: Path) -> None:
     model, _ = train(tmp_path)
-    rule = Tiles(bands=[3, 2, 1], scale=[0, 4095])
-    card = make_card(model, fold(), fold(8, seed=9), SMALL, settings(tta=True), rule, USUAL)
+    rule = BandRendering(bands=[3, 2, 1], scale=[0, 4095])
+    card = calibrate(model, fold(), fold(8, seed=9), SMALL, settings(tta=True), rule, USUAL)
     assert card.tta
     assert (card.tiles, card.usual) == (rule, USUAL)
     assert (card.architecture, card.image_size) == (SMALL.architecture, 64)
@@ -175,12 +170,12 @@ def test_too_little_memory_says_what_to_lower(
     model = build_model(SMALL, image_size=64, pretrained=False, seed=0)
     card, pixels = card_of(SMALL.architecture), fold(1).pixels
     monkeypatch.setattr("capetown.pools.model.inference.normalise", full)
-    monkeypatch.setattr("capetown.pools.model.evidence.normalise", full)
+    monkeypatch.setattr("capetown.pools.model.saliency.normalise", full)
     monkeypatch.setattr(nn.Module, "to", full)
     for work in (
         lambda: predict_logits(model, pixels, mean=card.mean, std=card.std),
-        lambda: evidence(model, card, pixels, towards_yes=True),
-        lambda: place(model, CPU),
+        lambda: saliency_maps(model, card, pixels, towards_yes=True),
+        lambda: to_device(model, CPU),
     ):
         with pytest.raises(CapetownError, match=r"^out of memory on the device .*device=cpu\.$"):
             work()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from capetown.pools.scoring import METRICS
+from capetown.pools.metrics import METRICS
 from capetown.pools.training import loop as training
 from capetown.pools.training.schedules import (
     Epoch,

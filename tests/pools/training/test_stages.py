@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from capetown.pools.scoring import METRICS
+from capetown.pools.metrics import METRICS
 from capetown.pools.training import parallel
 from tests import ROOT
 from tests.pools.training.tiny import CPU, SMALL, fold, outspoken_model

@@ -7,16 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from capetown.imagery.reading import AS_STORED
 from capetown.params import Augment, Backbone, Train, load_params
-from capetown.pools.model.backbones import build_model, heads
-from capetown.pools.model.devices import place
-from capetown.pools.model.modelfile import ModelCard
-from capetown.pools.tiles.folds import Fold
-from capetown.pools.tiles.reading import AS_THEY_ARE
+from capetown.pools.dataset.dataset import LabelledTiles
+from capetown.pools.model.architecture import build_model, classifier_layers
+from capetown.pools.model.devices import to_device
+from capetown.pools.model.manifest import ModelManifest
 from capetown.pools.training.loop import fit
-from capetown.pools.training.schedules import (
-    Epoch,
-)
+from capetown.pools.training.schedules import Epoch
 from tests import ROOT
 from tests.pools import USUAL
 
@@ -31,7 +29,9 @@ STILL = Augment(flips=False, brightness=0, contrast=0, saturation=0, scale=0)
 def backbone_parameters(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Names and values of everything outside the head, buffers included."""
     mine = {
-        id(tensor) for part in heads(model) for tensor in part.state_dict(keep_vars=True).values()
+        id(tensor)
+        for part in classifier_layers(model)
+        for tensor in part.state_dict(keep_vars=True).values()
     }
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in mine:
@@ -42,14 +42,14 @@ def settings(**changed: object) -> Train:
     return PARAMS.train.model_copy(update={"head_epochs": 1, "epochs": 2, **changed})
 
 
-def fold(tiles: int = 12, size: int = 64, seed: int = 0) -> Fold:
+def fold(tiles: int = 12, size: int = 64, seed: int = 0) -> LabelledTiles:
     """Noise; every other tile has a bright square."""
     pixels = np.random.default_rng(seed).integers(0, 128, (tiles, size, size, 3), dtype=np.uint8)
     labels = np.arange(tiles) % 2
     pixels[labels == 1, size // 4 : size // 2, size // 4 : size // 2] = 255
     paths = [f"{n}.tif" for n in range(tiles)]
     sheets = np.array(["A"] * tiles)
-    return Fold(paths, sheets, sheets, labels, pixels, f"{tiles} {size} {seed}")
+    return LabelledTiles(paths, sheets, sheets, labels, pixels, f"{tiles} {size} {seed}")
 
 
 def train(
@@ -60,7 +60,7 @@ def train(
     tiles: int = 12,
     seed: int = 1,
 ) -> tuple[nn.Module, list[Epoch]]:
-    model = place(build_model(backbone, image_size=size, pretrained=False, seed=seed), CPU)
+    model = to_device(build_model(backbone, image_size=size, pretrained=False, seed=seed), CPU)
     history = fit(
         model, fold(tiles, size), fold(8, size, seed=9),
         backbone=backbone, settings=how or settings(), seed=seed,
@@ -73,10 +73,10 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def card_of(architecture: str) -> ModelCard:
-    return ModelCard(
+def card_of(architecture: str) -> ModelManifest:
+    return ModelManifest(
         architecture=architecture, image_size=64, mean=[0.5] * 3, std=[0.5] * 3,
-        interpolation="bicubic", tiles=AS_THEY_ARE, usual=USUAL,
+        interpolation="bicubic", tiles=AS_STORED, usual=USUAL,
         classes=["no", "yes"], threshold=0.5, temperature=1, dataset="", packages={},
     )  # fmt: skip
 
@@ -85,6 +85,6 @@ def outspoken_model(architecture: str) -> nn.Module:
     """With random weights in the last layer, too."""
     backbone = SMALL.model_copy(update={"architecture": architecture})
     model = build_model(backbone, image_size=64, pretrained=False, seed=0).eval()
-    for parameter in list(heads(model)[0].parameters())[-2:]:
+    for parameter in list(classifier_layers(model)[0].parameters())[-2:]:
         nn.init.normal_(parameter)
     return model

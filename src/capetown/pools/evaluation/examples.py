@@ -10,21 +10,21 @@ from PIL import Image
 from torch import nn
 
 from capetown.errors import CapetownError
-from capetown.pools.evaluation.saliency import overlay, saliency
-from capetown.pools.model.modelfile import ModelCard
-from capetown.pools.tiles.reading import Pixels, UnreadableTileError, read_tile, resize
+from capetown.imagery.reading import Pixels, UnreadableTileError, read_tile, resize
+from capetown.pools.evaluation.saliency_map import overlay, saliency_map
+from capetown.pools.model.manifest import ModelManifest
 
 # Tiles of each class that are shown as examples.
 SAMPLES = 4
 
 
 def draw_mistakes(
-    worst: pd.DataFrame, model: nn.Module, card: ModelCard, *, root: Path, folder: Path
+    worst: pd.DataFrame, model: nn.Module, card: ModelManifest, *, root: Path, folder: Path
 ) -> pd.DataFrame:
     """Write pictures of mistakes, and of what spoke for the model's answer, into a folder.
 
     Args:
-        worst: as `capetown.pools.evaluation.judging.worst_mistakes` gives them.
+        worst: as `capetown.pools.evaluation.metrics_report.worst_mistakes` gives them.
         model: on the device to use, in evaluation mode.
         card: the model's.
         root: what the paths are relative to.
@@ -40,7 +40,7 @@ def draw_mistakes(
     for number, (path, kind) in enumerate(rows, start=1):
         tile = _read(root / path, card)
         pixels = resize(tile, card.image_size, card.interpolation)
-        heat = saliency(model, card, pixels, towards_yes=kind == "false_positive")
+        heat = saliency_map(model, card, pixels, towards_yes=kind == "false_positive")
         Image.fromarray(tile).save(folder / f"mistake-{number}.png")
         overlay(tile, heat).save(folder / f"mistake-{number}-saliency.png")
     numbers = range(1, len(worst) + 1)
@@ -51,7 +51,7 @@ def draw_mistakes(
 
 
 def draw_samples(
-    table: pd.DataFrame, card: ModelCard, *, seed: int, root: Path, folder: Path
+    table: pd.DataFrame, card: ModelManifest, *, seed: int, root: Path, folder: Path
 ) -> pd.DataFrame:
     """Write pictures of `SAMPLES` random tiles of each class into a folder.
 
@@ -76,7 +76,7 @@ def draw_samples(
     return chosen.assign(tile=[f"sample-{number}.png" for number in range(1, len(chosen) + 1)])
 
 
-def _read(path: Path, card: ModelCard) -> Pixels:
+def _read(path: Path, card: ModelManifest) -> Pixels:
     try:
         return read_tile(path, card.tiles)
     except UnreadableTileError as error:

@@ -61,7 +61,7 @@ def make_repeatable(threads: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def place(model: nn.Module, device: torch.device) -> nn.Module:
+def to_device(model: nn.Module, device: torch.device) -> nn.Module:
     """Put a model on a device, its weights in channels-last order, which convolutions like.
 
     Raises:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from capetown.errors import CapetownError
+from capetown.imagery.reading import Pixels
 from capetown.pools.model.devices import memory_errors
-from capetown.pools.tiles.reading import Pixels
 
 BATCH_SIZE = 32
 
 
-def to_device(pixels: Pixels, device: torch.device) -> Tensor:
+def batch_to_device(pixels: Pixels, device: torch.device) -> Tensor:
     """Packed tiles (images, size, size, 3) as a uint8 tensor (images, 3, size, size).
 
     The tensor keeps the order of the bytes, which is torch's channels-last.
@@ -65,7 +65,7 @@ def predict_logits(
     logits = []
     with memory_errors(f"{BATCH_SIZE} tiles at once, without training"):
         for start in range(0, len(pixels), BATCH_SIZE):
-            batch = to_device(pixels[start : start + BATCH_SIZE], device).float() / 255
+            batch = batch_to_device(pixels[start : start + BATCH_SIZE], device).float() / 255
             views = flipped_and_turned(batch) if tta else [batch]
             answers = [model(normalise(view, mean, std))[:, 0].float() for view in views]
             logits.append(torch.stack(answers).mean(0).cpu())

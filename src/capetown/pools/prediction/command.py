@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from capetown.errors import CapetownError
-from capetown.pools.prediction.machines import cluster, processes, this_process
-from capetown.pools.prediction.orthophotos import Cutting
-from capetown.pools.prediction.parts import WRITERS, Summary
-from capetown.pools.prediction.places import PlaceError, check_crs
-from capetown.pools.prediction.running import STANDARD_OUTPUT, predict
+from capetown.imagery.georeference import GeoreferenceError, check_crs
+from capetown.imagery.windows import Tiling
+from capetown.pools.prediction.executors import cluster, processes, this_process
+from capetown.pools.prediction.run import STANDARD_OUTPUT, predict
+from capetown.pools.prediction.shards import WRITERS, Summary
 
 MOST_OVERLAP = 0.9
 
@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> None:
         out,
         model=arguments.model,
         device=arguments.device,
-        cutting=Cutting(
+        cutting=Tiling(
             arguments.tile_metres, arguments.tile_pixels, arguments.overlap, arguments.crs
         ),
         machines=machines,
@@ -92,5 +92,5 @@ def _check(arguments: Namespace) -> None:
     if arguments.crs:
         try:
             check_crs(arguments.crs)
-        except PlaceError as error:
+        except GeoreferenceError as error:
             raise CapetownError(f"--crs {arguments.crs}: {error}") from error

@@ -8,15 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from capetown.pools.model import evidence
+from capetown.imagery.reading import Pixels
+from capetown.pools.model import saliency
 from capetown.pools.model.devices import choose_device
-from capetown.pools.model.engine import Answer, fastest_answer
-from capetown.pools.model.evidence import Points
 from capetown.pools.model.inference import BATCH_SIZE
-from capetown.pools.model.modelfile import CARD, WEIGHTS, ModelCard, load_model
-from capetown.pools.prediction.machines import threads
-from capetown.pools.prediction.storage import is_local, open_storage, read_file
-from capetown.pools.tiles.reading import Pixels
+from capetown.pools.model.manifest import MANIFEST_FILE, WEIGHTS_FILE, ModelManifest, load_model
+from capetown.pools.model.saliency import Points
+from capetown.pools.prediction.engine import Answer, fastest_answer
+from capetown.pools.prediction.executors import threads
+from capetown.storage import is_local, open_storage, read_file
 
 # Tiles at once on CPUs, where a thread a core computes: 32 take three times the memory and no less
 # time (see benchmarks/README.md).
@@ -31,10 +31,10 @@ class Model(NamedTuple):
         batch: how many tiles to show it at once.
         answer: gives the logit of each.
         points: gives the point of each that says most for ``yes``, shape (tiles, 2), as
-            `capetown.pools.model.evidence.strongest_points` does.
+            `capetown.pools.model.saliency.strongest_points` does.
     """
 
-    card: ModelCard
+    card: ModelManifest
     batch: int
     answer: Answer
     points: Callable[[Pixels], Points]
@@ -64,7 +64,7 @@ def _load(folder: str, _: str, device: str) -> Model:
         fs, location = open_storage(folder)
         here = Path(location if is_local(fs) else copied)
         if not is_local(fs):
-            for name in (WEIGHTS, CARD):
+            for name in (WEIGHTS_FILE, MANIFEST_FILE):
                 (here / name).write_bytes(read_file(f"{folder}/{name}"))
         chosen = choose_device(device)  # type: ignore[arg-type]
         model, card = load_model(here, chosen)
@@ -75,8 +75,8 @@ def _load(folder: str, _: str, device: str) -> Model:
         # It looks into the model while that computes, where another thread would disturb it.
         if not hasattr(copies, "model"):
             copies.model = deepcopy(model)
-        heat = evidence.evidence(copies.model, card, pixels, towards_yes=True)
-        return evidence.strongest_points(heat)
+        heat = saliency.saliency_maps(copies.model, card, pixels, towards_yes=True)
+        return saliency.strongest_points(heat)
 
     batch = CPU_BATCH if chosen.type == "cpu" else BATCH_SIZE
     return Model(card, batch, fastest_answer(model, card, threads()), points)

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from capetown.files import written_whole
-from capetown.pools.training.card import package_versions
+from capetown.pools.training.calibrate import package_versions
+from capetown.storage import written_whole
 
 NAME = "last.pt"
 MONTH = 30 * 24 * 3600

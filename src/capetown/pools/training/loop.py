@@ -22,12 +22,12 @@ from tqdm import tqdm
 
 from capetown.errors import CapetownError
 from capetown.params import Backbone, Train
-from capetown.pools.model import backbones
+from capetown.pools.dataset.dataset import LabelledTiles
+from capetown.pools.metrics import calibrated, log_loss, score
+from capetown.pools.model import architecture
 from capetown.pools.model.devices import compiled, half_precision, memory_errors
-from capetown.pools.model.inference import normalise, predict_logits, to_device
+from capetown.pools.model.inference import batch_to_device, normalise, predict_logits
 from capetown.pools.model.timm_import import timm
-from capetown.pools.scoring import calibrated, log_loss, score
-from capetown.pools.tiles.folds import Fold
 from capetown.pools.training import parallel
 from capetown.pools.training.augment import augment, draws
 from capetown.pools.training.checkpoints import load_checkpoint, save_checkpoint
@@ -50,16 +50,21 @@ class Training:
     """A model with what moves it during one phase: optimizer, scaler and average of weights."""
 
     def __init__(
-        self, model: nn.Module, phase: Phase, train: Fold, backbone: Backbone, settings: Train
+        self,
+        model: nn.Module,
+        phase: Phase,
+        train: LabelledTiles,
+        backbone: Backbone,
+        settings: Train,
     ) -> None:
         self.model, self.phase, self.train, self.settings = model, phase, train, settings
         self.batch_size = backbone.batch_size
         self.device = next(model.parameters()).device
-        self.inputs = backbones.input_config(model)
+        self.inputs = architecture.input_config(model)
         if phase.name == "full":
             parallel.share_batch_norms(model, self.device)
         self.set_mode()
-        groups = backbones.parameter_groups(model, settings.weight_decay)
+        groups = architecture.parameter_groups(model, settings.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0)
         self.half = half_precision(self.device) if settings.amp else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half is torch.float16)
@@ -80,9 +85,9 @@ class Training:
     def set_mode(self) -> None:
         """Put every layer in the mode that it trains in."""
         if self.phase.name == "head":
-            backbones.train_head_only(self.model)
+            architecture.freeze_backbone(self.model)
         else:
-            backbones.train_everything(self.model)
+            architecture.unfreeze(self.model)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, beside its number."""
@@ -134,7 +139,7 @@ class Training:
         self, rows: npt.NDArray[np.int64], drawn: npt.NDArray[np.float32]
     ) -> tuple[Tensor, Tensor]:
         """Tiles ready for the model, augmented as drawn, and their labels."""
-        pixels = to_device(self.train.pixels[rows], self.device)
+        pixels = batch_to_device(self.train.pixels[rows], self.device)
         moves = torch.from_numpy(drawn).to(self.device)
         changed = augment(pixels, moves, self.settings.augment)
         labels = torch.from_numpy(self.train.labels[rows]).to(self.device)
@@ -183,8 +188,8 @@ class Training:
 
 def fit(
     model: nn.Module,
-    train: Fold,
-    valid: Fold,
+    train: LabelledTiles,
+    valid: LabelledTiles,
     *,
     backbone: Backbone,
     settings: Train,
@@ -254,7 +259,7 @@ def fit(
     return history
 
 
-def _judge(training: Training, valid: Fold, epoch: int, loss: float, rate: float) -> Epoch:
+def _judge(training: Training, valid: LabelledTiles, epoch: int, loss: float, rate: float) -> Epoch:
     inputs = training.inputs
     mine = parallel.share(valid.pixels)
     logits = parallel.gather(

@@ -1,0 +1,204 @@
+"""Orthophotos of any size, cut into tiles: windows that are read one by one.
+
+Only the blocks under a window are read, also of a file in a bucket or on a web server (best of a
+Cloud Optimized GeoTIFF).
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyproj
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as Rectangle
+
+from capetown.errors import CapetownError, one_line
+from capetown.imagery.georeference import (
+    Georeference,
+    GeoreferenceError,
+    choose_crs,
+    of_dataset,
+    parse_world_file,
+)
+from capetown.imagery.tiff import COLOUR, GREY, MAX_SIDE, Raster, UnreadableTileError
+from capetown.imagery.tile_ref import TileRef, Window
+from capetown.storage import is_local, open_storage, read_file
+
+RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+# GDAL would look for other files beside one in a bucket.
+NO_LISTING = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+# No model sees anything in less.
+FEWEST_PIXELS = 32
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How orthophotos are cut.
+
+    Attributes:
+        metres: side of a window on the ground.
+        pixels: side of a window of what has no scale; 0 if there is to be none.
+        overlap: share of a window's side that its neighbour shows, too.
+        crs: as in `capetown.imagery.georeference.choose_crs`.
+    """
+
+    metres: float = 0
+    pixels: int = 0
+    overlap: float = 0
+    crs: str = ""
+
+
+class Orthophoto:
+    """An open image, read by one thread."""
+
+    def __init__(self, dataset: Any, source: TileRef) -> None:
+        self.dataset = dataset
+        self.source = source
+        self._has_nodata = any(f != [MaskFlags.all_valid] for f in dataset.mask_flag_enums)
+
+    def place(self, crs: str) -> Georeference | None:
+        """The place of the whole image; see `capetown.imagery.georeference.find_georeference`."""
+        transform, named = of_dataset(self.dataset)
+        if transform is None and self.source.world:
+            transform = parse_world_file(read_file(self.source.world))
+        if transform is None:
+            return None
+        prj = read_file(self.source.prj) if self.source.prj else None
+        return Georeference(transform, choose_crs(named, prj, crs))
+
+    def read(self, window: Window) -> Raster | None:
+        """The pixels of a window; None if all of it is nodata.
+
+        Raises:
+            UnreadableTileError: the reason, if they cannot be read.
+        """
+        rectangle = Rectangle(*window)
+        try:
+            if self._has_nodata and not self.dataset.dataset_mask(window=rectangle).any():
+                return None
+            values = np.moveaxis(self.dataset.read(window=rectangle), 0, 2)
+        except (RasterioError, OSError) as error:
+            raise UnreadableTileError(f"damaged: {one_line(error.__cause__ or error)}.") from error
+        return _interpret(self.dataset, values)
+
+
+@contextmanager
+def open_image(source: TileRef) -> Iterator[Orthophoto]:
+    """An image, open for reading, in this thread alone.
+
+    Raises:
+        UnreadableTileError: the reason, if it cannot be opened.
+    """
+    fs, location = open_storage(source.url)
+    how, options = ({}, {}) if is_local(fs) else ({"opener": fs}, NO_LISTING)
+    try:
+        with rasterio.Env(**options):
+            dataset = rasterio.open(location, **how)
+    except (RasterioError, OSError) as error:
+        raise UnreadableTileError(f"cannot be opened ({one_line(error)}).") from error
+    with closing(dataset):
+        yield Orthophoto(dataset, source)
+
+
+def windows_of(source: TileRef, how: Tiling) -> list[TileRef]:
+    """The windows of an image, row by row; itself, with the reason, if it cannot be cut.
+
+    They are all of one size and spread evenly, so that the last ends where the image does; their
+    neighbours overlap at least as asked. An image that is smaller is one window.
+    """
+    try:
+        with open_image(source) as image:
+            width, height = image.dataset.width, image.dataset.height
+            across, down = _sides(image, how)
+    except CapetownError as error:
+        return [source._replace(error=str(error))]
+    windows = [
+        Window(left, top, min(across, width), min(down, height))
+        for top in starts(height, down, how.overlap)
+        for left in starts(width, across, how.overlap)
+    ]
+    return [
+        source._replace(path=f"{source.path}#xywh={','.join(map(str, window))}", window=window)
+        for window in windows
+    ]
+
+
+def starts(length: int, side: int, overlap: float) -> list[int]:
+    """Where windows begin along a side of an image.
+
+    Args:
+        length: of the image, in pixels.
+        side: of a window, in pixels.
+        overlap: share of a window that the next one shows, too, at least.
+    """
+    left = max(length - side, 0)
+    step = max(1, int(side * (1 - overlap)))
+    return [round(at) for at in np.linspace(0, left, -(-left // step) + 1).tolist()]
+
+
+def _sides(image: Orthophoto, how: Tiling) -> tuple[int, int]:
+    """Width and height of a window in pixels.
+
+    Raises:
+        CapetownError: if the image has no scale and nothing else is asked for, or a window would
+            be no tile.
+    """
+    try:
+        place = image.place(how.crs) if how.metres else None
+        if place:
+            place.to_earth(np.zeros((1, 2)))
+            across, down = _metres_a_pixel(place, image.dataset)
+    except GeoreferenceError as error:
+        if not how.pixels:
+            raise CapetownError(f"{error} --tile-pixels cuts it without a scale.") from error
+        place = None
+    if place:
+        sides = max(1, round(how.metres / across)), max(1, round(how.metres / down))
+    elif how.pixels:
+        sides = how.pixels, how.pixels
+    else:
+        raise CapetownError("has no scale, so metres say nothing: give --tile-pixels.")
+    if not FEWEST_PIXELS <= min(sides) <= max(sides) <= MAX_SIDE:
+        raise CapetownError(
+            f"a window would have {sides[0]} x {sides[1]} pixels, not {FEWEST_PIXELS} to "
+            f"{MAX_SIDE}: give another --tile-metres or --tile-pixels."
+        )
+    return sides
+
+
+def _metres_a_pixel(place: Georeference, dataset: Any) -> tuple[float, float]:
+    """Width and height of a pixel, by the map's own unit, or on the ground if that is degrees."""
+    a, b, _, d, e, _ = place.transform[:6]
+    crs = pyproj.CRS.from_user_input(place.crs)
+    if crs.is_projected:
+        unit = crs.axis_info[0].unit_conversion_factor
+        return float(np.hypot(a, d) * unit), float(np.hypot(b, e) * unit)
+    x, y = dataset.width // 2, dataset.height // 2
+    here = place.to_earth(np.array([(x, y), (x + 100, y), (x, y + 100)], np.float64))
+    longitudes, latitudes = here.T
+    _, _, metres = pyproj.Geod(ellps="WGS84").inv(
+        longitudes[[0, 0]], latitudes[[0, 0]], longitudes[1:], latitudes[1:]
+    )
+    return metres[0] / 100, metres[1] / 100
+
+
+def _interpret(dataset: Any, values: Any) -> Raster:
+    """The bands and what they stand for, as GDAL knows it."""
+    colours = dataset.colorinterp
+    largest = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(values.dtype)
+    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    if largest and bits:
+        largest = 2 ** int(bits) - 1
+    if colours[0] == ColorInterp.palette:
+        table = dataset.colormap(1)
+        colour_of = np.array([table.get(k, (0, 0, 0))[:3] for k in range(max(table) + 1)], np.uint8)
+        return Raster(colour_of[np.minimum(values[..., 0], len(colour_of) - 1)])
+    by_name = [colours.index(c) for c in RGB if c in colours]
+    count = len(colours) - colours.count(ColorInterp.alpha)
+    shown = tuple(by_name) if len(by_name) == 3 else {1: GREY, 2: None}.get(count, COLOUR)
+    white = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+    return Raster(values, largest, shown, white, abs(dataset.transform.a))

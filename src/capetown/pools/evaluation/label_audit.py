@@ -1,0 +1,151 @@
+"""Labels that a model doubts, by its answers to tiles that it has not learned from.
+
+The tiles are divided into parts that share no group. A model answers for each part that learned
+from the others, but for one on which its epoch and temperature are chosen. Sorted by the
+probability of the label that a tile has, wrong labels come first (confident learning: Northcutt,
+Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels").
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+from torch import nn
+
+from capetown.city import CLASSES
+from capetown.errors import CapetownError
+from capetown.imagery.reading import Pixels
+from capetown.params import Params
+from capetown.pools.dataset.dataset import LabelledTiles, load_fold
+from capetown.pools.metrics import Floats, Labels, calibrated, fit_temperature
+from capetown.pools.model.architecture import build_model, input_config
+from capetown.pools.model.devices import choose_device, make_repeatable, to_device
+from capetown.pools.model.inference import predict_logits
+from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
+from capetown.pools.training.loop import fit
+
+log = logging.getLogger("capetown")
+
+
+def divide(
+    labels: Labels, groups: npt.NDArray[np.str_], parts: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """The part of each tile, from 0: no group is in two, and the classes are shared alike.
+
+    Args:
+        labels: shape (tiles,).
+        groups: of tiles that are alike, likewise.
+        parts: three or more: one to judge, one to choose on, and the rest to learn from.
+        seed: another seed gives others.
+
+    Raises:
+        CapetownError: if a part would lack a class.
+    """
+    found = np.zeros(len(labels), np.int64)
+    try:
+        folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        for number, (_, rows) in enumerate(folds.split(labels, labels, groups)):
+            found[rows] = number
+    except ValueError:  # fewer tiles or groups than parts
+        found[:] = 0
+    if any(len(np.unique(labels[found == part])) < len(CLASSES) for part in range(parts)):
+        raise CapetownError(
+            f"the tiles cannot be divided into {parts} parts with both classes: lower --parts, or "
+            "bring more tiles."
+        )
+    return found
+
+
+def out_of_fold_probabilities(
+    params: Params, *, table: Path, root: Path, cache: Path, checkpoints: Path, parts: int
+) -> tuple[LabelledTiles, Floats]:
+    """Every tile, and the probability of ``yes`` that a model gives it which has not seen it.
+
+    Goes on from the checkpoints of an earlier call; one is kept a part until all are done.
+
+    Args:
+        params: the model and its training.
+        table: the tiles, as `split` writes them.
+        root: what their paths are relative to.
+        cache: where decoded tiles are kept.
+        checkpoints: the folder of all checkpoints.
+        parts: models to train, three or more.
+
+    Raises:
+        CapetownError: as those that load, build and train.
+    """
+    backbone, settings = params.backbone, params.train
+    make_repeatable(params.threads)
+    device = choose_device(params.device)
+    size = settings.image_size or backbone.image_size
+
+    def build() -> nn.Module:
+        model = build_model(
+            backbone, image_size=size, pretrained=params.pretrained, seed=params.seed,
+            inputs=settings.model_dump(include={"interpolation", "mean", "std"}),
+        )  # fmt: skip
+        return to_device(model, device)
+
+    inputs = input_config(build())
+    tiles = load_fold(
+        table, None, root,
+        size=size, interpolation=inputs["interpolation"], cache=cache, rule=params.tiles,
+    )  # fmt: skip
+    part = divide(tiles.labels, tiles.groups, parts, params.seed)
+    found = np.zeros(len(part))
+    folders = []
+    for number in range(parts):
+        log.info("part %d of %d", number + 1, parts)
+        held, choosing = part == number, part == (number + 1) % parts
+        train, valid = tiles.subset(~(held | choosing)), tiles.subset(choosing)
+        name = fingerprint(
+            data=[train.digest, valid.digest], backbone=backbone.model_dump(),
+            settings=settings.model_dump(),
+            start=[params.pretrained, params.seed, params.threads, device.type],
+        )  # fmt: skip
+        folders.append(checkpoints / name)
+        model = build()
+        fit(
+            model, train, valid, backbone=backbone, settings=settings, seed=params.seed,
+            checkpoints=folders[-1], on_epoch=lambda row: None,
+        )  # fmt: skip
+
+        def look(pixels: Pixels, model: nn.Module = model) -> Floats:
+            return predict_logits(
+                model, pixels, mean=inputs["mean"], std=inputs["std"], tta=settings.tta
+            )
+
+        temperature = fit_temperature(valid.labels, look(valid.pixels))
+        found[held] = calibrated(look(tiles.pixels[held]), temperature)
+    for folder in folders:
+        forget_checkpoint(folder)
+    return tiles, found
+
+
+def doubtful_labels(tiles: LabelledTiles, probabilities: Floats) -> pd.DataFrame:
+    """The tiles, the least credible label first.
+
+    Args:
+        tiles: labelled.
+        probabilities: of ``yes``, of models that have not seen the tile; shape (tiles,).
+
+    Returns:
+        path, label, the probability of a pool, and whether the label is suspect: the other class
+        is as probable as it is on average where it is the label.
+    """
+    of_class = np.stack([1 - probabilities, probabilities])
+    usual = [of_class[label][tiles.labels == label].mean() for label in range(len(CLASSES))]
+    rows, other = np.arange(len(tiles.labels)), 1 - tiles.labels
+    suspect = of_class[other, rows] >= np.take(usual, other)
+    order = np.argsort(of_class[tiles.labels, rows], kind="stable")
+    return pd.DataFrame(
+        {
+            "path": tiles.paths,
+            "label": np.take(CLASSES, tiles.labels),
+            "probability": probabilities.round(6),
+            "suspect": suspect,
+        }
+    ).iloc[order]

@@ -1,0 +1,171 @@
+"""Parts of the report that are more than text: cards, the matrix, tiles, controls.
+
+Each is Markdown for Git hosts and HTML for the page.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from capetown.report.facts import Facts
+from capetown.report.formatting import days, listed, pace, per_cent
+from capetown.report.hexagon_map import STYLE
+from capetown.report.map_figure import RequestMap
+from capetown.report.pages import for_markdown, html_block
+from capetown.report.pool_figures import short_threshold
+
+Tile = Callable[[str, str], Markup]
+Rows = Sequence[Mapping[str, Any]]
+
+
+def parts(facts: Facts, tile: Tile, *, is_page: bool) -> dict[str, Any]:
+    """What the templates call by name.
+
+    Args:
+        facts: of the report.
+        tile: a picture of `evaluation/` by its name and its alternative text.
+        is_page: True for HTML.
+    """
+    end = Markup("</div>\n") if is_page else ""
+    return {
+        "pace": pace,
+        "cards": _cards(facts, is_page=is_page),
+        "open": lambda kind: Markup(f'<div class="{kind}">\n') if is_page else "",
+        "close": end,
+        "notice": Markup('<div class="notice">\n\n') if is_page else "",
+        "end_notice": Markup("\n\n</div>\n") if is_page else "",
+        "live": lambda name, value: _live(name, value) if is_page else value,
+        "told": lambda rows: listed([f"{r['name']} ({per_cent(r['share'])})" for r in rows]),
+        "listed": lambda rows: listed([row["name"] for row in rows]),
+        "lab": _lab(facts) if is_page and facts.has_pools else "",
+        "matrix": _matrix(facts, is_page=is_page) if facts.has_pools else "",
+        "mistakes": lambda rows: _mistakes(rows, tile, is_page=is_page),
+        "samples": lambda rows: _samples(rows, tile, is_page=is_page),
+    }
+
+
+def map_widget(drawn: RequestMap, caption: str, alt: str) -> Markup:
+    """The map with its chooser, legend and tooltip."""
+    return html_block(
+        "report/map.html.j2", map=drawn, svg=Markup(drawn.svg), style=Markup(_in_page(STYLE)),
+        caption=caption, alt=alt,
+    )  # fmt: skip
+
+
+def _in_page(style: str) -> str:
+    return style.replace("\n", " ")
+
+
+def _cards(facts: Facts, *, is_page: bool) -> Markup:
+    """The few numbers that tell most, each with what it is: as cards or as a table."""
+    cards: list[tuple[str, str, str, str]] = []
+    if facts.requests:
+        numbers, tops = facts.requests.numbers, facts.requests.top_kinds
+        cards.append(("requests", "Requests", f"{facts.requests.count:,}",
+                      f"{numbers['requests_a_day'] or 0:,.0f} a day"))  # fmt: skip
+        if tops:
+            cards.append(("requests", "Commonest", per_cent(tops[0]["share"]), tops[0]["name"]))
+        cards += [
+            ("requests", "Half dealt with in", days(numbers["median_days_to_completion"]),
+             f"nine in ten in {days(numbers['p90_days_to_completion'])}"),
+            ("requests", "Open at the end", f"{numbers['open_at_the_end']:,}",
+             f"{per_cent(numbers['open_at_the_end'] / facts.requests.count)} of all requests"),
+        ]  # fmt: skip
+    if facts.has_pools:
+        found = facts.evaluate
+        bounds = found["intervals"]["balanced_accuracy"]
+        sure = (
+            f"95 % interval {100 * bounds[0]:.0f} to {100 * bounds[1]:.0f} %"
+            if facts.has_intervals and None not in bounds
+            else "too few tiles for an interval"
+        )
+        cards.append(("pools", "Pool finder", per_cent(found["balanced_accuracy"]),
+                      f"balanced accuracy, {sure}; guessing gives 50 %"))  # fmt: skip
+    if is_page:
+        items = "".join(
+            f'<li class="{kind}"><span>{escape(name)}</span><strong>{escape(value)}</strong>'
+            f"<span>{escape(words)}</span></li>"
+            for kind, name, value, words in cards
+        )
+        return Markup(f'<ul class="cards">{items}</ul>')
+    rows = [
+        f"| {for_markdown(name)} | **{for_markdown(value)}** | {for_markdown(words)} |"
+        for _, name, value, words in cards
+    ]
+    return Markup("\n".join(["| | | |", "| --- | --- | --- |", *rows]))
+
+
+def _live(name: str, value: Any) -> Markup:
+    """A number that follows the threshold."""
+    return Markup(f'<span data-live="{escape(name)}">{escape(value)}</span>')
+
+
+def _lab(facts: Facts) -> Markup:
+    return html_block(
+        "report/lab.html.j2", threshold=short_threshold(facts),
+        pools_in_100=round(100 * facts.share_with_pool),
+    )  # fmt: skip
+
+
+def _matrix(facts: Facts, *, is_page: bool) -> Markup:
+    """The confusion matrix at the threshold."""
+    counts = facts.counts
+    names = {
+        "found": counts["true_positives"], "missed": counts["false_negatives"],
+        "alarms": counts["false_positives"], "left": counts["true_negatives"],
+    }  # fmt: skip
+    if not is_page:
+        return Markup(
+            "| | The model says “pool” | The model says “no pool” |\n| --- | ---: | ---: |\n"
+            f"| **There is a pool** | {names['found']} found | {names['missed']} missed |\n"
+            f"| **There is none** | {names['alarms']} false alarms | {names['left']} left alone |"
+        )
+    cells = {name: _live(name, value) for name, value in names.items()}
+    return Markup(
+        '<table class="matrix"><caption class="hidden">Right and wrong calls at the threshold'
+        "</caption><thead><tr><td></td><th scope=col>The model says “pool”</th>"
+        "<th scope=col>The model says “no pool”</th></tr></thead><tbody>"
+        f'<tr><th scope=row>There is a pool</th><td class="right">{cells["found"]}<small>found'
+        f'</small></td><td class="wrong">{cells["missed"]}<small>missed</small></td></tr>'
+        f'<tr><th scope=row>There is none</th><td class="wrong">{cells["alarms"]}<small>false '
+        f'alarms</small></td><td class="right">{cells["left"]}<small>left alone</small></td></tr>'
+        "</tbody></table>"
+    )
+
+
+def _mistakes(rows: Rows, tile: Tile, *, is_page: bool) -> Markup:
+    """Mistakes; what spoke for the model's answer, from red to yellow, lies beneath each."""
+    named = [
+        (row, row["path"].rsplit("/", 1)[-1], f"{100 * row['probability']:.0f} %") for row in rows
+    ]
+    if is_page:
+        items = "".join(
+            f'<li class="tile"><button type="button" aria-label="'
+            f'{escape(f"Tile {name}, probability {p}: show what spoke for the answer")}">'
+            f"{tile(row['tile'], '')}{tile(row['saliency'], '')}</button>"
+            f"<b>{p}</b> {escape(name)}</li>"
+            for row, name, p in named
+        )
+        return Markup(
+            f'<p class="screen">Point at a tile, or tap it, to see from red to yellow what spoke '
+            f'for the model\'s answer.</p><ul class="tiles">{items}</ul>'
+        )
+    lines = [
+        f"| {tile(row['tile'], f'Tile {name}')} "
+        f"| {tile(row['saliency'], f'What the model saw in {name}')} "
+        f"| {p} | {for_markdown(name)} |"
+        for row, name, p in named
+    ]
+    head = ["| Tile | What it saw | Probability | Name |", "| --- | --- | ---: | --- |"]
+    said = "The second picture shows, from red to yellow, what spoke for the model's answer."
+    return Markup("\n".join([said, "", *head, *lines]))
+
+
+def _samples(rows: Rows, tile: Tile, *, is_page: bool) -> Markup:
+    pictures = [tile(row["tile"], row["path"].rsplit("/", 1)[-1]) for row in rows]
+    if is_page:
+        items = "".join(f'<li class="tile">{picture}</li>' for picture in pictures)
+        return Markup(f'<ul class="tiles">{items}</ul>')
+    cells = " | ".join(pictures)
+    return Markup(f"|{' |' * len(rows)}\n|{' --- |' * len(rows)}\n| {cells} |")

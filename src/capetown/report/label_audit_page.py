@@ -1,0 +1,35 @@
+"""Labels that a model doubts, as a page of pictures to check them by."""
+
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from capetown.params import BandRendering
+from capetown.report.pages import to_html, to_markdown
+from capetown.report.tile_pictures import tile_picture
+
+
+def as_page(
+    doubts: pd.DataFrame, shown: int, corrections: str, tiles: Path, rule: BandRendering
+) -> str:
+    """The page, which opens without a network.
+
+    Args:
+        doubts: as `capetown.pools.evaluation.label_audit.doubtful_labels` gives them.
+        shown: rows at most.
+        corrections: name of the file that corrected labels go to.
+        tiles: the folder that the tiles' paths are relative to.
+        rule: how tiles are read.
+    """
+    first = doubts.head(shown)
+    first = first.assign(other=first["label"].map({"yes": "no", "no": "yes"}))
+    text = to_markdown(
+        "labels.md.j2",
+        rows=first.to_dict("records"),
+        count=len(doubts),
+        suspect=int(doubts["suspect"].sum()),
+        corrections=corrections,
+        picture=partial(tile_picture, tiles, rule),
+    )
+    return to_html(text, {}, "Labels to check")

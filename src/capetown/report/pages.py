@@ -1,0 +1,251 @@
+"""Templates of Markdown as text for a terminal, for Git hosts, and as one HTML file.
+
+Every value that a template prints is escaped, so that a suburb named ``<script>`` appears as text.
+The HTML page is that Markdown, rendered, with the charts drawn by Vega, which is inlined: the page
+asks no network for anything.
+"""
+
+import html
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import vl_convert
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+from capetown.report.formatting import as_name, day, days, per_cent
+from capetown.report.theme import css
+
+ASSETS = files("capetown.report") / "assets"
+# What Markdown would take for markup; full stops, hyphens and brackets alone are harmless.
+SPECIAL = re.compile(r"([\\`*_\[\]|~$#!])")
+# Columns from which a table is too wide for a phone.
+WIDE = 5
+TEMPLATES = jinja2.PackageLoader("capetown.report")
+TEMPLATES_OF_PAGES = jinja2.Environment(loader=TEMPLATES, autoescape=True, trim_blocks=True)
+
+
+def to_html(
+    text: str,
+    specs: Mapping[str, Any],
+    title: str,
+    *,
+    data: Mapping[str, str] | None = None,
+    scripts: Sequence[str] = (),
+    folded: Collection[str] = (),
+) -> str:
+    """Markdown as a page of its own; what follows a heading of the second level folds under it.
+
+    Args:
+        text: Markdown with an element of class ``chart`` for each chart.
+        specs: charts of Vega-Lite by their elements' ids.
+        title: of the page, as text.
+        data: JSON that the scripts read, by its element's id.
+        scripts: names in `assets` of those that run after the page's own.
+        folded: headings of the sections that are folded at first.
+    """
+    reader = MarkdownIt("commonmark", {"html": True}).enable("table")
+    tokens = reader.parse(text)
+    contents: list[tuple[str, str]] = []
+    body = reader.renderer.render(_in_sections(tokens, contents, folded), reader.options, {})
+    return TEMPLATES_OF_PAGES.get_template("page.html.j2").render(
+        title=title,
+        contents=contents,
+        body=Markup(body),
+        colours=Markup(css()),
+        css=Markup(_asset("page.css")),
+        data={
+            "specs": Markup(_for_script(json.dumps(specs, separators=(",", ":"), allow_nan=False))),
+            **{name: Markup(_for_script(value)) for name, value in (data or {}).items()},
+        },
+        scripts=[Markup(_asset(f"{name}.js")) for name in ("page", *scripts)],
+        vega=_vega(),
+    )
+
+
+def html_block(template: str, **values: Any) -> Markup:
+    """A template of HTML as one block of Markdown, which a blank line would end."""
+    text = TEMPLATES_OF_PAGES.get_template(template).render(**values)
+    return Markup(re.sub(r"\n\s*\n", "\n", text))
+
+
+def for_markdown(value: Any) -> str:
+    """A value as text that neither Markdown nor HTML takes for markup."""
+    return str(_escape(value))
+
+
+def _in_sections(
+    tokens: Sequence[Token], contents: list[tuple[str, str]], folded: Collection[str]
+) -> list[Token]:
+    """Tokens with each section in an element that folds; fills the table of contents."""
+    found, is_open = [], False
+    for at, token in enumerate(tokens):
+        if token.type == "heading_open" and token.tag == "h2":
+            words = tokens[at + 1].content
+            anchor = re.sub(r"\W+", "-", words.lower()).strip("-")
+            contents.append((anchor, words))
+            end = "</details></section>" if is_open else ""
+            state = "" if words in folded else " open"
+            found.append(_html(f'{end}<section id="{anchor}"><details{state}><summary>'))
+            is_open = True
+        found.append(token)
+        if token.type == "heading_close" and token.tag == "h2":
+            found.append(_html("</summary>"))
+        if token.type == "table_open":
+            _label_cells(tokens[at:])
+            found.insert(-1, _html('<div class="scroll" tabindex="0" role="group" '
+                                   'aria-label="Table">'))  # fmt: skip
+        if token.type == "table_close":
+            found.append(_html("</div>"))
+    if is_open:
+        found.append(_html("</details></section>"))
+    return found
+
+
+def _label_cells(tokens: Sequence[Token]) -> None:
+    """Give the cells of the first of these tables, if it is wide, the names of their columns.
+
+    On a phone each row then stands as a list of names and values, and no column is hidden.
+    """
+    names: list[str] = []
+    column = 0
+    for at, token in enumerate(tokens):
+        if token.type == "th_open":
+            names.append(tokens[at + 1].content)
+        elif token.type == "tr_open":
+            column = 0
+        elif token.type == "td_open":
+            if column < len(names):
+                token.attrSet("data-label", names[column])
+            column += 1
+        elif token.type == "tbody_open" and len(names) < WIDE:
+            return
+        elif token.type == "table_close":
+            break
+    tokens[0].attrSet("class", "stack")
+
+
+def _html(text: str) -> Token:
+    return Token("html_block", "", 0, content=text)
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def plots_template() -> str:
+    """DVC's page of plots with Vega in it, which its own asks a network for."""
+    return TEMPLATES_OF_PAGES.get_template("plots.html.j2").render(vega=_vega())
+
+
+def _vega() -> Markup:
+    vega: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
+    return Markup(vega)
+
+
+def to_markdown(template: str, **values: Any) -> str:
+    """A template of Markdown with its values escaped."""
+    return _filled(template, _escape, values)
+
+
+def to_text(template: str, **values: Any) -> str:
+    """A template of Markdown with its values as they are, to read and copy in a terminal."""
+    return _filled(template, _plain, values)
+
+
+def _filled(template: str, finalize: Callable[[Any], Any], values: Mapping[str, Any]) -> str:
+    environment = jinja2.Environment(
+        loader=TEMPLATES,
+        autoescape=False,
+        finalize=finalize,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "about": per_cent,
+        "as_name": lambda name: as_name(name) if isinstance(name, str) else name,
+        "code": _code,
+        "count": _count,
+        "day": day,
+        "days": days,
+        "exact": _exact,
+        "file": lambda path: path.rsplit("/", 1)[-1],
+        "hundred": _hundred,
+        "interval": _interval,
+        "metres": _metres,
+        "percent": _percent,
+        "points": _points,
+    }
+    text = environment.get_template(template).render(**values)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _escape(value: Any) -> Any:
+    """A value as text that neither Markdown nor HTML takes for markup."""
+    if isinstance(value, Markup):
+        return value
+    line = " ".join(_shown(value).split())
+    return SPECIAL.sub(r"\\\1", html.escape(line, quote=False))
+
+
+def _plain(value: Any) -> str:
+    """A value as text that does not steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in _shown(value))
+
+
+def _shown(value: Any) -> str:
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "–" if missing else str(value)
+
+
+def _code(value: str) -> Markup:
+    """A value within backquotes, where Markdown has no escapes: it loses what could end them."""
+    kept = "".join(letter for letter in str(value) if letter.isprintable() and letter not in "`|")
+    return Markup(kept)
+
+
+def _metres(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:,.1f}"
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
+
+
+def _hundred(share: float) -> int:
+    """How many of a hundred a share is, rounded as JavaScript's `Math.round` does on the page."""
+    return math.floor(100 * share + 0.5)
+
+
+def _exact(value: float) -> str:
+    """A share that someone chose, with the digits that they gave it."""
+    return f"{100 * value:.6g} %"
+
+
+def _points(value: float) -> str:
+    """A difference of shares in points of a hundred, with its sign."""
+    return "–" if math.isnan(value) else f"{100 * value:+.1f}"
+
+
+def _interval(bounds: list[float] | None) -> str:
+    """A 95 % interval in per cent, where the resamples allow one."""
+    if not bounds or any(bound is None for bound in bounds):
+        return "–"
+    low, high = (100 * bound for bound in bounds)
+    return f"{low:.1f} to {high:.1f} %"
+
+
+def _for_script(text: str) -> str:
+    """JSON that may stand within a script element, whatever is in it."""
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,0 +1,185 @@
+"""Charts of the classifier's judgement. Those with a threshold share one, which the page moves."""
+
+import altair as alt
+import pandas as pd
+import polars as pl
+from scipy.stats import binomtest
+
+from capetown.report.charts import HEIGHT, ROW, Chart, dashes, row_texts, rows_chart, share
+from capetown.report.facts import Facts
+
+# The name of the threshold in every chart that has one.
+THRESHOLD = "threshold"
+# Map sheets of a chart.
+SHEETS = 12
+LABELS = {"yes": "with a pool", "no": "without"}
+# The rates at the threshold, of what is counted at it.
+RATES = {
+    "recall": "datum.hits / datum.positives",
+    "precision": "datum.hits / datum.called",
+    "false_alarms": "datum.alarms / datum.negatives",
+}
+
+
+def probabilities(facts: Facts) -> Chart:
+    """Histogram of the model's probabilities, by label, and the threshold."""
+    colours = alt.Scale(domain=list(LABELS.values()), range=["var(--c0)", "var(--c1)"])
+    bars = (
+        alt.Chart(_tiles(facts).replace({"label": LABELS}))
+        .mark_bar(opacity=0.9, stroke="var(--card)", strokeWidth=1)
+        .encode(
+            alt.X(
+                "probability:Q",
+                bin=alt.Bin(step=0.05, extent=[0, 1]),
+                title="Probability that the model gives",
+                axis=alt.Axis(format="%", values=[0, 0.2, 0.4, 0.6, 0.8, 1]),
+            ),
+            alt.Y("count()", title="Tiles", stack=True, axis=alt.Axis(tickCount=5)),
+            alt.Color("label:N", title=None, scale=colours, sort=list(LABELS.values())),
+            tooltip=["label:N", "count()"],
+        )
+    )
+    at = alt.Chart(alt.InlineData(values=[{}])).transform_calculate(at=THRESHOLD)
+    line = at.mark_rule(strokeWidth=2, strokeDash=[6, 3]).encode(alt.X("at:Q"))
+    return alt.layer(bars, line, height=HEIGHT).add_params(_threshold(facts))
+
+
+def roc(facts: Facts) -> Chart:
+    """Tiles with a pool that are found, against false alarms, for every threshold."""
+    return _curve(
+        facts,
+        facts.curves["roc"],
+        ("false_positive_rate", "false_alarms", "False alarms, of tiles without a pool"),
+        ("true_positive_rate", "recall", "Found, of tiles with a pool"),
+        [[0, 0], [1, 1]],
+    )
+
+
+def precision_recall(facts: Facts) -> Chart:
+    """Calls that are right, against pools that are found, for every threshold."""
+    positives = facts.evaluate["positives"] / facts.evaluate["n"]
+    return _curve(
+        facts,
+        facts.curves["precision_recall"],
+        ("recall", "recall", "Found, of tiles with a pool"),
+        ("precision", "precision", "Right, of tiles called"),
+        [[0, positives], [1, positives]],
+    )
+
+
+def calibration(facts: Facts) -> Chart:
+    """Calibration: the share of pools by the model's probability."""
+    table = facts.curves["calibration"]
+    says, so = "Probability that the model gives", "Share that has a pool"
+    axes = (share(alt.X, "mean_probability", says), share(alt.Y, "share_of_yes", so))
+    points = (
+        alt.Chart(table)
+        .mark_point(opacity=0.9)
+        .encode(
+            *axes,
+            size=alt.Size("tiles:Q", title="Tiles", legend=alt.Legend(symbolFillColor="var(--c0)",
+                          tickCount=3)),
+            tooltip=["mean_probability:Q", "share_of_yes:Q", "tiles:Q"],
+        )
+    )  # fmt: skip
+    line = alt.Chart(table).mark_line().encode(*axes)
+    return alt.layer(dashes([[0, 0], [1, 1]], says, so), line, points, height=HEIGHT)
+
+
+def groups(facts: Facts) -> Chart:
+    """The share of each map sheet's tiles that are judged rightly, with its 95 % interval."""
+    ordered = pl.from_pandas(facts.sheets).sort("tiles", "sheet", descending=[True, False])
+    rows = []
+    for number, row in enumerate(ordered.head(SHEETS).to_dicts()):
+        tiles = row["tiles"]
+        right = tiles - row["false_positives"] - row["false_negatives"]
+        low, high = binomtest(right, tiles).proportion_ci(method="wilson")
+        rows.append((number, row["sheet"], f"{right} of {tiles}", right / tiles, low, high))
+    columns = ["row", "sheet", "words", "right", "low", "high"]
+    base = rows_chart(pl.DataFrame(rows, columns, orient="row"))
+    lines = base.mark_rule(strokeWidth=4, color="var(--line)", yOffset=8).encode(
+        share(alt.X, "low", "Judged rightly"), alt.X2("high:Q")
+    )
+    points = base.mark_point(size=90, opacity=1, yOffset=8).encode(
+        share(alt.X, "right", "Judged rightly"),
+        tooltip=["sheet:N", *(alt.Tooltip(f"{n}:Q", format=".0%") for n in columns[3:])],
+    )
+    texts = row_texts(base, "sheet", "words")
+    return alt.layer(lines, points, *texts, height=ROW * len(rows))
+
+
+def short_threshold(facts: Facts) -> float:
+    """The model's threshold with as few decimals, from two, as leave its calls what they are."""
+    exact: float = facts.evaluate["threshold"]
+    given = facts.predictions["probability"]
+    called = given >= exact
+    shorter = (round(exact, decimals) for decimals in range(2, 17))
+    return next((short for short in shorter if called.equals(given >= short)), exact)
+
+
+def _threshold(facts: Facts) -> alt.Parameter:
+    return alt.param(THRESHOLD, value=short_threshold(facts))
+
+
+def _tiles(facts: Facts) -> pd.DataFrame:
+    return facts.predictions[["label", "probability"]]
+
+
+def _curve(
+    facts: Facts,
+    table: pd.DataFrame,
+    x: tuple[str, str, str],
+    y: tuple[str, str, str],
+    guess: list[list[float]],
+) -> Chart:
+    """A curve in the unit square and its point at the threshold.
+
+    Args:
+        facts: for the point.
+        table: the curve.
+        x: its column, the rate of `RATES` that it is, and its title.
+        y: likewise.
+        guess: the line of guessing.
+    """
+    line = (
+        alt.Chart(table.assign(order=range(len(table))))
+        .mark_line(interpolate="step-after")
+        .encode(
+            share(alt.X, x[0], x[2]),
+            share(alt.Y, y[0], y[2]),
+            order="order:Q",
+            tooltip=[alt.Tooltip(f"{n}:Q", title=t, format=".1%") for n, _, t in (x, y)],
+        )
+    )
+    point = (
+        alt.Chart(_tiles(facts))
+        .transform_calculate(
+            yes="datum.label == 'yes' ? 1 : 0", called=f"datum.probability >= {THRESHOLD} ? 1 : 0"
+        )
+        .transform_calculate(hit="datum.yes * datum.called")
+        .transform_aggregate(
+            hits="sum(hit)", called="sum(called)", positives="sum(yes)", tiles="count()"
+        )
+        .transform_calculate(
+            alarms="datum.called - datum.hits", negatives="datum.tiles - datum.positives"
+        )
+        .transform_calculate(**RATES)
+        .transform_filter(f"isFinite(datum.{x[1]}) && isFinite(datum.{y[1]})")
+        .mark_point(size=150, color="var(--bad)", opacity=1, stroke="var(--card)", strokeWidth=2)
+        .encode(
+            share(alt.X, x[1], x[2]),
+            share(alt.Y, y[1], y[2]),
+            tooltip=[alt.Tooltip(f"{n}:Q", title=t, format=".1%") for _, n, t in (x, y)],
+        )
+    )
+    layers = (dashes(guess, x[2], y[2]), line, point)
+    return alt.layer(*layers, height=HEIGHT).add_params(_threshold(facts))
+
+
+POOL_FIGURES = {
+    "probabilities": probabilities,
+    "roc": roc,
+    "precision-recall": precision_recall,
+    "calibration": calibration,
+    "groups": groups,
+}

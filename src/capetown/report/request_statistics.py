@@ -1,0 +1,208 @@
+"""How many requests come, how fast they are dealt with, and how many come again: small tables.
+
+All times are the City's local ones. A request without a completion counts as open: it is longer
+than any other when days are ranked, so that "half are done within so many days" holds for all
+requests and not for the completed ones alone. A completion before its creation (clocks differ by
+minutes) counts as 0 days. A creation that lies apart from nearly all others (`times.period`) counts
+as unknown.
+
+`service_tables` gives:
+
+- `days`: a row a day of the period, from the first creation to the last: `day`, `created`,
+  `completed` (of requests of this period), `open` at the end of the day.
+- `months`: `month` (its first day), `directorate`, `requests`.
+- `directorates`, `kinds`, `suburbs`, and `total` (of one row), each with the columns of `COLUMNS`.
+- `hexagons`: `index`, `requests` of the last twelve months, and `requests_before`, of the twelve
+  months before those, null where the table does not reach back so far.
+"""
+
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from capetown.city import (
+    COMPLETED,
+    CREATED,
+    DIRECTORATE,
+    INDEX,
+    LATITUDE,
+    LONGITUDE,
+    REQUEST_TYPE,
+    SUBURB,
+)
+from capetown.requests.reader import JOINED, MISSING, NONE, STATUS
+from capetown.requests.times import period
+
+# Days after which the same kind of request from the same place no longer counts as coming again.
+AGAIN_DAYS = 30
+# A directorate with a smaller share of the requests is left out where extremes are named.
+SMALL = 0.01
+
+
+def _within(part: int, whole: int) -> pl.Expr:
+    """The fewest days within which a share of the requests is dealt with."""
+    taken = pl.col("taken").drop_nulls()
+    return taken.sort().get((taken.len() * part + whole - 1) // whole - 1, null_on_oob=True)
+
+
+COLUMNS = {
+    "requests": pl.len(),
+    "without_coordinates": (~pl.col("located")).sum(),
+    "open": pl.col(COMPLETED).is_null().sum(),
+    # The fewest days within which half, or nine in ten, are dealt with.
+    "median_days": _within(1, 2),
+    "p90_days": _within(9, 10),
+    # Of those with coordinates, after another of the same kind at the same place.
+    "again": pl.col("again").sum(),
+}  # fmt: skip
+
+
+def service_tables(requests: pl.LazyFrame) -> dict[str, pl.DataFrame]:
+    """The tables of the module's description.
+
+    Args:
+        requests: `requests.parquet`, with the columns that the join adds.
+    """
+    rows = _rows(requests)
+    days = _days(rows)
+    return {
+        "total": _grouped(rows),
+        "days": days,
+        "months": _months(rows),
+        "directorates": _grouped(rows, DIRECTORATE),
+        "kinds": _grouped(rows, REQUEST_TYPE),
+        "suburbs": _grouped(rows.filter(pl.col(SUBURB).is_not_null()), SUBURB),
+        "hexagons": _hexagons(rows, days),
+    }
+
+
+def service_numbers(tables: dict[str, pl.DataFrame]) -> dict[str, Any]:
+    """The few numbers of the tables that are worth comparing between two runs."""
+    days, directorates = tables["days"], tables["directorates"]
+    [overall] = tables["total"].to_dicts()
+    located = overall["requests"] - overall["without_coordinates"]
+    missing = missing_by_directorate(directorates)["share"]
+    return {
+        "first_day": _text(days["day"].min()),
+        "last_day": _text(days["day"].max()),
+        "requests_a_day": _rounded(days["created"].mean()),
+        "median_days_to_completion": _rounded(overall["median_days"]),
+        "p90_days_to_completion": _rounded(overall["p90_days"]),
+        "open_at_the_end": days["open"].last() if len(days) else 0,
+        "never_completed": overall["open"],
+        "again_within_30_days": _rounded(overall["again"] / located if located else None),
+        "without_coordinates_least": _rounded(missing.min()),
+        "without_coordinates_most": _rounded(missing.max()),
+    }
+
+
+def missing_by_directorate(directorates: pl.DataFrame) -> pl.DataFrame:
+    """The share without coordinates of each directorate that is not `SMALL`, the largest first."""
+    large = directorates["requests"] >= SMALL * int(directorates["requests"].sum())
+    return (
+        directorates.filter(large & (directorates[DIRECTORATE] != NONE))
+        .with_columns(share=pl.col("without_coordinates") / pl.col("requests"))
+        .sort("share", DIRECTORATE, descending=[True, False])
+    )
+
+
+def _rows(requests: pl.LazyFrame) -> pl.DataFrame:
+    """A row a request: what the tables are made of."""
+    taken = (pl.col(COMPLETED) - pl.col(CREATED)).dt.total_microseconds().clip(lower_bound=0)
+    found = requests.select(
+        CREATED, COMPLETED, DIRECTORATE, REQUEST_TYPE, SUBURB, LATITUDE, LONGITUDE, INDEX,
+        joined=pl.col(STATUS) == JOINED,
+        located=pl.col(STATUS) != MISSING,
+    ).collect()  # fmt: skip
+    if span := period(found[CREATED]):
+        found = found.with_columns(pl.when(pl.col(CREATED).is_between(*span)).then(CREATED))
+    rows = found.with_columns(
+        taken=pl.when(pl.col(CREATED).is_not_null()).then(
+            (taken / 86_400_000_000).fill_null(float("inf"))
+        )
+    )
+    here = [LATITUDE, LONGITUDE, REQUEST_TYPE]
+    earlier = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in here)
+    soon = pl.col(CREATED) - pl.col(CREATED).shift() <= pl.duration(days=AGAIN_DAYS)
+    return (
+        rows.sort(*here, CREATED, nulls_last=True)
+        .with_columns(again=(earlier & soon & pl.col("located")).fill_null(False))
+    )  # fmt: skip
+
+
+def _grouped(rows: pl.DataFrame, *keys: str) -> pl.DataFrame:
+    """The columns of `COLUMNS` by some keys, the most frequent first."""
+    named = [pl.col(key).cast(pl.String).fill_null(NONE) for key in keys]
+    table = rows.lazy().group_by(keys).agg(**COLUMNS) if keys else rows.lazy().select(**COLUMNS)
+    endless = [
+        pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name)
+        for name in ("median_days", "p90_days")
+    ]
+    return (
+        table.with_columns(*named, *endless)
+        .sort("requests", *keys, descending=[True, *[False] * len(keys)])
+        .collect()
+    )
+
+
+def _days(rows: pl.DataFrame) -> pl.DataFrame:
+    known = rows.filter(pl.col(CREATED).is_not_null())
+    created = known.group_by(day=pl.col(CREATED).dt.date()).agg(created=pl.len())
+    done = pl.max_horizontal(CREATED, COMPLETED).dt.date()
+    completed = (
+        known.filter(pl.col(COMPLETED).is_not_null()).group_by(day=done).agg(completed=pl.len())
+    )
+    first, last = created["day"].min(), created["day"].max()
+    if not (isinstance(first, date) and isinstance(last, date)):
+        return pl.DataFrame(
+            schema={"day": pl.Date, "created": pl.Int64, "completed": pl.Int64, "open": pl.Int64}
+        )
+    every = pl.select(day=pl.date_range(first, last))
+    return (
+        every.join(created, on="day", how="left")
+        .join(completed, on="day", how="left")
+        .sort("day")
+        .with_columns(pl.col("created", "completed").fill_null(0).cast(pl.Int64))
+        .with_columns(open=(pl.col("created") - pl.col("completed")).cum_sum())
+    )
+
+
+def _months(rows: pl.DataFrame) -> pl.DataFrame:
+    month = pl.col(CREATED).dt.date().dt.truncate("1mo")
+    return (
+        rows.filter(pl.col(CREATED).is_not_null())
+        .group_by(month.alias("month"), DIRECTORATE)
+        .agg(requests=pl.len())
+        .with_columns(pl.col(DIRECTORATE).cast(pl.String).fill_null(NONE))
+        .sort("month", DIRECTORATE)
+    )
+
+
+def _hexagons(rows: pl.DataFrame, days: pl.DataFrame) -> pl.DataFrame:
+    """Requests of the last twelve months, and of the twelve before, by hexagon."""
+    joined = rows.filter("joined").with_columns(day=pl.col(CREATED).dt.date())
+    if days.is_empty():
+        return pl.DataFrame(
+            schema={INDEX: pl.String, "requests": pl.Int64, "requests_before": pl.Int64}
+        )
+    end = pl.lit(days["day"].max())
+    year, before = end.dt.offset_by("-12mo"), end.dt.offset_by("-24mo")
+    reaches_back = days.select((pl.col("day").min() <= before.dt.offset_by("1d")).first()).item()
+    earlier = ((pl.col("day") > before) & (pl.col("day") <= year)).sum()
+    return (
+        joined.group_by(INDEX)
+        .agg(
+            requests=(pl.col("day") > year).sum().cast(pl.Int64),
+            requests_before=earlier.cast(pl.Int64) if reaches_back else pl.lit(None, pl.Int64),
+        )
+        .sort(INDEX)
+    )
+
+
+def _text(day: Any) -> str | None:
+    return day.isoformat() if isinstance(day, date) else None
+
+
+def _rounded(value: Any) -> float | None:
+    return None if value is None else round(float(value), 4)

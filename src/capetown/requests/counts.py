@@ -1,0 +1,74 @@
+"""Requests counted by hexagon, and the table of the counts with its polygons.
+
+`count` gives one row a hexagon, in the order of the City's file:
+
+- `index`: the H3 cell.
+- `requests`: how many requests lie in it, 0 for most hexagons.
+- `directorate: NAME`: how many of them are NAME's, one column a directorate in alphabetical order
+  for the commonest `DIRECTORATES`, `directorate: (other)` for the rest where there are more, and
+  `directorate: (none)` for those without one. These columns sum to `requests`.
+- `median_days_to_completion`: of those completed, null where none is; a completion before its
+  creation (clocks differ by minutes) counts as 0 days.
+- `suburb`: the commonest official suburb, the first in the alphabet among equals, null where no
+  request names one.
+- `geometry`: the City's polygon, longitude first, in the file that `write_frame` writes.
+"""
+
+import polars as pl
+
+from capetown.requests.hexagons import Hexagons
+from capetown.requests.reader import NONE
+
+# Directorates that get a column of their own: the City has a dozen.
+DIRECTORATES = 40
+COUNT_PREFIX = "directorate: "
+
+
+def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
+    """Requests by hexagon, as the module's description says, without the geometry.
+
+    Args:
+        hexagons: the City's.
+        joined: the requests in them: `index`, `directorate`, `suburb` as text or categories, and
+            `taken`, a duration.
+    """
+    queries = [
+        joined.group_by("index").agg(
+            requests=pl.len(),
+            median_days_to_completion=pl.col("taken").clip(lower_bound=pl.duration()).median()
+            / pl.duration(days=1),
+        ),
+        joined.drop_nulls("suburb").group_by("index", "suburb").len(),
+        joined.group_by("index", "directorate").len(),
+    ]
+    totals, named_suburbs, pairs = pl.collect_all(queries, engine="streaming")
+    suburbs = (
+        named_suburbs.cast({"suburb": pl.String})
+        .sort("len", "suburb", descending=[True, False])
+        .unique("index", keep="first")
+        .drop("len")
+    )
+    texts = pl.col("directorate").cast(pl.String)
+    common = (
+        pairs.drop_nulls().group_by(texts).agg(pl.col("len").sum())
+        .sort("len", "directorate", descending=[True, False])
+    )  # fmt: skip
+    rest = common["directorate"][DIRECTORATES:]
+    name = pl.when(texts.is_in(rest.implode())).then(pl.lit("(other)")).otherwise(texts)
+    named = pairs.with_columns(
+        pl.concat_str(pl.lit(COUNT_PREFIX), name.fill_null(NONE)).alias("directorate")
+    )
+    # A directorate may be called "(none)" itself.
+    wide = named.pivot("directorate", index="index", values="len", aggregate_function="sum")
+    names = sorted({*named["directorate"], f"{COUNT_PREFIX}{NONE}"})
+    table = hexagons.index.to_frame()
+    for part in (totals, wide, suburbs):
+        table = table.join(
+            part.cast({"index": pl.String}), on="index", how="left", maintain_order="left"
+        )
+    missing = [pl.lit(0).alias(name) for name in names if name not in table.columns]
+    return (
+        table.with_columns(missing)
+        .with_columns(pl.col("requests", *names).fill_null(0).cast(pl.Int64))
+        .select("index", "requests", *names, "median_days_to_completion", "suburb")
+    )

@@ -1,0 +1,239 @@
+"""A join as numbers to keep, as lines to read, and as a verdict."""
+
+from typing import Any
+
+import polars as pl
+
+from capetown.city import PLACE, REQUEST_COLUMNS, RESOLUTION, TIME_ZONE
+from capetown.city import REQUEST_ID as KEY
+from capetown.params import Transform
+from capetown.requests.hexagons import Hexagons
+from capetown.requests.join import Join
+from capetown.requests.reader import (
+    FAILED,
+    METRES,
+    MISSING,
+    NAMES,
+    REASON,
+    STATUS,
+    STATUSES,
+    UNREADABLE,
+)
+from capetown.requests.reference import ReferenceComparison
+from capetown.requests.schema import JUDGED, TIMED
+from capetown.requests.times import period
+
+# How many examples of what deviates a log shows.
+EXAMPLES = 5
+REQUIRED = tuple(column.name for column in REQUEST_COLUMNS if not column.nullable)
+
+Metrics = dict[str, Any]
+
+
+def summarise(
+    join: Join, comparison: ReferenceComparison | None, hexagons: Hexagons, counts: pl.DataFrame
+) -> Metrics:
+    """Everything that is worth comparing between two runs.
+
+    Returns:
+        `requests`, one total a status, `failure_rate` (of the requests with coordinates, invalid
+        ones included), `missing_rate` (of all requests), `unreadable_rate` (of a column of times
+        or numbers, the worst one; an empty value counts where none should be), `reference` (None
+        without one), and `quality`: what deviates from the declared schema.
+    """
+    total = len(join.rows)
+    found = dict(join.rows["status"].value_counts().iter_rows())
+    statuses = {status: found.get(status, 0) for status in STATUSES}
+    failed, missing = sum(statuses[status] for status in FAILED), statuses[MISSING]
+    rejected = join.rejects.filter(pl.col(STATUS).is_in(FAILED))
+    reasons = rejected[REASON].fill_null("unknown").value_counts().sort(REASON)
+    return {
+        "requests": total,
+        **statuses,
+        "failure_rate": _rate(failed, total - missing),
+        "missing_rate": _rate(missing, total),
+        "unreadable_rate": max(_unreadable_rate(join, name) for name in JUDGED),
+        "reference": _reference(comparison),
+        "quality": {
+            "reasons": dict(reasons.iter_rows()),
+            "one_coordinate_of_two": int(join.rows["half"].sum()),
+            "completed_before_creation": len(_skewed(join.rows)),
+            "created_apart": len(_apart(join.rows)),
+            "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in JUDGED},
+            "unreadable_rates": {name: _unreadable_rate(join, name) for name in JUDGED},
+            "without_zone": {name: int(join.rows[f"unzoned: {name}"].sum()) for name in TIMED},
+            "empty": {name: join.empty[name] for name in NAMES},
+            "hexagons": len(hexagons.index),
+            "hexagons_empty": hexagons.empty,
+            "hexagons_with_requests": counts.filter(pl.col("requests") > 0).height,
+            "boundary_deviation_metres": round(hexagons.deviation, 6),
+        },
+    }
+
+
+def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | None) -> list[str]:
+    """The summary for a person to read, with examples of what deviates."""
+    quality = metrics["quality"]
+    total = metrics["requests"]
+    found = [
+        f"hexagons: {quality['hexagons']:,} cells of resolution {RESOLUTION}, vertices at most "
+        f"{quality['boundary_deviation_metres']:.3f} m from H3's own; "
+        f"{quality['hexagons_with_requests']:,} have requests",
+        *join.notes,
+        f"requests: {total:,}",
+        *(f"  {name:<24}{metrics[name]:>12,}{metrics[name] / total:>11.4%}" for name in STATUSES),
+        *(f"  failed, likely {name}: {n:,}" for name, n in quality["reasons"].items()),
+        *_rejected(join.rejects),
+    ]
+    if comparison:
+        found += [
+            *comparison.notes,
+            "reference: {compared:,} compared, {matched:,} matched, {mismatched:,} mismatched; "
+            "{only_in_requests:,} only in the requests, {only_in_reference:,} only in the "
+            "reference".format(**metrics["reference"]),
+            *_mismatched(comparison.mismatches),
+        ]
+    else:
+        found.append("reference: none (transform.reference is empty)")
+    return found + _deviations(metrics, join)
+
+
+def exceeded_thresholds(metrics: Metrics, settings: Transform) -> dict[str, str]:
+    """The thresholds that are exceeded, in words by name; none if the join is to be trusted."""
+    rate = (metrics["reference"] or {"mismatch_rate": 0.0})["mismatch_rate"]
+    rates = metrics["quality"]["unreadable_rates"]
+    worst = max(rates, key=lambda name: float(rates[name]))
+    asked = {
+        "error_threshold": (
+            metrics["failure_rate"],
+            "of the requests with coordinates failed to join",
+        ),
+        "missing_threshold": (metrics["missing_rate"], "of the requests have no coordinates"),
+        "unreadable_threshold": (metrics["unreadable_rate"], f"of {worst} cannot be read"),
+        "reference_threshold": (rate, "of the requests disagree with the reference"),
+    }
+    limits = settings.model_dump(include=set(asked))
+    return {
+        name: f"{rate:.4%} {what} (transform.{name} is {limits[name]:.4%})"
+        for name, (rate, what) in asked.items()
+        if rate > limits[name]
+    }
+
+
+def verdict_details(metrics: Metrics) -> str:
+    """All that a verdict is based on, for a person."""
+    reference = metrics["reference"]
+    compared = "no reference to compare with"
+    if reference:
+        compared = "{matched:,} of {compared:,} as in the reference".format(**reference)
+    return (
+        f"rows ({metrics['requests']:,} read, as counted by their line ends, and written), "
+        "numbers (each there and unique), "
+        f"places ({metrics['failure_rate']:.4%} of those given failed), "
+        f"values ({metrics['unreadable_rate']:.4%} of {' or '.join(JUDGED)} unreadable), {compared}"
+    )
+
+
+def _unreadable_rate(join: Join, name: str) -> float:
+    """The share of a column's values that cannot be read, or should be there and are not."""
+    unread, empty, total = (
+        int(join.rows[f"unparsed: {name}"].sum()),
+        join.empty[name],
+        len(join.rows),
+    )
+    if name in REQUIRED:
+        return _rate(unread + empty, total)
+    return _rate(unread, total - empty)
+
+
+def _rate(part: int, whole: int) -> float:
+    return round(part / whole, 8) if whole else 0.0
+
+
+def _reference(comparison: ReferenceComparison | None) -> Metrics | None:
+    if comparison is None:
+        return None
+    mismatches = comparison.mismatches
+    return {
+        "compared": comparison.compared,
+        "matched": comparison.matched,
+        "mismatched": len(mismatches),
+        "mismatch_rate": _rate(len(mismatches), comparison.compared),
+        "only_in_requests": int((~mismatches["in_reference"]).sum()),
+        "only_in_reference": int((~mismatches["in_requests"]).sum()),
+    }
+
+
+def _rejected(rejects: pl.DataFrame) -> list[str]:
+    failed = rejects.filter(pl.col(STATUS).is_in(FAILED))
+    shown = failed.head(EXAMPLES).select(KEY, *PLACE, STATUS, REASON, METRES)
+    return [
+        f"  e.g. {number} at {latitude}, {longitude}: {status}"
+        + (f", likely {reason}" if reason else "")
+        + (f", {metres:,.1f} m from the nearest hexagon" if metres is not None else "")
+        for number, latitude, longitude, status, reason, metres in shown.iter_rows()
+    ]
+
+
+def _mismatched(mismatches: pl.DataFrame) -> list[str]:
+    shown = mismatches.head(EXAMPLES).select(
+        KEY, "index", "expected", "in_requests", "in_reference"
+    )
+    return [
+        f"  e.g. {number}: "
+        + (f"we say {ours or 'nothing'}" if here else "not in the requests")
+        + (f", the reference {theirs or 'nothing'}" if there else ", not in the reference")
+        for number, ours, theirs, here, there in shown.iter_rows()
+    ]
+
+
+def _deviations(metrics: Metrics, join: Join) -> list[str]:
+    """Deviations from the declared schema, each with its number and examples."""
+    quality, rows = metrics["quality"], join.rows
+    extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
+    checks = [
+        ("completed before its creation", _skewed(rows)),
+        (
+            "created a month or more apart from nearly all others",
+            _apart(rows) if quality["created_apart"] else rows.head(0),
+        ),
+        ("only one of two coordinates", rows.filter("half")),
+    ]
+    checks += [
+        (f"{name} without a zone, taken as {TIME_ZONE}", rows.filter(f"unzoned: {name}"))
+        for name in TIMED
+        if quality["without_zone"][name]
+    ]
+    return [
+        f"quality: columns not in the schema, kept: {', '.join(extra) or 'none'}",
+        *(
+            f"  hexagons without a readable {name}: {n:,}"
+            for name, n in quality["hexagons_empty"].items()
+            if n
+        ),
+        *(f"  {name} is empty: {quality['empty'][name]:,}" for name in REQUIRED),
+        *(f"  {what}: {len(found):,}{_numbers(found)}" for what, found in checks),
+        *(
+            f"  {name} unreadable: {quality['unparsed'][name]:,}{_texts(join.rejects, name)}"
+            for name in JUDGED
+        ),
+    ]
+
+
+def _skewed(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("taken") < pl.duration())
+
+
+def _apart(rows: pl.DataFrame) -> pl.DataFrame:
+    span = period(rows["created"])
+    return rows.filter(~pl.col("created").is_between(*span)) if span else rows.head(0)
+
+
+def _texts(rejects: pl.DataFrame, name: str) -> str:
+    unread = rejects.filter(pl.col(UNREADABLE).str.split(", ").list.contains(name)).head(EXAMPLES)
+    texts = [f"{text!r} of {number}" for number, text in unread.select(KEY, name).iter_rows()]
+    return f", e.g. {', '.join(texts)}" if texts else ""
+
+
+def _numbers(rows: pl.DataFrame) -> str:
+    return f", e.g. {', '.join(rows[KEY].head(EXAMPLES))}" if len(rows) else ""

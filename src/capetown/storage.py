@@ -1,0 +1,164 @@
+"""Files by path or URL: read, listed, and written whole or not at all.
+
+Paths are local files. URLs are whatever fsspec opens, such as ``s3://bucket/key``.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from capetown.errors import CapetownError, one_line
+
+# Environment variables that provide AWS credentials.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"}
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside a file; on success the new file replaces the old one.
+
+    If the block fails, the old file stays and the temporary one is removed.
+
+    Raises:
+        OSError: the file cannot be replaced.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to replace anything but a regular file: a device, pipe, link or folder.
+
+    Raises:
+        CapetownError: the path is one of these.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise CapetownError(f"{path}: is not a regular file and is left alone; name another one.")
+
+
+def write_file(url: str | Path, data: bytes) -> None:
+    """Write a file, which appears when it is whole. Its folder exists.
+
+    Raises:
+        CapetownError: it cannot be written, or a local path is not a regular file.
+    """
+    try:
+        fs, location = open_storage(str(url))
+        if not is_local(fs):
+            fs.pipe_file(location, data)
+            return
+        check_replaceable(Path(location))
+        with written_whole(Path(location)) as part:
+            part.write_bytes(data)
+    except CapetownError:
+        raise
+    except Exception as error:  # every file system fails in its own way
+        raise unwritable(str(url), error) from error
+
+
+def unwritable(url: str, error: Exception) -> CapetownError:
+    """The error for a file that cannot be written."""
+    why = getattr(error, "strerror", None) or one_line(error)
+    return CapetownError(f"{url}: cannot be written ({why}).")
+
+
+def read_file(url: str) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        Exception: any kind, as its file system fails.
+    """
+    fs, location = open_storage(url)
+    return bytes(fs.cat_file(location))
+
+
+def walk_files(root: str) -> Iterator[str]:
+    """All files below a local folder. Links to folders are followed, each folder once.
+
+    Raises:
+        CapetownError: a folder cannot be listed.
+    """
+
+    def _stop(error: OSError) -> None:
+        raise CapetownError(f"{error.filename}: cannot be listed ({error.strerror}).")
+
+    seen = set()
+    for folder, below, files in os.walk(root, followlinks=True, onerror=_stop):
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        yield from (f"{folder}/{name}" for name in files)
+
+
+def open_storage(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a path or URL, and the location within it.
+
+    Buckets are opened anonymously unless the environment has AWS credentials or a profile.
+    ``AWS_ENDPOINT_URL`` names another server than AWS's.
+    """
+    anonymous = url.startswith("s3://") and not CREDENTIALS & set(os.environ)
+    fs, location = url_to_fs(url, **({"anon": True} if anonymous else {}))
+    return fs, str(location)
+
+
+def is_local(fs: Any) -> bool:
+    """True if a file system is this machine's, so that a location is a path."""
+    return isinstance(fs, LocalFileSystem)
+
+
+def absolute(path: str) -> str:
+    """A path or URL that means the same in every working directory."""
+    return path if "://" in path or not path else str(Path(path).expanduser().absolute())
+
+
+def names_in(url: str) -> set[str]:
+    """The names in a folder; empty if the folder is missing."""
+    fs, location = open_storage(url)
+    fs.invalidate_cache()
+    try:
+        return {name.rstrip("/").rpartition("/")[2] for name in fs.ls(location, detail=False)}
+    except FileNotFoundError:
+        return set()
+
+
+def size_of(url: str) -> int | None:
+    """The size of a file in bytes; None if it is missing."""
+    fs, location = open_storage(url)
+    fs.invalidate_cache()
+    try:
+        return int(fs.info(location)["size"])
+    except FileNotFoundError:
+        return None
+
+
+def make_folder(url: str) -> None:
+    """Make a local folder in an existing one. Buckets need none.
+
+    Raises:
+        CapetownError: it cannot be made.
+    """
+    fs, location = open_storage(url)
+    if is_local(fs):
+        try:
+            Path(location).mkdir(exist_ok=True)
+        except OSError as error:
+            raise unwritable(url, error) from error
+
+
+def remove_folder(url: str) -> None:
+    """Remove a folder with its content, if it exists."""
+    fs, location = open_storage(url)
+    fs.invalidate_cache()
+    if fs.exists(location):
+        fs.rm(location, recursive=True)

@@ -1,0 +1,196 @@
+"""`capetown check` finds, as one line, what can be known to be wrong before work starts."""
+
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import yaml
+
+from capetown.bucket import mirror
+from capetown.checks.everything import check_all
+from capetown.cli import main
+from capetown.params import load_params
+from tests import ROOT, s3
+
+YES = "images/swimming-pool/yes"
+
+
+@pytest.fixture
+def workspace(bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(bucket, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    set_params(tmp_path)
+    return tmp_path
+
+
+def set_params(folder: Path, download: dict[str, Any] | None = None, **values: Any) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | values
+    params["download"] |= download or {}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def looked_at() -> list[str]:
+    """The lines of a check about params and data, without those about the model."""
+    lines = check_all(Path("params.yaml"), Path("raw"))
+    return list(takewhile(lambda line: not line.startswith("weights"), lines))
+
+
+def said() -> str:
+    """The one line of a check that fails."""
+    with pytest.raises(SystemExit) as ended:
+        main(["check"])
+    error = str(ended.value)
+    assert error.startswith("error: ")
+    assert "\n" not in error
+    return error
+
+
+def test_everything_as_it_should_be(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check"])
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines]
+    assert names == ["params", "data", "table", "table", "table", "weights", "device", "model"]
+    assert lines[2:5] == [
+        "table    data/sr.csv.gz: 16 columns",
+        "table    data/sr_hex.csv.gz: 16 columns",
+        "table    data/city-hex-polygons-8.geojson: 3832 hexagons",
+    ]
+    assert lines[1] == "data     data is whole: 29 objects are chosen"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "resnet"}, "model: 'resnet' is not one of the backbones: lite,"),
+        ({"learning": 1}, "learning: unknown key"),
+        ({"seed": "one"}, "seed: Input should be a valid integer"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+    ],
+)
+def test_params(workspace: Path, values: dict[str, Any], message: str) -> None:
+    set_params(workspace, **values)
+    assert message in said()
+
+
+def test_weights(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its own constants: it has read the environment by now.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(workspace / "cache"))
+    set_params(workspace, model="caformer")
+    error = said()
+    assert "caformer_s36.sail_in22k_ft_in1k_384" in error
+    assert "or choose model=lite" in error
+
+
+@pytest.mark.parametrize(
+    ("download", "message"),
+    [
+        ({"source": "s3://me:hunter2@bucket/city"}, "would end up in dvc.lock"),
+        ({"source": "ftp://example.org/city"}, "is neither a folder, s3://"),
+        ({"source": "http://example.org/city"}, "is not encrypted"),
+        ({"source": "s3://bucket", "endpoint_url": "http://example.org"}, "is not encrypted"),
+        ({"source": "s3://bucket", "credentials": "mine.json"}, "mine.json: No such file"),
+        ({"source": "s3://bucket", "credentials": "mine.json", "profile": "me"}, "set only one"),
+        ({"source": "nowhere", "watch": "nowhere"}, "nowhere: no such folder; set download.source"),
+        ({"include": ["nothing"]}, "'nothing' matches no key"),
+        ({"include": ["!images/**"]}, "nothing is left of the source"),
+    ],
+)
+def test_where_the_data_comes_from(workspace: Path, download: dict[str, Any], message: str) -> None:
+    set_params(workspace, download)
+    error = said()
+    assert message in error
+    assert "hunter2" not in error
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1_000])
+
+
+DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
+    (shutil.rmtree, "data: no such folder; run `dvc pull data.dvc`"),
+    (lambda data: (data / "sr.csv.gz").unlink(), "data/sr.csv.gz: no such file; run `dvc pull"),
+    (lambda data: cut(data / "sr.csv.gz"), "data/sr.csv.gz: is not a whole gzip file"),
+    (lambda data: cut(data / "city-hex-polygons-8.geojson"), "is not a whole GeoJSON"),
+    (lambda data: min((data / YES).glob("*.tif")).write_bytes(b"II*\0"), "is not a TIFF"),
+    (lambda data: min((data / YES).glob("*.tif")).unlink(), "should be there and are not"),
+    (lambda data: shutil.rmtree(data / YES), f"data/{YES}: no tiles (*.tif) in it; run `dvc"),
+]
+
+
+def test_a_header_is_looked_at(workspace: Path) -> None:
+    path = workspace / "data" / "sr.csv.gz"
+    text = gzip.decompress(path.read_bytes()).replace(b"longitude", b"lon", 1)
+    path.write_bytes(gzip.compress(text))
+    assert "data/sr.csv.gz: column 'longitude' is missing from the header; found: , not" in said()
+
+
+def test_the_hexagons_are_looked_at(workspace: Path) -> None:
+    path = workspace / "data" / "city-hex-polygons-8.geojson"
+    path.write_text(path.read_text().replace('"index"', '"h3"'))
+    assert f"data/{path.name}: feature 1: no text in its property 'index'" in said()
+
+
+def test_who_reads_it_may_have_seen_enough(workspace: Path) -> None:
+    """As in `capetown check | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-u", "-m", "capetown", "check"], stdout=writing, stderr=subprocess.PIPE,
+        text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_the_data(workspace: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(workspace / "data")
+    assert message in said()
+
+
+def test_what_is_not_asked_for_is_not_missed(workspace: Path) -> None:
+    shutil.rmtree(workspace / "data" / "images")
+    set_params(workspace, {"include": ["*"]})
+    assert looked_at()[1] == "data     data is whole: 5 objects are chosen"
+
+
+def test_a_tile_may_end_in_capitals(workspace: Path) -> None:
+    folder = workspace / "data" / YES
+    for tile in folder.glob("*.tif"):
+        tile.rename(tile.with_suffix(".TIF"))
+    (folder / "manifest").write_text("\n".join(p.name for p in folder.glob("*.TIF")) + "\n")
+    assert looked_at()[1] == "data     data is whole: 29 objects are chosen"
+
+
+def test_what_changed_in_a_bucket(workspace: Path, seaweed: s3.Server) -> None:
+    url = "s3://public/changing"
+    seaweed.upload(workspace / "data", "public/changing")
+    set_params(workspace, {"source": url, "endpoint_url": seaweed.url})
+
+    def data() -> str:
+        return looked_at()[1]
+
+    assert f"{url}: 29 objects are new, 0 have changed" in data()
+    settings = load_params(workspace / "params.yaml").download
+    mirror(url, workspace / "raw", workspace / "incoming", settings)
+    assert data().endswith(f"{url} has not changed since it was mirrored: 29 objects")
+    first, second, *_ = sorted((workspace / "data" / YES).glob("*.tif"))
+    seaweed.fs.rm(f"public/changing/{YES}/{first.name}")
+    seaweed.fs.pipe(f"public/changing/{YES}/{second.name}", b"changed")
+    seaweed.fs.pipe(f"public/changing/{YES}/W35A_7_58.tif", b"new")
+    assert "1 objects are new, 1 have changed (0.0 MB) and 1 are gone" in data()
+
+
+def test_a_bucket_that_cannot_be_reached(workspace: Path) -> None:
+    with s3.nobody() as url:
+        set_params(workspace, {"source": "s3://b", "endpoint_url": url})
+        assert "s3://b: cannot be listed" in said()

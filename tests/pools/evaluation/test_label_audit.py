@@ -1,0 +1,132 @@
+"""Labels that are wrong come first among those that a model doubts."""
+
+import base64
+import re
+import shutil
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from capetown import cli
+from capetown.errors import CapetownError
+from capetown.params import BandRendering
+from capetown.pools.dataset.dataset import LabelledTiles, load_fold
+from capetown.pools.evaluation import label_audit
+from capetown.pools.evaluation.label_audit import divide, doubtful_labels, out_of_fold_probabilities
+from capetown.report.tile_pictures import tile_picture
+from tests import ROOT
+from tests.pools.training.tiny import PARAMS, SMALL, STILL, fold, settings
+
+
+def test_the_least_credible_label_comes_first_and_suspects_are_counted() -> None:
+    names = np.array(["A"] * 4)
+    tiles = LabelledTiles(
+        list("abcd"), names, names, np.array([1, 1, 0, 0]), np.zeros((4, 1, 1, 3), np.uint8), ""
+    )
+    found = doubtful_labels(tiles, np.array([0.9, 0.3, 0.6, 0.2]))
+    # Tiles labelled yes have 0.6 on average, and those labelled no 0.6 for no.
+    assert found.to_dict("list") == {
+        "path": ["b", "c", "d", "a"],
+        "label": ["yes", "no", "no", "yes"],
+        "probability": [0.3, 0.6, 0.2, 0.9],
+        "suspect": [True, True, False, False],
+    }
+
+
+def test_parts_share_no_group_and_have_both_classes() -> None:
+    groups = np.repeat([f"g{n}" for n in range(30)], 4)
+    classes = np.tile([0, 1, 1, 0], 30)
+    part = divide(classes, groups, 5, seed=1)
+    assert sorted(np.unique(part)) == [0, 1, 2, 3, 4]
+    assert all(len(set(part[groups == name])) == 1 for name in groups)
+    assert np.array_equal(part, divide(classes, groups, 5, seed=1))
+    assert not np.array_equal(part, divide(classes, groups, 5, seed=2))
+    for few in (groups[:8], np.array(["one"] * 8)):
+        with pytest.raises(CapetownError, match="cannot be divided into 5 parts with both"):
+            divide(classes[:8], few, 5, seed=1)
+
+
+def test_flipped_labels_stand_among_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 5 % flipped, by models that saw some of them flipped, too."""
+    tiles = fold(80)
+    flipped = np.random.default_rng(1).choice(80, 4, replace=False)
+    wrong = tiles.labels.copy()
+    wrong[flipped] = 1 - wrong[flipped]
+    tiles = LabelledTiles(tiles.paths, tiles.sheets, np.array(tiles.paths), wrong, tiles.pixels, "")
+    monkeypatch.setattr(label_audit, "load_fold", lambda *_, **__: tiles)
+    params = PARAMS.model_copy(
+        update={
+            "model": "small", "backbones": {"small": SMALL}, "pretrained": False, "threads": 1,
+            "train": settings(
+                epochs=6, ema_decay=0.0, image_size=64, augment=STILL, tta=False
+            ),
+        }
+    )  # fmt: skip
+    keep = tmp_path / "checkpoints"
+    found, probabilities = out_of_fold_probabilities(
+        params, table=Path(), root=Path(), cache=Path(), checkpoints=keep, parts=3
+    )
+    assert found is tiles
+    first = set(doubtful_labels(tiles, probabilities)["path"][:8])
+    assert {tiles.paths[row] for row in flipped} <= first
+    assert list(keep.iterdir()) == []
+    assert torch.get_num_threads() == 1
+
+
+def test_the_tiles_of_all_folds_are_read_as_one(tmp_path: Path) -> None:
+    rows = ["path,label,sheet,group,fold,digest"]
+    for number, (label, part) in enumerate([("no", "train"), ("yes", "valid"), ("yes", "test")]):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / f"{number}.tif")
+        rows.append(f"{number}.tif,{label},A,A_{number},{part},{number}")
+    (tmp_path / "tiles.csv").write_text("\n".join(rows))
+    tiles = load_fold(
+        tmp_path / "tiles.csv", None, tmp_path,
+        size=4, interpolation="bilinear", cache=tmp_path / "cache",
+    )  # fmt: skip
+    assert tiles.paths == ["0.tif", "1.tif", "2.tif"]
+    assert tiles.labels.tolist() == [0, 1, 1]
+    some = tiles.subset(np.array([True, False, True]))
+    assert (some.paths, some.groups.tolist()) == (["0.tif", "2.tif"], ["A_0", "A_2"])
+    assert some.pixels[:, 0, 0, 0].tolist() == [0, 2]
+    assert some.digest != tiles.digest
+
+
+def test_tiles_are_shown_as_the_model_sees_them(tmp_path: Path) -> None:
+    """Twelve bits kept in sixteen are black, or nothing, where a rule does not say so."""
+    tifffile.imwrite(tmp_path / "12bit.tif", np.full((8, 8, 3), 2048, np.uint16))
+    (tmp_path / "broken.tif").write_bytes(b"II*\0")
+    rule = BandRendering(bands=[3, 2, 1], scale=[0, 4095])
+    [source] = re.findall('base64,([^"]*)', tile_picture(tmp_path, rule, "12bit.tif"))
+    with Image.open(BytesIO(base64.b64decode(source))) as image:
+        assert image.getpixel((4, 4)) == (128, 128, 128)
+    assert tile_picture(tmp_path, rule, "broken.tif").startswith("no picture: ")
+    assert tile_picture(tmp_path, rule, "missing.tif") == ""
+
+
+def test_the_command_writes_a_page_of_pictures_and_lines_to_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    tiles = fold(8)
+    for path, pixels in zip(tiles.paths, tiles.pixels, strict=True):
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "raw" / path)
+    said = np.where(tiles.labels == 1, 0.9, 0.1)
+    said[3] = 0.05
+    monkeypatch.setattr(label_audit, "out_of_fold_probabilities", lambda *_, **__: (tiles, said))
+    cli.main(["labels", "--show", "2"])
+    assert capsys.readouterr().out.splitlines() == [
+        "Page: labels.html", "1 of 8 labels look as if they were the other one",
+    ]  # fmt: skip
+    page = (tmp_path / "labels.html").read_text()
+    assert page.count('<img alt="" src="data:image/jpeg;base64,') == 2
+    assert "<code>3.tif,no</code>" in page
+    assert page.index("3.tif,no") < page.index("0.tif,yes")

@@ -1,0 +1,129 @@
+"""The engine that answers, and that its answers are torch's."""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from capetown.pools.model.inference import predict_logits
+from capetown.pools.model.manifest import ModelManifest
+from capetown.pools.prediction import engine
+from capetown.pools.prediction.engine import fastest_answer
+from capetown.pools.prediction.graph import Graph
+from tests import ROOT
+from tests.pools.training.tiny import card_of, outspoken_model
+
+ARCHITECTURE = "test_efficientnet.r160_in1k"
+# 37 is no multiple of the images that are taken at once.
+PIXELS = np.random.default_rng(1).integers(0, 256, (37, 64, 64, 3), dtype=np.uint8)
+
+
+def card(tta: bool, architecture: str = ARCHITECTURE) -> ModelManifest:
+    return card_of(architecture).model_copy(
+        update={"mean": [0.5, 0.4, 0.3], "std": [0.5, 0.25, 0.2], "tta": tta}
+    )
+
+
+def by_torch(model: nn.Module, card: ModelManifest) -> np.ndarray:
+    return predict_logits(model, PIXELS, mean=card.mean, std=card.std, tta=card.tta)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tta"),
+    [(ARCHITECTURE, False), (ARCHITECTURE, True), ("test_vit.r160_in1k", False)],
+)
+def test_openvino_gives_what_torch_gives(
+    architecture: str, tta: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "capetown")
+    model, its = outspoken_model(architecture), card(tta, architecture)
+    answer = fastest_answer(model, its, 1)
+    assert "the model answers by OpenVINO; probabilities are within" in caplog.text
+    expected = by_torch(model, its)
+    assert answer(PIXELS) == pytest.approx(expected, abs=4e-4)
+    assert answer(PIXELS[5:6]) == pytest.approx(expected[5:6], abs=4e-4)
+    assert answer(PIXELS[:0]).shape == (0,)
+
+
+def test_answers_are_the_same_whoever_asks_beside() -> None:
+    model, its = outspoken_model(ARCHITECTURE), card(tta=True)
+    expected = fastest_answer(model, its, 1)(PIXELS)
+    answer = fastest_answer(model, its, 3)
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(answer, [PIXELS] * 6):
+            assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_a_graph_takes_tiles_as_they_are(tta: bool) -> None:
+    model, its = outspoken_model(ARCHITECTURE), card(tta)
+    with torch.no_grad():
+        found = Graph(model, its)(torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
+    assert found.numpy() == pytest.approx(by_torch(model, its), abs=1e-4)
+
+
+def unknown(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("no such\noperator")
+
+
+def wrong(*_: Any, **__: Any) -> Any:
+    return lambda pixels: np.full(len(pixels), 1e3)
+
+
+@pytest.mark.parametrize(
+    ("compile_graph", "said"),
+    [
+        (None, r"answers by torch; pip install 'capetown\[fast\]' for a faster way"),
+        (unknown, r"answers by torch: OpenVINO cannot take it \(no such operator\)"),
+        (wrong, "answers by torch: by OpenVINO, probabilities differ by [23]e"),
+    ],
+)
+def test_without_it_torch_answers_and_the_log_says_why(
+    compile_graph: Any, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "capetown")
+    if compile_graph is None:
+        monkeypatch.setattr(engine, "find_spec", lambda _: None)
+        monkeypatch.setitem(sys.modules, "openvino", None)
+    else:
+        monkeypatch.setattr(engine, "compile_graph", compile_graph)
+    model, its = outspoken_model(ARCHITECTURE), card(tta=False)
+    answer = fastest_answer(model, its, 1)
+    assert isinstance(answer, partial)
+    assert np.array_equal(answer(PIXELS), by_torch(model, its))
+    [line] = caplog.messages
+    assert re.search(said, line)
+    assert "\n" not in line
+
+
+TELLING = """
+import sys
+told = []
+names = ("socket.connect", "socket.getaddrinfo", "socket.sendto")
+sys.addaudithook(lambda event, args: told.append((event, args)) if event in names else None)
+from tests.pools.prediction.test_engine import ARCHITECTURE, card, fastest_answer, outspoken_model
+fastest_answer(outspoken_model(ARCHITECTURE), card(tta=False), 1)
+assert "openvino" in sys.modules
+print(told)
+"""
+
+
+def test_nothing_is_told_over_the_network(tmp_path: Path) -> None:
+    """In a process of its own, since importing it once was enough to tell, and to keep a number."""
+    env = {name: value for name, value in os.environ.items() if name != "CI"}
+    done = subprocess.run(
+        [sys.executable, "-c", TELLING],
+        cwd=ROOT, env={**env, "HOME": str(tmp_path)}, text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "[]\n"
+    assert not (tmp_path / "intel").exists()

@@ -1,0 +1,244 @@
+"""Orthophotos are cut into windows that are read one by one, and lie where they should."""
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pyproj import Transformer
+from torch import nn
+
+from capetown.imagery.windows import starts
+from tests import s3
+from tests.pools.prediction import predict
+
+UTM, WEST, NORTH = "EPSG:32734", 262000.0, 6243000.0
+# Pixels of 2.5 m.
+GRID = Affine(2.5, 0, WEST, 0, -2.5, NORTH)
+PIXELS = np.random.default_rng(4).integers(1, 256, (100, 120, 3), dtype=np.uint8)
+TO_UTM = Transformer.from_crs("OGC:CRS84", UTM, always_xy=True)
+
+
+def write(path: Path, pixels: Any = PIXELS, **profile: Any) -> Path:
+    height, width, count = pixels.shape
+    settings = {"crs": UTM, "transform": GRID, "dtype": pixels.dtype, **profile}
+    with rasterio.open(
+        path, "w", driver="GTiff", width=width, height=height, count=count, **settings
+    ) as dataset:
+        dataset.write(np.moveaxis(pixels, 2, 0))
+    return path
+
+
+def windows_of(found: pd.DataFrame) -> list[list[int]]:
+    return [list(map(int, path.partition("#xywh=")[2].split(","))) for path in found["path"]]
+
+
+def test_windows_are_judged_like_tiles_of_their_own(
+    model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    """Row by row, of the size asked for, the last where the image ends; each in its place."""
+    image = write(tmp_path / "ortho.tif")
+    found = predict(model[1], tmp_path / "out.parquet", str(image), "--tile-metres", "100")
+    cuts = [[left, top, 40, 40] for top in (0, 30, 60) for left in (0, 40, 80)]
+    assert windows_of(found) == cuts
+    assert found["path"].str.startswith(f"{image}#xywh=").all()
+    (tmp_path / "cut").mkdir()
+    for number, (left, top, width, height) in enumerate(cuts):
+        part = PIXELS[top : top + height, left : left + width]
+        corner = GRID @ Affine.translation(left, top)
+        write(tmp_path / "cut" / f"{number}.tif", part, transform=corner)
+    alone = predict(model[1], tmp_path / "cut.parquet", str(tmp_path / "cut"))
+    columns = ["probability", "decision", "h3_index", "longitude", "latitude", "geometry"]
+    assert found[columns].equals(alone[columns])
+    corner = shapely.get_coordinates(shapely.from_wkb(found["geometry"][8]))[1]
+    assert TO_UTM.transform(*corner) == pytest.approx((WEST + 200, NORTH - 250), abs=0.01)
+
+
+@given(st.integers(1, 5000), st.integers(1, 500), st.floats(0, 0.9))
+def test_windows_cover_an_image_evenly_and_overlap_as_asked(
+    length: int, side: int, overlap: float
+) -> None:
+    found = starts(length, side, overlap)
+    assert found[0] == 0
+    assert found[-1] + side == max(length, side)
+    steps = np.diff(found)
+    assert (steps <= max(1, side * (1 - overlap))).all()
+    assert len(steps) == 0 or steps.max() - steps.min() <= 1
+
+
+def test_windows_without_data_are_left_out_and_counted(
+    model: tuple[nn.Module, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = PIXELS.copy()
+    pixels[:40, :50] = 0
+    image = write(tmp_path / "ortho.tif", pixels, nodata=0)
+    found = predict(model[1], tmp_path / "out.csv", str(image), "--tile-metres", "100")
+    assert len(found) == 8
+    assert windows_of(found)[0] == [40, 0, 40, 40]
+    assert "1 windows without any data are left out" in capsys.readouterr().out
+    # The second run knows as much.
+    predict(model[1], tmp_path / "out.csv", str(image), "--tile-metres", "100")
+    assert "1 windows without any data are left out" in capsys.readouterr().out
+
+
+def test_pixels_cut_what_has_no_scale(model: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "plain.png")
+    cut = predict(
+        model[1], tmp_path / "out.csv", str(tmp_path / "plain.png"), "--tile-pixels", "50",
+        "--overlap", "0.5",
+    )  # fmt: skip
+    assert windows_of(cut)[:5] == [[round(70 / 3 * n), 0, 50, 50] for n in range(4)] + [
+        [0, 25, 50, 50]
+    ]
+    assert (cut["place_error"] == "").all()
+    row = predict(
+        model[1], tmp_path / "no.csv", str(tmp_path / "plain.png"), str(write(tmp_path / "o.tif")),
+        "--tile-metres", "100",
+    )  # fmt: skip
+    assert row["error"][0] == "has no scale, so metres say nothing: give --tile-pixels."
+    assert (row["error"][1:] == "").all()
+
+
+def test_a_scale_in_degrees_is_one_in_metres(model: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    """A degree of longitude is 92.4 km at Cape Town, one of latitude 110.9."""
+    degrees = Affine(2.5 / 92_400, 0, 18.5, 0, -2.5 / 110_900, -33.9)
+    image = write(tmp_path / "ortho.tif", crs="EPSG:4326", transform=degrees)
+    found = predict(model[1], tmp_path / "out.csv", str(image), "--tile-metres", "100")
+    assert windows_of(found)[4] == [40, 30, 40, 40]
+
+
+def test_a_rotated_orthophoto_has_rotated_outlines(
+    model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    turned = Affine.translation(WEST, NORTH) @ Affine.rotation(30) @ Affine.scale(2.5, -2.5)
+    image = write(tmp_path / "ortho.tif", transform=turned)
+    found = predict(model[1], tmp_path / "out.parquet", str(image), "--tile-metres", "100")
+    outline = shapely.from_wkb(found["geometry"][0])
+    corners = np.column_stack(TO_UTM.transform(*shapely.get_coordinates(outline).T))
+    assert corners[0] == pytest.approx((WEST, NORTH), abs=0.01)
+    assert corners[3] == pytest.approx(
+        (WEST + 100 * np.cos(np.pi / 6), NORTH + 100 * np.sin(np.pi / 6)), abs=0.01
+    )
+
+
+def test_bands_and_depths_are_read_by_the_models_rule(
+    model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    colours = {
+        "alpha": np.dstack([PIXELS, np.full((100, 120), 255, np.uint8)]),
+        "deep": PIXELS.astype(np.uint16) * 257,
+        "grey": PIXELS[..., :1],
+        "twelve": PIXELS.astype(np.uint16) * 16,
+        "two": PIXELS[..., :2],
+        "zfloat": PIXELS.astype(np.float32),
+    }
+    for name, pixels in colours.items():
+        write(tmp_path / f"{name}.tif", pixels)
+    plain = predict(
+        model[1], tmp_path / "p.csv", str(write(tmp_path / "plain.tif")), "--tile-m", "100"
+    )
+    found = predict(model[1], tmp_path / "o.csv", str(tmp_path / "[!p]*.tif"), "--tile-m", "100")
+    by_name = {
+        name: rows.reset_index(drop=True)
+        for name, rows in found.groupby(
+            found["path"].map(lambda path: Path(path).stem.split(".")[0])
+        )
+    }
+    for name in ("alpha", "deep"):
+        assert by_name[name]["probability"].astype(float).equals(plain["probability"])
+    assert (by_name["grey"]["unlike"].str.contains("grey")).all()
+    assert by_name["twelve"]["error"][0].startswith("16 bits, but no value over 4080")
+    assert by_name["two"]["error"][0].startswith("2 bands, neither grey nor colours")
+    assert by_name["zfloat"]["error"][0].startswith("pixels of type float32: not unsigned")
+
+
+def test_what_cannot_be_cut_or_read_is_a_row_with_its_reason(
+    model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    whole = write(tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "b.tif").write_bytes(whole[:100])
+    write(tmp_path / "c.tif", crs='LOCAL_CS["the mason\'s",UNIT["metre",1]]')
+    write(tmp_path / "d.tif", crs=None)
+    write(tmp_path / "e.tif", transform=Affine(0.001, 0, WEST, 0, -0.001, NORTH))
+    found = predict(model[1], tmp_path / "out.csv", str(tmp_path), "--tile-metres", "100")
+    by_name = found.groupby(found["path"].map(lambda path: Path(path).name[0]))["error"]
+    errors = {name: list(rows) for name, rows in by_name}
+    assert len(errors["a"]) == 9
+    assert errors["a"][0] == ""
+    assert errors["a"][-1].startswith("damaged: ")
+    assert len(errors["b"]) == 1
+    assert errors["b"][0].startswith("cannot be opened (")
+    assert errors["c"] == [
+        "no way from the mason's to WGS84. --tile-pixels cuts it without a scale."
+    ]
+    assert errors["d"][0].startswith("placed, but in no CRS: name it with --crs")
+    assert errors["e"][0].startswith("a window would have 100000 x 100000 pixels, not 32 to 4096")
+
+
+def test_an_orthophoto_in_a_bucket_or_on_a_web_server_is_read_by_ranges(
+    model: tuple[nn.Module, Path], tmp_path: Path, seaweed: s3.Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("AWS_ENDPOINT_URL", seaweed.url)
+    image = write(tmp_path / "ortho.tif", tiled=True, blockxsize=64, blockysize=64)
+    seaweed.fs.put(str(image), f"{s3.PUBLIC}/ortho.tif")
+    local = predict(model[1], tmp_path / "local.csv", str(image), "--tile-metres", "100")
+    for url in (f"s3://{s3.PUBLIC}/ortho.tif", f"{seaweed.url}/{s3.PUBLIC}/ortho.tif"):
+        out = tmp_path / f"{url.partition(':')[0]}.csv"
+        remote = predict(model[1], out, url, "--tile-metres", "100")
+        assert remote["path"].tolist() == [p.replace(str(image), url) for p in local["path"]]
+        assert remote.drop(columns="path").equals(local.drop(columns="path"))
+
+
+def test_a_mosaic_that_is_no_tile_says_what_cuts_it(
+    model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    image = write(tmp_path / "ortho.tif", np.zeros((100, 5000, 3), np.uint8))
+    with pytest.raises(SystemExit, match="no tile could be read"):
+        predict(model[1], tmp_path / "out.csv", str(image))
+    [said] = pd.read_csv(tmp_path / "out.csv")["error"]
+    assert said == "5000 x 100 pixels, over 4096 a side: no tile. --tile-metres cuts it into tiles."
+
+
+def test_a_large_orthophoto_is_never_held_whole(
+    model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    """300 MB of pixels, of which a window has half a megabyte."""
+    with rasterio.open(
+        tmp_path / "ortho.tif", "w", driver="GTiff", width=10_000, height=10_000, count=3,
+        dtype="uint8", crs=UTM, transform=GRID, tiled=True, sparse_ok=True, nodata=0,
+    ) as dataset:  # fmt: skip
+        dataset.write(np.full((3, 400, 400), 9, np.uint8), window=((9600, 10_000), (9600, 10_000)))
+    predict(model[1], tmp_path / "warm.csv", str(write(tmp_path / "warm.tif")))
+    tracemalloc.start()
+    found = predict(
+        model[1], tmp_path / "out.csv", str(tmp_path / "ortho.tif"), "--tile-metres", "1000"
+    )
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert windows_of(found) == [[9600, 9600, 400, 400]]
+    assert peak < 60e6
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--overlap", "1"], "--overlap 1.0: give a share from 0 to 0.9"),
+        (["--overlap", "0.5"], "--overlap: is of windows; give --tile-metres or --tile-pixels"),
+        (["--tile-metres", "-1"], "--tile-metres, --tile-pixels: give a number above 0"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    more: list[str], said: str, model: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=f"error: {said}"):
+        predict(model[1], tmp_path / "out.csv", str(tmp_path), *more)

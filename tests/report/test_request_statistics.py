@@ -1,0 +1,188 @@
+"""The tables of how many requests come and how fast they are dealt with, on cases by hand."""
+
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capetown.report.request_statistics import (
+    missing_by_directorate,
+    service_numbers,
+    service_tables,
+)
+from capetown.requests.reader import STATUSES
+
+ZONE = ZoneInfo("Africa/Johannesburg")
+CELL, OTHER = "88ad360225fffff", "88ad36022dfffff"
+SCHEMA = {
+    "creation_timestamp": pl.Datetime("us", "Africa/Johannesburg"),
+    "completion_timestamp": pl.Datetime("us", "Africa/Johannesburg"),
+    "directorate": pl.Categorical(),
+    "code": pl.Categorical(),
+    "official_suburb": pl.Categorical(),
+    "latitude": pl.Float64(),
+    "longitude": pl.Float64(),
+    "h3_level8_index": pl.String(),
+    "join_status": pl.Enum(STATUSES),
+}  # fmt: skip
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=ZONE)
+
+
+def request(created: str | None, completed: str | None, **values: Any) -> dict[str, Any]:
+    return {
+        "creation_timestamp": created and at(created),
+        "completion_timestamp": completed and at(completed),
+        "directorate": "WATER",
+        "code": "Leak",
+        "official_suburb": "STRAND",
+        "latitude": -34.1,
+        "longitude": 18.8,
+        "h3_level8_index": CELL,
+        "join_status": "joined",
+        **values,
+    }
+
+
+NOWHERE = {"latitude": None, "longitude": None, "join_status": "missing_coordinates",
+           "h3_level8_index": "0", "official_suburb": None}  # fmt: skip
+
+
+def tables(*rows: dict[str, Any]) -> dict[str, pl.DataFrame]:
+    return service_tables(pl.LazyFrame(list(rows), schema=SCHEMA))
+
+
+FEW = (
+    request("2020-01-01T10:00", "2020-01-02T10:00"),
+    # The same kind at the same place, exactly 30 days later: it comes again.
+    request("2020-01-31T10:00", "2020-02-10T10:00"),
+    # A second more than 30 days later: it does not.
+    request("2020-03-01T10:00:01", None),
+    # Another kind, another place, and no place at all.
+    request("2020-01-01T11:00", "2020-01-01T10:59", code="Burst", directorate=None),
+    request("2020-01-02T00:00", "2020-01-05T00:00", latitude=-34.2, official_suburb=None,
+            h3_level8_index=OTHER),
+    request("2020-01-02T01:00", "2020-01-02T02:00", **NOWHERE, directorate="FINANCE"),
+)  # fmt: skip
+
+
+def test_days_with_none_are_there_and_the_backlog_is_what_came_and_is_not_done() -> None:
+    days = tables(*FEW)["days"]
+    assert days.height == 61  # from 1 January to 1 March of a leap year
+    assert days.head(5).rows() == [
+        (date(2020, 1, 1), 2, 1, 1),
+        (date(2020, 1, 2), 2, 2, 1),
+        (date(2020, 1, 3), 0, 0, 1),
+        (date(2020, 1, 4), 0, 0, 1),
+        (date(2020, 1, 5), 0, 1, 0),
+    ]
+    assert days.tail(1).rows() == [(date(2020, 3, 1), 1, 0, 1)]
+
+
+def test_months_count_by_directorate() -> None:
+    assert tables(*FEW)["months"].rows() == [
+        (date(2020, 1, 1), "(none)", 1),
+        (date(2020, 1, 1), "FINANCE", 1),
+        (date(2020, 1, 1), "WATER", 3),
+        (date(2020, 3, 1), "WATER", 1),
+    ]
+
+
+def test_each_directorate_kind_and_suburb_has_its_numbers() -> None:
+    """WATER: 1, 10 and 3 days and one open: half within 3, nine in ten not yet."""
+    found = tables(*FEW)
+    columns = ["requests", "without_coordinates", "open", "median_days", "p90_days", "again"]
+    assert found["directorates"].select("directorate", *columns).rows() == [
+        ("WATER", 4, 0, 1, 3.0, None, 1),
+        ("(none)", 1, 0, 0, 0.0, 0.0, 0),
+        ("FINANCE", 1, 1, 0, 1 / 24, 1 / 24, 0),
+    ]
+    assert found["kinds"].select("code", "requests", "again").rows() == [
+        ("Leak", 5, 1), ("Burst", 1, 0),
+    ]  # fmt: skip
+    assert found["suburbs"].select("official_suburb", "requests").rows() == [("STRAND", 4)]
+    assert found["total"].rows() == [(6, 1, 1, 1.0, None, 1)]
+
+
+def test_the_numbers_that_are_kept() -> None:
+    assert service_numbers(tables(*FEW)) == {
+        "first_day": "2020-01-01",
+        "last_day": "2020-03-01",
+        "requests_a_day": round(6 / 61, 4),
+        "median_days_to_completion": 1.0,
+        "p90_days_to_completion": None,
+        "open_at_the_end": 1,
+        "never_completed": 1,
+        "again_within_30_days": 0.2,
+        "without_coordinates_least": 0.0,
+        "without_coordinates_most": 1.0,
+    }
+
+
+def test_extremes_leave_out_small_directorates_and_none() -> None:
+    rows = [request("2020-01-01T10:00", None)] * 198
+    small = request("2020-01-01T10:00", None, **NOWHERE, directorate="SMALL")
+    nobody = request("2020-01-01T10:00", None, **NOWHERE, directorate=None)
+    found = missing_by_directorate(tables(*rows, small, nobody, nobody)["directorates"])
+    assert found.select("directorate", "share").rows() == [("WATER", 0.0)]
+
+
+def test_a_request_whose_creation_cannot_be_read_is_counted_and_has_no_days() -> None:
+    found = tables(request(None, "2020-01-02T10:00"), request("2020-01-01T10:00", None))
+    assert found["total"].select("requests", "open", "median_days").rows() == [(2, 1, None)]
+    assert found["days"].rows() == [(date(2020, 1, 1), 1, 0, 1)]
+    assert found["months"]["requests"].sum() == 1
+
+
+def test_a_slip_of_the_hand_does_not_stretch_the_period() -> None:
+    usual = [request(f"2020-01-{1 + n % 28:02}T10:00", None) for n in range(120)]
+    found = tables(*usual, request("2200-01-01T10:00", None))
+    assert found["days"]["day"].to_list()[-1] == date(2020, 1, 28)
+    assert found["days"]["open"].to_list()[-1] == 120
+    assert found["hexagons"]["requests"].to_list() == [120]
+    assert found["total"]["requests"].to_list() == [121]
+
+
+def test_without_a_single_readable_creation_there_are_no_days() -> None:
+    found = tables(request(None, None))
+    assert found["days"].is_empty()
+    assert found["hexagons"].is_empty()
+    assert service_numbers(found)["requests_a_day"] is None
+
+
+def test_hexagons_are_held_against_the_twelve_months_before_where_there_are_two_years() -> None:
+    """The last twelve months are 2 January 2020 to 1 January 2021."""
+    last, first = request("2021-01-01T10:00", None), request("2019-01-02T00:00", None)
+    rows = (
+        last,
+        request("2020-01-02T00:00", None),
+        request("2020-01-01T23:59", None),
+        first,
+        request("2020-06-01T00:00", None, h3_level8_index=OTHER),
+        request("2020-06-01T00:00", None, **NOWHERE),
+    )
+    assert tables(*rows)["hexagons"].rows() == [(CELL, 2, 2), (OTHER, 1, 0)]
+    a_day_short = [row for row in rows if row is not first]
+    assert tables(*a_day_short)["hexagons"].rows() == [(CELL, 2, None), (OTHER, 1, None)]
+
+
+@pytest.mark.parametrize(("share", "column"), [((1, 2), "median_days"), ((9, 10), "p90_days")])
+@given(taken=st.lists(st.integers(0, 1000), min_size=1, max_size=40))
+def test_within_so_many_days_is_the_least_that_holds(
+    share: tuple[int, int], column: str, taken: list[int]
+) -> None:
+    created = at("2020-01-01T00:00")
+    rows = [
+        request("2020-01-01T00:00", None) | {"completion_timestamp": created + timedelta(days=n)}
+        for n in taken
+    ]
+    part, whole = share
+    found = tables(*rows)["total"][column][0]
+    least = min(n for n in taken if sum(m <= n for m in taken) * whole >= part * len(taken))
+    assert found == least

@@ -1,0 +1,462 @@
+"""The join: known answers, h3 and geopandas as oracles, every odd table right or refused."""
+
+import gzip
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import geopandas as gpd
+import h3
+import numpy as np
+import polars as pl
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from capetown.errors import CapetownError
+from capetown.requests.hexagons import Hexagons, read_hexagons
+from capetown.requests.join import Join, join
+from capetown.requests.reader import STATUSES
+from capetown.requests.reference import Reference, compare_with_reference, read_reference
+from capetown.requests.schema import REQUEST_SCHEMA
+from tests.tables import (
+    HEADER,
+    INSIDE,
+    INSIDE_CELL,
+    OUTSIDE,
+    OUTSIDE_CELL,
+    request,
+    text,
+    write_gzip,
+    write_hexagons,
+)
+
+# Latitude, longitude, index: from the City's own files.
+ANSWERS = [
+    ("-33.872839", "18.522488", "88ad360225fffff"),
+    ("-34.078916", "18.848940", "88ad36d5e1fffff"),
+    ("-34.102242", "18.821116", "88ad36d437fffff"),
+    ("-33.920019", "18.607209", "88ad361133fffff"),
+    ("-33.987400", "18.453760", "88ad361709fffff"),
+    # Within 2 mm of an edge, where the polygons of the City's file say otherwise.
+    ("-33.87138874", "18.51291184", h3.latlng_to_cell(-33.87138874, 18.51291184, 8)),
+    ("-34.01534140", "18.61084840", h3.latlng_to_cell(-34.01534140, 18.61084840, 8)),
+]
+
+
+@pytest.fixture(scope="module")
+def hexagons(tmp_path_factory: pytest.TempPathFactory) -> Hexagons:
+    cells = list(dict.fromkeys(cell for *_, cell in ANSWERS))
+    return read_hexagons(write_hexagons(tmp_path_factory.mktemp("hexagons") / "8.geojson", cells))
+
+
+def join_rows(
+    folder: Path, hexagons: Hexagons, rows: Iterable[Mapping[str, str]]
+) -> tuple[Join, pl.DataFrame]:
+    """The join of a table of these rows and the Parquet file it wrote."""
+    return join_text(folder, hexagons, text(rows))
+
+
+def join_text(folder: Path, hexagons: Hexagons, content: str) -> tuple[Join, pl.DataFrame]:
+    path = write_gzip(folder / "sr.csv.gz", content)
+    joined = join(path, hexagons, folder / "requests.parquet")
+    return joined, pl.read_parquet(folder / "requests.parquet")
+
+
+def test_known_answers(tmp_path: Path, hexagons: Hexagons) -> None:
+    rows = [request(f"{n:012}", (north, east)) for n, (north, east, _) in enumerate(ANSWERS)]
+    joined, table = join_rows(tmp_path, hexagons, rows)
+    assert table["h3_level8_index"].to_list() == [cell for *_, cell in ANSWERS]
+    assert set(table["join_status"]) == {"joined"}
+    assert joined.rejects.is_empty()
+
+
+def test_the_requests_outside_the_citys_hexagons_keep_their_cell(
+    tmp_path: Path, hexagons: Hexagons
+) -> None:
+    rows = [
+        request("001015950287", OUTSIDE),
+        request("001016348681", OUTSIDE),
+        request("001016488950", ("-33.904955", "18.723060")),
+    ]
+    joined, table = join_rows(tmp_path, hexagons, rows)
+    assert table["h3_level8_index"].to_list() == [OUTSIDE_CELL, OUTSIDE_CELL, "88ad361b51fffff"]
+    assert set(table["join_status"]) == {"outside_city"}
+    assert joined.rejects["notification_number"].to_list() == [
+        "001015950287", "001016348681", "001016488950",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "index", "status", "reason"),
+    [
+        (*INSIDE, INSIDE_CELL, "joined", None),
+        (" -33.872839", "18.522488 ", INSIDE_CELL, "joined", None),
+        ("-3.3872839e1", "18.522488", INSIDE_CELL, "joined", None),
+        ("", "", "0", "missing_coordinates", None),
+        ("-33.872839", "", "0", "missing_coordinates", None),
+        ("", "18.522488", "0", "missing_coordinates", None),
+        ("north", "18.522488", None, "invalid_coordinates", "not a number"),
+        ("-33.872839", "east", None, "invalid_coordinates", "not a number"),
+        *((nothing, "18.522488", "0", "missing_coordinates", None)
+          for nothing in (" ", "NULL", "null", "N/A", "#N/A", "NaN", "nan", "None", "\\N")),
+        ("inf", "18.522488", None, "invalid_coordinates", "infinite"),
+        ("-90.000001", "18.522488", None, "invalid_coordinates", "out of range"),
+        ("-33.872839", "180.000001", None, "invalid_coordinates", "out of range"),
+        ('"-33,872839"', '"18,522488"', None, "invalid_coordinates", "decimal comma"),
+        ("-33872839", "18522488", None, "invalid_coordinates", "decimal point lost"),
+        ("18.522488", "-33.872839", "?", "outside_city", "swapped"),
+        ("33.872839", "18.522488", "?", "outside_city", "sign lost"),
+        ("-33.872839", "-18.522488", "?", "outside_city", "sign lost"),
+        ("18.522488", "33.872839", "?", "outside_city", "swapped and sign lost"),
+        ("0", "0", "?", "outside_city", "zero, zero"),
+        ("-26.204103", "28.047305", "?", "outside_city", None),
+        ("90", "0", "?", "outside_city", None),
+        ("-33.872839", "180", "?", "outside_city", None),
+        ("-33.872839", "-180", "?", "outside_city", None),
+    ],
+)  # fmt: skip
+def test_status_and_likely_reason(
+    tmp_path: Path, hexagons: Hexagons, latitude: str, longitude: str,
+    index: str | None, status: str, reason: str | None,
+) -> None:  # fmt: skip
+    joined, table = join_rows(tmp_path, hexagons, [request("1", (latitude, longitude))])
+    expected = h3.latlng_to_cell(float(latitude), float(longitude), 8) if index == "?" else index
+    assert table.select("h3_level8_index", "join_status").rows() == [(expected, status)]
+    failed = status in ("invalid_coordinates", "outside_city")
+    assert joined.rejects["reason"].to_list() == ([reason] if failed else [])
+    if failed:
+        [shown] = joined.rejects.select(HEADER).rows()
+        assert shown[-2:] == (latitude.strip('"'), longitude.strip('"'))
+
+
+def test_nothing_is_dropped_and_the_order_stays(tmp_path: Path, hexagons: Hexagons) -> None:
+    places = [INSIDE, ("", ""), OUTSIDE, ("x", "y")]
+    rows = [request(f"{999 - n:012}", places[n % 4]) for n in range(400)]
+    joined, table = join_rows(tmp_path, hexagons, rows)
+    numbers = [row["notification_number"] for row in rows]
+    assert table["notification_number"].to_list() == numbers
+    assert joined.rows["notification_number"].to_list() == numbers
+    assert joined.rejects["notification_number"].to_list() == [
+        number for n, number in enumerate(numbers) if n % 4 > 1
+    ]
+
+
+def test_values_are_typed_and_numbers_stay_text(tmp_path: Path, hexagons: Hexagons) -> None:
+    row = request("001015950287", reference_number="0000000000012345678901")
+    _, table = join_rows(tmp_path, hexagons, [row, request("2", completion_timestamp="")])
+    assert table["notification_number"].to_list() == ["001015950287", "2"]
+    assert table["reference_number"].to_list() == ["0000000000012345678901", None]
+    stamp = pl.Datetime("us", "Africa/Johannesburg")
+    assert table.schema["creation_timestamp"] == table.schema["completion_timestamp"] == stamp
+    added = {"h3_level8_index": pl.String(), "join_status": pl.Enum(STATUSES)}
+    assert table.schema == REQUEST_SCHEMA | added
+    assert table["code"].cast(pl.String).to_list() == ["Sewer: Blocked/Overflow"] * 2
+    assert (
+        table["creation_timestamp"].dt.to_string().to_list()
+        == ["2020-10-07 06:55:18.000000+02:00"] * 2
+    )
+    assert table["completion_timestamp"].null_count() == 1
+    assert table["latitude"].to_list() == [-33.872839] * 2
+
+
+@pytest.mark.parametrize(
+    ("stamp", "utc"),
+    [
+        ("2020-10-07 06:55:18+02:00", "2020-10-07 04:55:18"),
+        ("2020-10-07 06:55:18-03:30", "2020-10-07 10:25:18"),
+        ("2020-10-07 06:55:18+00:00", "2020-10-07 06:55:18"),
+        ("2020-02-29 23:59:59+05:45", "2020-02-29 18:14:59"),
+        ("2020-10-07T06:55:18+0200", "2020-10-07 04:55:18"),
+        ("2020-10-07 06:55:18 SAST", None),
+        ("2021-02-29 06:55:18+02:00", None),
+        ("yesterday", None),
+    ],
+)
+def test_timestamps_are_read_or_counted(
+    tmp_path: Path, hexagons: Hexagons, stamp: str, utc: str | None
+) -> None:
+    joined, table = join_rows(tmp_path, hexagons, [request("1", creation_timestamp=stamp)])
+    found = table["creation_timestamp"].dt.convert_time_zone("UTC").dt.strftime("%F %T").to_list()
+    assert found == [utc]
+    assert joined.rows["unparsed: creation_timestamp"].to_list() == [utc is None]
+
+
+# --- tables that are odd but right -------------------------------------------------------------
+
+
+def plain(folder: Path, hexagons: Hexagons) -> pl.DataFrame:
+    (folder / "plain").mkdir()
+    return join_rows(folder / "plain", hexagons, [request("01"), request("02", OUTSIDE)])[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: "\ufeff" + content,
+        lambda content: content.replace("\n", "\r\n"),
+        lambda content: content.rstrip("\n"),
+        lambda content: content.replace("MONTAGUE GARDENS", '"MONTAGUE GARDENS"'),
+    ],
+    ids=["BOM", "CRLF", "no newline at the end", "quoted"],
+)
+def test_another_way_to_write_the_same(
+    tmp_path: Path, hexagons: Hexagons, change: Callable[[str], str]
+) -> None:
+    content = change(text([request("01"), request("02", OUTSIDE)]))
+    _, table = join_text(tmp_path, hexagons, content)
+    assert_frame_equal(table, plain(tmp_path, hexagons))
+
+
+def test_columns_in_another_order(tmp_path: Path, hexagons: Hexagons) -> None:
+    content = text([request("01"), request("02", OUTSIDE)], HEADER[::-1])
+    _, table = join_text(tmp_path, hexagons, content)
+    assert_frame_equal(table, plain(tmp_path, hexagons), check_column_order=False)
+
+
+def test_more_columns_come_along(tmp_path: Path, hexagons: Hexagons) -> None:
+    rows = [request("01") | {"": "0", "ward": "7"}]
+    joined, table = join_text(tmp_path, hexagons, text(rows, ["", *HEADER, "ward"]))
+    assert table.columns == ["", *HEADER, "ward", "h3_level8_index", "join_status"]
+    assert table.row(0)[0] == "0"
+    assert table["ward"].to_list() == ["7"]
+    assert joined.empty["ward"] == 0
+
+
+@pytest.mark.parametrize("name", ["*", "^.*$"])
+def test_a_name_that_polars_takes_for_a_pattern_is_refused(
+    name: str, tmp_path: Path, hexagons: Hexagons
+) -> None:
+    content = text([request("01") | {name: "a"}], [*HEADER, name])
+    with pytest.raises(CapetownError, match=re.escape(f"sr.csv.gz: column {name!r} in the header")):
+        join_text(tmp_path, hexagons, content)
+
+
+def test_a_word_for_nothing_is_no_name(tmp_path: Path, hexagons: Hexagons) -> None:
+    """Of the columns whose values are names; the City's own text stays in the CSV and rejects."""
+    words = {"official_suburb": "NULL", "directorate": "n/a", "reference_number": "NULL"}
+    rows = [request("01", OUTSIDE, **words), request("02", official_suburb="Null Bay")]
+    path = write_gzip(tmp_path / "sr.csv.gz", text(rows))
+    joined = join(path, hexagons, tmp_path / "requests.parquet", tmp_path / "sr_hex.csv.gz")
+    table = pl.read_parquet(tmp_path / "requests.parquet")
+    assert table["official_suburb"].to_list() == [None, "Null Bay"]
+    assert table["directorate"].to_list() == [None, "WATER AND SANITATION"]
+    assert table["reference_number"].to_list() == ["NULL", None]
+    assert (joined.empty["official_suburb"], joined.empty["directorate"]) == (1, 1)
+    assert joined.rejects["official_suburb"].to_list() == ["NULL"]
+    assert gzip.decompress((tmp_path / "sr_hex.csv.gz").read_bytes()).count(b",NULL,") == 2
+
+
+def test_a_very_long_value_does_not_hide_what_is_wrong_elsewhere(
+    tmp_path: Path, hexagons: Hexagons
+) -> None:
+    rows = [request("01", code="x" * 200_000), request("02", ("", INSIDE[1]))]
+    joined, _ = join_rows(tmp_path, hexagons, rows)
+    assert joined.rows["half"].to_list() == [False, True]
+    with pytest.raises(CapetownError, match="row 3, from '03' to '03': 1 values for 15 columns"):
+        join_text(tmp_path, hexagons, text(rows) + "03\n")
+
+
+def test_commas_and_line_breaks_in_quotes_are_no_separators(
+    tmp_path: Path, hexagons: Hexagons
+) -> None:
+    value = '"a, ""b, c"",\r\n' + "x," * 1_500_000 + '"'
+    rows = [request("01"), request("02", code=value), request("03", code='","')]
+    _, table = join_rows(tmp_path, hexagons, rows)
+    assert table["code"].cast(pl.String).str.len_chars().to_list() == [23, 3_000_012, 1]
+
+
+def test_a_newline_in_quotes_is_part_of_its_value(tmp_path: Path, hexagons: Hexagons) -> None:
+    rows = [request("01", code='"Blocked,\n""badly"""'), request("02", OUTSIDE)]
+    _, table = join_rows(tmp_path, hexagons, rows)
+    assert table["code"].to_list() == ['Blocked,\n"badly"', "Sewer: Blocked/Overflow"]
+    assert table["join_status"].to_list() == ["joined", "outside_city"]
+
+
+# --- tables that are refused -------------------------------------------------------------------
+
+GOOD = text([request("01"), request("02"), request("03")])
+LONG = text([request(f"{n:05}") for n in range(3_000)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "sr.csv.gz: the file is empty"),
+        (gzip.compress(b"", mtime=0), "sr.csv.gz: the file is empty"),
+        (gzip.compress((",".join(HEADER) + "\n").encode()), "sr.csv.gz: no rows under the header"),
+        (GOOD.encode(), "sr.csv.gz: not a gzip file (it starts with b'notifica')"),
+        (gzip.compress(LONG.encode())[:-4_000], "sr.csv.gz: damaged gzip after line "),
+        (gzip.compress(LONG.encode())[:-4], "sr.csv.gz: damaged gzip after line 3001"),
+        (gzip.compress(GOOD.encode(), mtime=0)[:8], "sr.csv.gz: damaged gzip"),
+        (gzip.compress(GOOD.replace("longitude", "lon").encode()),
+         "sr.csv.gz: column 'longitude' is missing from the header"),
+        (gzip.compress(GOOD.replace("latitude", "Latitude").encode()),
+         "column 'latitude' is missing from the header; rename its column 'Latitude'"),
+        (gzip.compress(GOOD.replace("cause_code,", "code,").encode()), "'cause_code' is missing"),
+        (gzip.compress(text([request("1")], [*HEADER, "code"]).encode()),
+         "column 'code' is there twice; keep one"),
+        (gzip.compress(text([request("1", h3_level8_index="0")],
+                            [*HEADER, "h3_level8_index"]).encode()),
+         "column 'h3_level8_index' is there already and would be overwritten; rename it, or is"),
+        (gzip.compress(text([request("01"), request("02"), request("01")]).encode()),
+         "rows 1 and 3: notification_number '01' is not unique (2 rows share a number)"),
+        (gzip.compress(text([request("01"), request("")]).encode()),
+         "row 2: notification_number is empty (1 such rows)"),
+        (gzip.compress(text([request("01"), request("02", code="a,b")]).encode()),
+         "row 2, from '02' to '18.522488': 16 values for 15 columns"),
+        (gzip.compress((GOOD + "99,abc\n").encode()),
+         "row 4, from '99' to 'abc': 2 values for 15 columns; complete the row"),
+        (gzip.compress(GOOD.replace("SEWER,Sewer", "SEWER Sewer", 1).encode()),
+         "row 1, from '01' to '18.522488': 14 values for 15 columns; complete the row"),
+        (gzip.compress(text([request("01"), request("02", ("", ""))]).encode()
+                       .replace(b"SEWER,Sewer", b"SEWER Sewer").replace(b"SEWER ", b"SEWER,", 1)),
+         "row 2, from '02' to '': 14 values for 15 columns; complete the row"),
+        (gzip.compress((GOOD + text([request("04", ("", ""))]).split("\n")[1][:-2]).encode()),
+         "row 4, from '04' to 'MONTAGUE GARDENS': 13 values for 15 columns; complete the row"),
+        (gzip.compress(text([request("01", code='"a ""b"", c"'), request("02", code='5" pipe'),
+                             request("03", code='"d"')]).encode()),
+         "row 2: a quotation mark in '5\" pipe'; double or remove it"),
+        (gzip.compress(text([request("01", reason="leak")], [*HEADER, "reason"]).encode()),
+         "column 'reason' is there already and would be overwritten; rename it"),
+        (gzip.compress(GOOD.replace("\n", "\r").encode()), "its lines end in CR alone"),
+        (gzip.compress(text([request("01"), request("02", code='"open')]).encode()),
+         "row 2: is the quotation mark left open in '\"open,,,MONTAGUE"),
+        (gzip.compress(text([request("01", code="Ümlaut")]).encode("latin-1")),
+         "row 1: b'\\xdcmlaut' is not UTF-8; save the file as UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_joined(
+    tmp_path: Path, hexagons: Hexagons, content: bytes, message: str
+) -> None:
+    path = tmp_path / "sr.csv.gz"
+    path.write_bytes(content)
+    with pytest.raises(CapetownError) as error:
+        join(path, hexagons, tmp_path / "requests.parquet")
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_row_with_a_number_and_nothing_else_is_no_request(
+    tmp_path: Path, hexagons: Hexagons
+) -> None:
+    totals = dict.fromkeys(HEADER, "") | {HEADER[0]: "TOTAL", "notification_number": "2"}
+    path = write_gzip(tmp_path / "sr.csv.gz", text([request("01"), request("02"), totals]))
+    with pytest.raises(CapetownError, match="row 3: notification_number '2' and no other value"):
+        join(path, hexagons, tmp_path / "requests.parquet")
+
+
+def test_a_missing_table_names_the_stage_that_brings_it(tmp_path: Path, hexagons: Hexagons) -> None:
+    with pytest.raises(CapetownError, match="no such file; run the download stage"):
+        join(tmp_path / "sr.csv.gz", hexagons, tmp_path / "requests.parquet")
+
+
+# --- the reference -----------------------------------------------------------------------------
+
+
+def reference(folder: Path, rows: list[tuple[str, str]]) -> Reference:
+    lines = ["notification_number,h3_level8_index", *(f"{a},{b}" for a, b in rows)]
+    return read_reference(write_gzip(folder / "sr_hex.csv.gz", "\n".join(lines) + "\n"))
+
+
+def test_every_difference_from_the_reference_is_found(tmp_path: Path, hexagons: Hexagons) -> None:
+    rows = [request("01"), request("02", OUTSIDE), request("03", ("", "")), request("04")]
+    joined, _ = join_rows(tmp_path, hexagons, rows)
+    same = [("01", INSIDE_CELL), ("02", OUTSIDE_CELL), ("03", "0"), ("04", INSIDE_CELL)]
+    assert compare_with_reference(joined.rows, reference(tmp_path, same)).mismatches.is_empty()
+    assert compare_with_reference(joined.rows, reference(tmp_path, same[::-1])).matched == 4
+    other = [("04", OUTSIDE_CELL), ("03", INSIDE_CELL), ("1", INSIDE_CELL), ("02", OUTSIDE_CELL)]
+    found = compare_with_reference(joined.rows, reference(tmp_path, other))
+    assert (found.compared, found.matched) == (5, 1)
+    assert found.mismatches.select(
+        "notification_number", "index", "expected", "in_requests", "in_reference"
+    ).rows() == [
+        ("01", INSIDE_CELL, None, True, False),
+        ("03", "0", INSIDE_CELL, True, True),
+        ("04", INSIDE_CELL, OUTSIDE_CELL, True, True),
+        ("1", None, INSIDE_CELL, False, True),
+    ]
+
+
+def test_a_reference_that_is_no_reference(tmp_path: Path, hexagons: Hexagons) -> None:
+    joined, _ = join_rows(tmp_path, hexagons, [request("01"), request("02")])
+    twice = reference(tmp_path, [("01", "0"), ("01", "0")])
+    with pytest.raises(CapetownError, match="rows 1 and 2: notification_number '01' is not unique"):
+        compare_with_reference(joined.rows, twice)
+    with pytest.raises(CapetownError, match="column 'h3_level8_index' is missing"):
+        read_reference(write_gzip(tmp_path / "sr_hex.csv.gz", GOOD))
+
+
+# --- oracles -----------------------------------------------------------------------------------
+
+UTM = "EPSG:32734"
+CITY = st.tuples(st.floats(-34.4, -33.4), st.floats(18.2, 19.1))
+AROUND = h3.grid_disk(INSIDE_CELL, 2)
+BOUNDARIES = np.array([h3.cell_to_boundary(cell) for cell in AROUND])
+# A point at some part of an edge of a cell, moved by degrees of a few centimetres at most.
+AT_EDGE = st.tuples(
+    st.integers(0, len(BOUNDARIES) - 1),
+    st.integers(0, 5),
+    st.floats(0, 1),
+    st.floats(-5e-7, 5e-7),
+    st.floats(-5e-7, 5e-7),
+)
+
+
+def at_edge(cell: int, edge: int, part: float, north: float, east: float) -> tuple[float, float]:
+    start, end = BOUNDARIES[cell][[edge, (edge + 1) % 6]]
+    latitude, longitude = start + part * (end - start) + [north, east]
+    return float(latitude), float(longitude)
+
+
+def cells_of(
+    folder: Path, hexagons: Hexagons, points: list[tuple[float, float]]
+) -> list[str | None]:
+    rows = [request(str(n), (repr(north), repr(east))) for n, (north, east) in enumerate(points)]
+    return join_rows(folder, hexagons, rows)[1]["h3_level8_index"].to_list()
+
+
+@given(points=st.lists(CITY | AT_EDGE.map(lambda drawn: at_edge(*drawn)), min_size=1, max_size=50))
+@settings(max_examples=40, deadline=None)
+def test_cells_are_h3s_own(
+    tmp_path_factory: pytest.TempPathFactory, hexagons: Hexagons, points: list[tuple[float, float]]
+) -> None:
+    folder = tmp_path_factory.mktemp("points")
+    for places in (points, [(round(north, 9), round(east, 9)) for north, east in points]):
+        expected = [h3.latlng_to_cell(*point, 8) for point in places]
+        assert cells_of(folder, hexagons, places) == expected
+
+
+def test_at_the_cells_corners_h3_itself_decides(tmp_path: Path, hexagons: Hexagons) -> None:
+    """Three cells meet there, and polars-h3, a port of H3, picks another one at every fifteenth."""
+    corners = [(float(north), float(east)) for north, east in BOUNDARIES.reshape(-1, 2)]
+    expected = [h3.latlng_to_cell(*corner, 8) for corner in corners]
+    assert cells_of(tmp_path, hexagons, corners) == expected
+
+
+DISK = st.tuples(st.floats(-33.91, -33.84), st.floats(18.47, 18.57))
+
+
+@given(points=st.lists(DISK | AT_EDGE.map(lambda drawn: at_edge(*drawn)), min_size=1, max_size=50))
+@settings(max_examples=40, deadline=None)
+def test_geopandas_within_agrees_except_within_a_centimetre_of_an_edge(
+    tmp_path_factory: pytest.TempPathFactory, hexagons: Hexagons, points: list[tuple[float, float]]
+) -> None:
+    polygons = gpd.GeoDataFrame(
+        {"index": AROUND},
+        geometry=[shapely.Polygon(ring[:, ::-1]) for ring in BOUNDARIES],
+        crs="EPSG:4326",
+    )
+    latitude, longitude = np.array(points).T
+    shapes = gpd.GeoDataFrame(geometry=gpd.points_from_xy(longitude, latitude), crs="EPSG:4326")
+    theirs = shapes.sjoin(polygons, predicate="within").groupby(level=0)["index"].first()
+    theirs = theirs.reindex(range(len(points)))
+    ours = cells_of(tmp_path_factory.mktemp("points"), hexagons, points)
+    edges = polygons.to_crs(UTM).boundary.union_all()
+    metres = shapes.to_crs(UTM).distance(edges)
+    for n in np.flatnonzero((metres > 0.01).to_numpy()):
+        inside = ours[n] if ours[n] in AROUND else None
+        assert inside == (None if theirs.isna()[n] else theirs[n])

@@ -1,0 +1,129 @@
+"""Timestamps: datetime.fromisoformat as the oracle, and none that is lost without a count."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capetown.city import TIME_ZONE
+from capetown.requests import times
+from capetown.requests.times import read_times
+
+LOCAL = ZoneInfo(TIME_ZONE)
+# Minutes east of UTC, as far as any place is.
+ZONES = st.integers(-14 * 60 - 59, 14 * 60 + 59)
+
+
+def utc(text: str) -> list[datetime | None]:
+    found, _ = read_times(pl.Series("time", [text]))
+    return found.dt.convert_time_zone("UTC").to_list()
+
+
+@st.composite
+def stamps(draw: st.DrawFn) -> str:
+    """A time as one of the forms has it."""
+    moment = draw(st.datetimes(datetime(1900, 1, 3), datetime(2199, 12, 28)))
+    text = moment.strftime(f"%Y-%m-%d{draw(st.sampled_from(' T'))}%H:%M:%S")
+    if digits := draw(st.integers(0, 6)):
+        text += f".{moment.microsecond:06}"[: digits + 1]
+    zone = draw(st.none() | ZONES)
+    if zone is not None:
+        text += f"{'-' if zone < 0 else '+'}{abs(zone) // 60:02}{draw(st.sampled_from([':', '']))}"
+        text += f"{abs(zone) % 60:02}"
+    return text
+
+
+@given(texts=st.lists(stamps() | st.none(), max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_every_form_is_read_as_python_reads_it(texts: list[str | None]) -> None:
+    expected = [datetime.fromisoformat(text) if text else None for text in texts]
+    found, unzoned = read_times(pl.Series("time", texts, pl.String))
+    assert found.to_list() == [
+        time.replace(tzinfo=time.tzinfo or LOCAL) if time else None for time in expected
+    ]
+    assert unzoned.to_list() == [time is not None and time.tzinfo is None for time in expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2020-10-07 06:55:18+02:00", "04:55:18"),
+        ("2020-10-07 06:55:18+0200", "04:55:18"),
+        ("2020-10-07 06:55:18+02", "04:55:18"),
+        ("2020-10-07 06:55:18 +02:00", "04:55:18"),
+        ("2020-10-07T06:55:18Z", "06:55:18"),
+        ("2020-10-07t06:55:18z", "06:55:18"),
+        ("2020-10-07T06:55:18.25Z", "06:55:18.250000"),
+        ("2020-10-07T06:55:18,25Z", "06:55:18.250000"),
+        ("2020-10-07T06:55:18.123456789+02:00", "04:55:18.123456"),
+        ("2020-10-07 06:55:18.000", "04:55:18"),
+        ("2020-10-07 06:55:18", "04:55:18"),
+        ("2020-10-07T06:55", "04:55:00"),
+        ("20201007T065518+0200", "04:55:18"),
+        (" 2020-10-07 06:55:18+02:00 ", "04:55:18"),
+        ("2020-10-07 06:55:18-03:30", "10:25:18"),
+        ("2020-10-07 06:55:18+00:07", "06:48:18"),
+    ],
+)
+def test_forms_of_iso_8601(text: str, expected: str) -> None:
+    [found] = utc(text)
+    assert found is not None
+    assert found.isoformat() == f"2020-10-07T{expected}+00:00"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yesterday", "07/10/2020 06:55", "2020/10/07 06:55:18", "2020-10-07", "2021-02-29 06:55:18",
+        "2020-10-07 06:55:18 SAST", "2020-10-07 25:55:18",
+        "2020-10-07 06:55:18+15:00", "2020-10-07 06:55:18+02:60", "2020-10-07 06:55:18.",
+        "44111.288", "1602046518", "", "2020-10-07 06:55:18+02:00 or so",
+    ],
+)  # fmt: skip
+def test_what_is_no_time_is_null(text: str) -> None:
+    assert utc(text) == [None]
+
+
+def test_mixed_forms_do_not_disturb_each_other() -> None:
+    texts = ["2020-10-07 06:55:18+02:00", "2020-10-07T06:55:18", None, "never", "2020-10-07T06:55Z"]
+    found, unzoned = read_times(pl.Series("time", texts))
+    moment = datetime(2020, 10, 7, 4, 55, 18, tzinfo=UTC)
+    assert found.to_list() == [moment, moment, None, None, moment + timedelta(hours=2, seconds=-18)]
+    assert unzoned.to_list() == [False, True, False, False, False]
+
+
+def at(*days: datetime) -> pl.Series:
+    return pl.Series("time", [*days, None], pl.Datetime("us", TIME_ZONE))
+
+
+def test_a_period_leaves_out_what_lies_apart() -> None:
+    year = [
+        datetime(2020, 1, 1, tzinfo=LOCAL) + timedelta(days=n, hours=n % 24) for n in range(365)
+    ]
+    whole, late = (year[0], year[-1]), datetime(2200, 10, 7, 6, 55, tzinfo=LOCAL)
+    assert times.period(at(*year)) == whole
+    # Of 2,921 instants two are fewer than one in a thousand, three are not.
+    assert times.period(at(*year * 8, late)) == whole
+    assert times.period(at(*year * 8, late, late)) == whole
+    assert times.period(at(*year * 8, *[late] * 3)) == (year[0], late)
+    early = datetime(1020, 1, 1, tzinfo=LOCAL)
+    assert times.period(at(early, *year, late)) == whole
+    # Days count by UTC: 29 of them after the last are no month, and 30 are.
+    for days, counts in ((29, True), (30, False)):
+        other = year[-1] + timedelta(days=days)
+        assert times.period(at(*year, other)) == (year[0], other if counts else year[-1])
+    # Of fewer than a hundred, all count.
+    assert times.period(at(*year[:97], late)) == (year[0], late)
+    assert times.period(at(*year[:99], late)) == (year[0], year[98])
+    assert times.period(at()) is None
+
+
+def test_where_clocks_change_the_earlier_time_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(times, "TIME_ZONE", "America/New_York")
+    found, unzoned = read_times(pl.Series("time", ["2020-11-01 01:30:00", "2020-03-08 02:30:00"]))
+    moments = found.dt.convert_time_zone("UTC").to_list()
+    assert moments == [datetime(2020, 11, 1, 5, 30, tzinfo=UTC), None]
+    assert unzoned.to_list() == [True, False]

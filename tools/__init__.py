@@ -1,0 +1,1 @@
+"""Tools for maintainers. They are not installed: run them from the repository."""

@@ -1,0 +1,1 @@
+"""Choose a backbone by timm's published accuracy, size and speed."""
