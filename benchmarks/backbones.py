@@ -1,8 +1,8 @@
 """What this package cannot train: every architecture that timm publishes weights of, tried once.
 
-Each is built with random weights at a small size, trained for a step of each phase, saved, loaded and
-explained, in its own process. Failures go into the list that training and
-`python -m tools.timm_catalogue` read, with the version of timm. It takes about five hours of one core,
+Each is built with random weights at a small size, trained for a step of each phase, saved, loaded
+and explained, in its own process. Failures go into the list that training and
+`python -m tools.timm_catalogue` read, with the version of timm. It takes five hours of one core,
 and continues where it was interrupted::
 
     python -m benchmarks.backbones

@@ -20,7 +20,7 @@ CHANGES = {
     'HEXAGONS_FILE = "city-hex-polygons-8.geojson"': 'HEXAGONS_FILE = "cells.geojson"',
     "RESOLUTION = 8": "RESOLUTION = 9",
     'TIME_ZONE = "Africa/Johannesburg"': 'TIME_ZONE = "America/New_York"',
-    'NUMBER = "notification_number"': 'NUMBER = "call"',
+    'REQUEST_ID = "notification_number"': 'NUMBER = "call"',
     '("creation_timestamp", "completion_timestamp")': '("opened", "closed")',
     '("latitude", "longitude")': '("y", "x")',
     'DIRECTORATE = "directorate"': 'DIRECTORATE = "agency"',

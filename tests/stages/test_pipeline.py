@@ -73,7 +73,7 @@ def test_an_edit_reruns_the_stages_of_its_room_and_no_other(repository: Reposito
     assert changed(f"{package}/errors.py", "") == set()
     assert changed(f"{package}/report/figures.py", "") == {"report"}
     assert changed(f"{package}/pools/training/loop.py", "") == {"train"}
-    assert changed(f"{package}/pools/evaluation/saliency.py", "") == {"evaluate"}
+    assert changed(f"{package}/pools/evaluation/saliency_map.py", "") == {"evaluate"}
     assert changed(f"{package}/requests/join.py", "") == {"transform", "report"}
 
 
