@@ -20,7 +20,7 @@ CHANGES = {
     'HEXAGONS_FILE = "city-hex-polygons-8.geojson"': 'HEXAGONS_FILE = "cells.geojson"',
     "RESOLUTION = 8": "RESOLUTION = 9",
     'TIME_ZONE = "Africa/Johannesburg"': 'TIME_ZONE = "America/New_York"',
-    'REQUEST_ID = "notification_number"': 'NUMBER = "call"',
+    'REQUEST_ID = "notification_number"': 'REQUEST_ID = "call"',
     '("creation_timestamp", "completion_timestamp")': '("opened", "closed")',
     '("latitude", "longitude")': '("y", "x")',
     'DIRECTORATE = "directorate"': 'DIRECTORATE = "agency"',
@@ -30,7 +30,7 @@ CHANGES = {
 }
 COLUMNS = """
 REQUEST_COLUMNS = (
-    Column(NUMBER, "text", False, "number"),
+    Column(REQUEST_ID, "text", False, "number"),
     Column(CREATED, "time", False, "opened"),
     Column(COMPLETED, "time", True, "closed"),
     Column(DIRECTORATE, "category", True, "agency"),
