@@ -1,7 +1,7 @@
-"""The pipeline's stages: ``python -m stages.NAME`` from the repository's root, as dvc.yaml does.
+"""The pipeline's stages. dvc.yaml runs ``python -m stages.NAME`` in the repository's root.
 
-This file puts this checkout's ``src`` first on the path, so that a queued experiment in its
-temporary workspace runs its own code and not the installed copy.
+This file puts the checkout's ``src`` first on the path. A queued experiment then runs the code of
+its temporary workspace, not the installed package.
 """
 
 import errno
@@ -14,66 +14,68 @@ from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
-# We have no plugins for pydantic; to look for some it reads every installed package's metadata.
+# pydantic reads the metadata of every installed package to find plugins. The project has none.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-from capetown.checks.preflight import check_before_stage
+from capetown.checks.preflight import check_room
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.timing import step
 
-# Imports and tables leave hardly any garbage: look for it less often.
+# Imports and tables leave little garbage, so the collector runs less often.
 gc.set_threshold(50_000)
 LOGS = Path("logs")
-AFTER_TRAINING = ("evaluate", "report")
-# What the system says when there is no room: on the disk, of a quota, or for so large a file.
+# The disk is full, a quota is used up, or the file exceeds a size limit.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 log = logging.getLogger("capetown")
 
 
 def root() -> Path:
-    """The repository, also from an experiment's temporary workspace, which DVC removes."""
+    """Return the repository's root, also in an experiment's temporary workspace."""
     named = Path(os.environ.get("DVC_ROOT", ""))
     return Path() if named.resolve() == Path.cwd() else named
 
 
-def kept_logs() -> Path:
-    """Where logs stay: an experiment in a temporary workspace has a folder of its name for them."""
+def log_folder() -> Path:
+    """Return the folder for logs. One of a temporary workspace lies in the repository's `logs/`.
+
+    DVC removes a temporary workspace, so its logs are kept under the experiment's name.
+    """
     there = root()
     return LOGS if there == Path() else there / LOGS / os.environ.get("DVC_EXP_NAME", "experiment")
 
 
 def run(stage: Callable[[], None]) -> None:
-    """Run a stage with its log in ``logs/NAME.log`` and on standard error.
+    """Run a stage and log to standard error and ``logs/NAME.log``.
 
-    A `CapetownError` and a full disk become one line and exit status 1, an interruption one and
-    130; anything else keeps its traceback.
+    A `CapetownError` and a full disk become one line and exit status 1. Ctrl-C becomes one line
+    and 130. Any other exception keeps its traceback.
     """
-    gc.freeze()  # the collector need not walk the imported modules
+    gc.freeze()  # the collector skips the imported modules
     name = Path(sys.argv[0]).stem
     try:
         _start_log(name)
-        params = load_params(Path("params.yaml"))
-        check_before_stage(params, Path(), trains=name not in AFTER_TRAINING)
-        with step(f"{name}, in all"):
+        load_params(Path("params.yaml"))
+        check_room(Path())
+        with step(f"{name}, in total"):
             stage()
     except CapetownError as error:
         log.error("error: %s", error)  # noqa: TRY400
         sys.exit(1)
     except KeyboardInterrupt:
-        log.error("interrupted; run the same command again to go on")  # noqa: TRY400
+        log.error("interrupted; run the same command again to continue")  # noqa: TRY400
         sys.exit(130)
     except Exception as error:
         full = _no_room(error)
         if full is None:
             raise
-        what = f"{full.filename}: " if full.filename else ""
-        log.error("error: %sno room to write (%s); free some and run again", what, full.strerror)  # noqa: TRY400
+        where = f"{full.filename}: " if full.filename else ""
+        log.error("error: %sno room to write (%s); free some and run again", where, full.strerror)  # noqa: TRY400
         sys.exit(1)
 
 
 def _no_room(error: BaseException | None) -> OSError | None:
-    """What the system said of a full disk, also beneath an error that a library made of it."""
+    """Find the system's error about a full disk, also behind an error that a library raised."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             return error
@@ -82,7 +84,7 @@ def _no_room(error: BaseException | None) -> OSError | None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that reports once, in one line, that it cannot be written, as on a full disk."""
+    """A log file that warns once if it cannot be written, for example on a full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         reason = sys.exc_info()[1]
@@ -90,22 +92,22 @@ class _LogFile(logging.FileHandler):
         # Python 3.13 prints a traceback for an open file whose buffer cannot be written at exit.
         with suppress(OSError):
             self.close()
-        log.warning("%s: cannot be written any more (%s)", self.baseFilename, reason)
+        log.warning("%s: the log cannot be written any more (%s)", self.baseFilename, reason)
 
 
 def _start_log(name: str) -> None:
-    """Log to standard error and, unless this is one of torchrun's other processes, to a file."""
+    """Log to standard error and to a file. Under torchrun only the first process does."""
     terminal = logging.StreamHandler()
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[terminal])
     if os.environ.get("RANK", "0") != "0":
-        terminal.setLevel(logging.ERROR)  # they would only repeat the first one
+        terminal.setLevel(logging.ERROR)  # the others would repeat the first one
         return
-    path = kept_logs() / f"{name}.log"
+    path = log_folder() / f"{name}.log"
     try:
         for folder in (LOGS, path.parent):
             folder.mkdir(parents=True, exist_ok=True)
         file = _LogFile(path, mode="w")
     except OSError as error:
-        raise CapetownError(f"{path}: cannot be written ({error.strerror}).") from error
+        raise CapetownError(f"the log cannot be written ({error.strerror})", where=path) from error
     file.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger().addHandler(file)

@@ -1,20 +1,22 @@
-"""Refuse a model that cannot be trained before any other stage starts.
+"""Refuse a model that cannot be trained, before any other stage starts.
 
-`run` looks at all params before a stage; DVC comes here first when `model` has changed. Without
-this stage DVC itself would answer for a mistyped one, since `train` depends on the params of that
-name, and could not say which names there are.
+DVC runs this stage first when the model, a backbone or the device has changed. Without it, the
+download of 28 GB would come before the error. `backbones` is a param as a whole: DVC itself would
+refuse `backbones.NAME` of a mistyped model, and could not list the names.
 """
 
 from pathlib import Path
 
+from capetown.checks.preflight import check_model
 from capetown.params import load_params
 from stages import log, run
 
 
 def main() -> None:
-    """Say which model was chosen."""
+    """Check the chosen model."""
     params = load_params(Path("params.yaml"))
-    log.info("model: %s", params.model)
+    check_model(params.backbone, pretrained=params.pretrained, device=params.device)
+    log.info("model: %s (%s)", params.model, params.backbone.architecture)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from capetown.pools.dataset.label_corrections import corrected
 from capetown.pools.dataset.listing import find_tiles, profile_tiles, stray_images
 from capetown.pools.dataset.pixel_cache import cache_folder, scratch
 from capetown.timing import step
-from stages import kept_logs, run
+from stages import log_folder, run
 from stages.outs import put_in_place
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
-REJECTED = kept_logs() / "split-rejected.csv"
+REJECTED = log_folder() / "split-rejected.csv"
 # Of nine tenths of timm's models; for the others `train` decodes once more.
 INTERPOLATION = "bicubic"
 log = logging.getLogger("capetown")

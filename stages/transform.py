@@ -20,13 +20,13 @@ from capetown.requests.quality_report import (
     log_lines,
     verdict_details,
 )
-from stages import kept_logs, run
+from stages import log_folder, run
 from stages.outs import put_in_place, write_empty
 
 RAW, OUT, METRICS = Path("raw"), Path("hexes"), Path("metrics/transform.json")
 QUALITY = Path("metrics/quality.json")
-REJECTS = kept_logs() / "transform-rejects.parquet"
-MISMATCHES = kept_logs() / "transform-mismatches.parquet"
+REJECTS = log_folder() / "transform-rejects.parquet"
+MISMATCHES = log_folder() / "transform-mismatches.parquet"
 # Where a person looks when a threshold is exceeded.
 LOOK = {
     "error_threshold": REJECTS,

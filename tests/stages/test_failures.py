@@ -1,4 +1,4 @@
-"""A run that fails or is killed costs nothing: every out is as it was, and the model predicts."""
+"""A run that fails or is killed leaves every out as it was, and the model still predicts."""
 
 import os
 import signal
@@ -14,22 +14,22 @@ import pytest
 from tests.stages.repository import BACK, Repository
 
 OUTS = ("raw", "hexes", "splits", "models", "metrics", "evaluation", "reports")
-# Files of how many half kilobytes a stage may write, so that one of its outs does not fit.
+# Largest file in units of 512 bytes that a stage may write: one of its outs does not fit.
 FITS = {"transform": 8, "split": 0, "train": 4000, "evaluate": 8, "report": 8}
 
-# A kind of device that this machine has not.
+# A device that this machine does not have.
 ABSENT = "cuda" if sys.platform == "darwin" else "mps"
 
 
 @pytest.fixture(scope="module")
 def shared(reproduced: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """One for all tests here, since none of them may change it."""
+    """One repository for all tests here: none of them may change it."""
     return reproduced.copy(tmp_path_factory.mktemp("failing") / "repository")
 
 
 @pytest.fixture
 def victim(shared: Repository) -> Iterator[Repository]:
-    """A repository of which all but params.yaml must be the same after the test."""
+    """A repository in which only params.yaml may differ after the test."""
     before = shared.files(*OUTS)
     lock = (shared.root / "dvc.lock").read_bytes()
     yield shared
@@ -48,21 +48,22 @@ def victim(shared: Repository) -> Iterator[Repository]:
         ("transform.csv=true backbones.lite.architecture=lite", "has no architecture 'lite'"),
     ],
 )
-def test_what_can_be_known_is_known_first(
+def test_a_model_that_cannot_be_trained_is_refused_before_other_stages_run(
     victim: Repository, tmp_path: Path, settings: str, said: str
 ) -> None:
     options = [word for setting in settings.split() for word in ("-S", setting)]
     offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
     done = victim.try_run("dvc", "exp", "run", *options, **offline)
     assert done.returncode != 0
-    first = done.stderr.splitlines()[0]
-    assert first.startswith("error: ")
-    assert said in first
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr.splitlines()[0]
     assert "Traceback" not in done.stderr
+    assert "Running stage 'split'" not in done.stdout
+    assert "Running stage 'transform'" not in done.stdout
 
 
 @pytest.mark.parametrize("command", ["dvc exp run -S model=resnet50", "dvc repro"])
-def test_a_mistyped_model_is_answered_with_the_known_ones(victim: Repository, command: str) -> None:
+def test_a_mistyped_model_lists_the_known_ones(victim: Repository, command: str) -> None:
     if command == "dvc repro":
         victim.set_params({"model": "resnet50"})
     done = victim.try_run(*command.split())
@@ -73,7 +74,7 @@ def test_a_mistyped_model_is_answered_with_the_known_ones(victim: Repository, co
 
 @pytest.mark.parametrize("stage", FITS)
 def test_a_full_disk(victim: Repository, tmp_path: Path, stage: str) -> None:
-    """DVC runs a stage by the user's shell; this one lets it write small files alone."""
+    """DVC runs a stage in the user's shell. This shell limits the size of files."""
     shell = tmp_path / "sh"
     shell.write_text(f'#!/bin/sh\nulimit -f {FITS[stage]}\nexec /bin/sh "$@"\n')
     shell.chmod(0o755)
@@ -86,7 +87,7 @@ def test_a_full_disk(victim: Repository, tmp_path: Path, stage: str) -> None:
 
 
 def start_until_it_writes(victim: Repository, *command: str) -> subprocess.Popen[str]:
-    """Start a command, and wait until a stage of it has made the folder that it writes to."""
+    """Start a command and wait until a stage has made the folder that it writes to."""
     logs = victim.root / "logs"
     before = set(logs.iterdir())
     running = victim.start(*command)
@@ -110,13 +111,13 @@ def test_killed_while_it_writes(victim: Repository, how: signal.Signals, command
     assert running.returncode != 0
     assert "Traceback" not in said
     if how is signal.SIGINT:
-        assert "interrupted; run the same command again to go on" in said
+        assert "interrupted; run the same command again to continue" in said
 
 
-def test_killed_with_dvc_itself_git_finds_its_branch_again(victim: Repository) -> None:
-    """An experiment runs on a detached head; only DVC puts it back."""
+def test_git_returns_to_its_branch_after_dvc_itself_was_killed(victim: Repository) -> None:
+    """An experiment runs on a detached head, and only DVC undoes that."""
     command = ["dvc", "exp", "run", "-S", "transform.csv=true", "transform"]
-    # Not before its stage writes: while DVC itself does, it holds a lock of Git's.
+    # Wait until the stage writes: before that, DVC holds a lock of Git's.
     running = start_until_it_writes(victim, *command)
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
@@ -126,8 +127,8 @@ def test_killed_with_dvc_itself_git_finds_its_branch_again(victim: Repository) -
     assert victim.run("git", "status", "--porcelain") == ""
 
 
-def test_a_tile_that_is_damaged_later(victim: Repository) -> None:
-    # One of those that it draws: of the others it has the pixels already.
+def test_a_tile_damaged_after_training(victim: Repository) -> None:
+    # A tile that the stage draws. The pixels of the others are cached.
     drawn = pd.read_csv(victim.root / "evaluation" / "samples.csv")
     tile = victim.root / "raw" / drawn["path"][0]
     good = tile.read_bytes()
@@ -145,4 +146,4 @@ def test_after_all_that_nothing_is_lost(victim: Repository, tmp_path: Path) -> N
     # DVC may also report the lock of the process that was killed.
     assert "Data and pipelines are up to date.\n" in victim.run("dvc", "status")
     left = {p.name for p in (victim.root / "logs").iterdir() if p.is_dir()}
-    assert len(left) <= 2, "what was killed is removed by the next run of its stage"
+    assert len(left) <= 2, "the next run of a stage removes what a killed one left"

@@ -17,6 +17,16 @@ def test_a_second_repro_does_nothing(repository: Repository) -> None:
     assert repository.run("git", "status", "--porcelain") == ""
 
 
+def test_requests_and_splits_need_no_weights(repository: Repository, tmp_path: Path) -> None:
+    repository.set_params({"model": "caformer"})
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
+    done = repository.try_run("dvc", "repro", "--force", "transform", "split", **offline)
+    assert done.returncode == 0, done.stderr
+    done = repository.try_run("dvc", "repro", **offline)
+    assert done.returncode != 0
+    assert "caformer_s36.sail_in22k_ft_in1k_384 are not cached" in done.stderr
+
+
 def test_dvc_holds_no_second_copy_of_the_data(repository: Repository) -> None:
     """Its cache has the same files: hard links, where the file system knows them."""
     repository.run("dvc", "checkout", "-q", "--relink", "raw")
@@ -55,7 +65,7 @@ def test_a_run_writes_its_outs_and_nothing_else(reproduced: Repository) -> None:
     assert untracked == []
 
 
-def test_an_edit_reruns_the_stages_of_its_room_and_no_other(repository: Repository) -> None:
+def test_an_edit_makes_only_the_stages_of_its_folder_stale(repository: Repository) -> None:
     def changed(path: str, text: str) -> set[str]:
         file = repository.root / path
         before = file.read_text()
@@ -69,7 +79,7 @@ def test_an_edit_reruns_the_stages_of_its_room_and_no_other(repository: Reposito
         "    batch_size: 8\n    learning_rate: 0.1\n"
     )
     package = "src/capetown"
-    assert changed("params.yaml", another) == set()
+    assert changed("params.yaml", another) == {"check"}
     assert changed(f"{package}/errors.py", "") == set()
     assert changed(f"{package}/report/figures.py", "") == {"report"}
     assert changed(f"{package}/pools/training/loop.py", "") == {"train"}

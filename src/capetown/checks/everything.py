@@ -1,8 +1,9 @@
-"""Checks before work starts: params, data, weights and device."""
+"""`capetown check`: params, data, weights, device and one training step."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from capetown.checks.preflight import check_model
 from capetown.checks.source import check_address, check_folder, compare_with_mirror
 from capetown.city import HEXAGONS_FILE, INDEX, REQUEST_ID, REQUESTS_TABLE
 from capetown.params import load_params
@@ -12,14 +13,14 @@ from capetown.requests.reader import NAMES
 
 
 def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
-    """Check everything, and yield a line for each thing that is as it should be.
+    """Check everything that can fail later, and yield a line for each check that passes.
 
     Args:
-        params_path: the params file; a local source is relative to its folder.
-        mirror: what `download` made of a bucket, to say what has changed there; may be missing.
+        params_path: the params file. A local source is relative to its folder.
+        mirror: the folder that `download` wrote. It may be missing. A bucket is compared with it.
 
     Raises:
-        CapetownError: at the first thing that is not, with what to do about it.
+        CapetownError: at the first check that fails.
     """
     params = load_params(params_path)
     yield f"params   {params_path} is valid"
@@ -32,7 +33,7 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
         reference = [params.transform.reference] if params.transform.reference else []
         tables = [REQUESTS_TABLE, HEXAGONS_FILE, *reference]
         chosen = check_folder(params_path.parent / source, params.download, tables)
-        yield f"data     {source} is whole: {len(chosen)} objects are chosen"
+        yield f"data     {source} is complete: {len(chosen)} objects are selected"
         for table in (key for key in chosen if key in (REQUESTS_TABLE, *reference)):
             columns = NAMES if table == REQUESTS_TABLE else (REQUEST_ID, INDEX)
             layout = read_layout(params_path.parent / source / table, columns)
@@ -42,26 +43,27 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
             hexagons = read_hexagons(params_path.parent / source / HEXAGONS_FILE)
             yield f"table    {source}/{HEXAGONS_FILE}: {len(hexagons.index)} hexagons"
 
-    # Imported here, because torch takes seconds to load and a fault above is known without it.
+    backbone, device = params.backbone, params.device
+    check_model(backbone, pretrained=params.pretrained, device=device)
+    start = "are available" if params.pretrained else "are random"
+    yield f"weights  those of {params.model} ({backbone.architecture}) {start}"
+
+    # Imported here: torch takes seconds, and the checks above do not need it.
     from capetown.checks.smoke_test import SmokeTest, run_in_subprocess
     from capetown.pools.model.devices import choose_device
-    from capetown.pools.model.pretrained import check_weights, weights_available
+    from capetown.pools.model.pretrained import weights_available
 
-    check_weights(params.backbone, pretrained=params.pretrained)
-    start = "at hand or within reach" if params.pretrained else "random"
-    yield f"weights  those of {params.model} ({params.backbone.architecture}) are {start}"
+    yield f"device   {choose_device(device)}"
 
-    yield f"device   {choose_device(params.device)}"
-
-    at_hand = params.pretrained and weights_available(params.backbone.architecture)
+    available = params.pretrained and weights_available(backbone.architecture)
     run_in_subprocess(
         SmokeTest(
-            backbone=params.backbone,
+            backbone=backbone,
             settings=params.train,
-            pretrained=at_hand,
+            pretrained=available,
             seed=params.seed,
             threads=params.threads,
-            device=params.device,
+            device=device,
         )
     )
-    yield f"model    {params.model} trains a step of each phase, is saved, loaded and explained"
+    yield f"model    {params.model} trains, saves, loads and explains two made-up tiles"

@@ -1,49 +1,47 @@
-"""Checks of a stage before it touches an out: everything that can be known to be wrong by then.
-
-Quick when all is well: torch and timm are loaded only where the answer needs them.
-"""
+"""Checks before a stage starts: room on the disk, and a model that can be trained."""
 
 import shutil
 from pathlib import Path
 
 from capetown.errors import CapetownError
-from capetown.params import Params
+from capetown.params import Backbone, DeviceName
 
-# Bytes: an out is written beside the last good one, and DVC's cache takes it once more. The largest
-# of the backbones, convnext_small_384 of 49 million parameters, takes 1.2 GB so, its checkpoint
-# included.
+# Bytes. A stage writes its outs beside the last good ones, and DVC's cache keeps them once more.
+# The largest backbone, convnext_small_384 with 49 million parameters, takes 1.2 GB that way.
 ROOM = 1_500_000_000
 
 
-def check_before_stage(params: Params, folder: Path, *, trains: bool) -> None:
-    """Look for what would stop the pipeline later.
-
-    Args:
-        params: already valid.
-        folder: where outs are written.
-        trains: training may follow, so that its weights and device are needed.
+def check_room(folder: Path) -> None:
+    """Check that the disk of a folder has room for the outs of a stage.
 
     Raises:
-        CapetownError: the disk is nearly full, or training could not start.
+        CapetownError: less than `ROOM` is free.
     """
     free = shutil.disk_usage(folder).free
     if free < ROOM:
         raise CapetownError(
-            f"{folder.resolve()}: {free / 1e9:.2f} GB free on this disk, {ROOM / 1e9:.1f} GB are "
-            "needed; free some: `dvc gc --workspace` removes what only older runs need."
+            f"{free / 1e9:.2f} GB are free on this disk, and {ROOM / 1e9:.1f} GB are needed",
+            where=folder.resolve(),
+            fix="free some: `dvc gc --workspace` removes what only older runs need",
         )
-    if trains:
-        _check_start(params)
 
 
-def _check_start(params: Params) -> None:
+def check_model(backbone: Backbone, *, pretrained: bool, device: DeviceName) -> None:
+    """Check that a model can be trained: its architecture, weights and device.
+
+    It imports torch only if the answer needs it.
+
+    Raises:
+        CapetownError: timm has no such architecture, its weights are missing and cannot be
+            downloaded, or this machine has no such device.
+    """
     from capetown.pools.model.local_weights import are_at_hand
 
-    if not are_at_hand(params.backbone.architecture):
+    if not are_at_hand(backbone.architecture):
         from capetown.pools.model.pretrained import check_weights
 
-        check_weights(params.backbone, pretrained=params.pretrained)
-    if params.device not in ("auto", "cpu"):
+        check_weights(backbone, pretrained=pretrained)
+    if device not in ("auto", "cpu"):
         from capetown.pools.model.devices import choose_device
 
-        choose_device(params.device)
+        choose_device(device)
