@@ -53,9 +53,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the missing programs for which tests were skipped, and how to install them."""
+    """Name missing programs and how to install them, and code whose wording alone changed."""
     skipped = terminalreporter.stats.get("skipped", [])
-    for line in summary(report.longrepr[2] for report in skipped):
+    lines = summary(report.longrepr[2] for report in skipped)
+    passed = terminalreporter.stats.get("passed", [])
+    found = {
+        path for report in passed for name, path in report.user_properties if name == "reworded"
+    }
+    if found:
+        lines.append(
+            f"only comments or docstrings changed in {', '.join(sorted(found))}: `dvc commit -f` "
+            "updates dvc.lock, and `dvc repro` then runs nothing"
+        )
+    for line in lines:
         terminalreporter.write_line(line, yellow=True, bold=True)
 
 
