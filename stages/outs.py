@@ -1,4 +1,4 @@
-"""The outs of a stage: put in place when all are whole, and empty where there was no data."""
+"""Atomic replacement of a stage's outs, and empty outs where there was no data."""
 
 import shutil
 import signal
@@ -12,12 +12,11 @@ from stages import LOGS, log
 
 @contextmanager
 def put_in_place(*outs: Path) -> Iterator[Path]:
-    """Make outs beside the last good ones, and put them in place when all are whole.
+    """Replace outs atomically: on failure all the previous ones stay, on success all are new.
 
-    Yields a folder to write them in, under their own paths. A run that fails or is killed leaves
-    what was there; one that succeeds leaves nothing of it, since each out is replaced as a whole.
+    Yields a folder to write the new outs in, under their own paths.
     """
-    # Beside it in logs/ are folders of experiments, whose names cannot begin with a dot.
+    # logs/ also holds folders of experiments. Their names cannot begin with a dot.
     prefix = f".outs-{outs[0].name}-"
     for killed in LOGS.glob(f"{prefix}*/"):
         give_back(outs, killed / "made", killed / "last")
@@ -33,32 +32,34 @@ def put_in_place(*outs: Path) -> Iterator[Path]:
 
 
 def has_no_tile(table: Path) -> bool:
-    """True if `split` was given no tile, so that its table has a header alone."""
+    """Return True if the table of `split` has a header and no tile."""
     return table.exists() and len(table.read_text(encoding="utf-8").splitlines()) == 1
 
 
 def write_empty(*outs: Path) -> None:
-    """Put outs in place that say nothing: the stage had nothing to work on."""
-    log.warning("nothing to do: its part of the data is not in raw/")
+    """Write empty outs: raw/ has no data for this stage."""
+    log.warning("nothing to do: raw/ has no data for this stage")
     with put_in_place(*outs) as made:
         for out in outs:
             if out.suffix:
                 (made / out).write_text("{}\n" if out.suffix == ".json" else "", encoding="utf-8")
             else:
                 (made / out).mkdir(parents=True)
-                (made / out / ".gitkeep").touch()  # Git and DVC pass over an empty folder
+                (made / out / ".gitkeep").touch()  # Git and DVC ignore an empty folder
 
 
 def exchange(paths: Sequence[Path], made: Path, last: Path) -> None:
-    """Put new files and folders in place of others of the same file system: all of them or none.
+    """Replace files and folders by new ones: all of them, or none.
+
+    All folders lie on one file system.
 
     Args:
-        paths: their places, relative to the working directory.
-        made: the folder under which each lies by its path.
-        last: the folder under which each goes that is there now; it comes back on failure.
+        paths: what to replace, relative to the working directory.
+        made: holds the new ones under the same paths.
+        last: receives the previous ones under the same paths. They come back on failure.
 
     Raises:
-        OSError: a new one cannot be put in its place.
+        OSError: one of them cannot be replaced.
     """
     placed = []
     try:
@@ -79,13 +80,7 @@ def exchange(paths: Sequence[Path], made: Path, last: Path) -> None:
 
 
 def give_back(paths: Sequence[Path], made: Path, last: Path) -> None:
-    """Undo an `exchange` that was killed half-way; nothing if it had not begun.
-
-    Args:
-        paths: as they were given to it.
-        made: likewise.
-        last: likewise.
-    """
+    """Undo an `exchange` that was killed halfway. The arguments are those of `exchange`."""
     if not any((last / path).exists() for path in paths):
         return
     for path in paths:
@@ -97,7 +92,7 @@ def give_back(paths: Sequence[Path], made: Path, last: Path) -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Keep Ctrl-C and a polite kill waiting for the moment that renaming takes."""
+    """Delay Ctrl-C and SIGTERM while files are renamed."""
     waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -1,6 +1,6 @@
-"""The params file as typed values, checked when it is loaded.
+"""The params file as typed values.
 
-Unknown keys, wrong types and values out of range are refused with one line that names the key.
+An unknown key, a wrong type or a value out of range is one line that names the key.
 """
 
 import re
@@ -15,7 +15,7 @@ from capetown.errors import CapetownError, one_line
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but `5e-05` is a number, as in YAML 1.2 and to DVC, which writes it so."""
+    """YAML 1.1, except that `5e-05` is a number. DVC writes numbers like that."""
 
 
 _Loader.add_implicit_resolver(
@@ -25,7 +25,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Share = Annotated[float, Field(ge=0, le=1)]
 ImageSize = Annotated[int, Field(ge=32, le=2048)]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-# Of values from 0 to 1, by band.
+# One value per band, from 0 to 1.
 BandMeans = Annotated[list[Share], Field(min_length=3, max_length=3)]
 BandDeviations = Annotated[
     list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)
@@ -33,13 +33,13 @@ BandDeviations = Annotated[
 
 
 class Section(BaseModel):
-    """A part of the params file: unknown keys are errors, values do not change, no coercion."""
+    """A part of the params file. Unknown keys are errors and values are not converted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Backbone(Section):
-    """A model to fine-tune, by timm's name."""
+    """A model to fine-tune, by its name in timm."""
 
     architecture: str
     image_size: ImageSize
@@ -48,7 +48,7 @@ class Backbone(Section):
 
 
 class Download(Section):
-    """The source of the data, and what to take of it."""
+    """The source of the data, and which objects to fetch."""
 
     source: Annotated[str, Field(min_length=1)]
     watch: Annotated[str, Field(min_length=1)]
@@ -68,7 +68,7 @@ class Download(Section):
     def _folder_is_watched(self) -> Self:
         if "://" not in self.source and self.watch != self.source:
             raise ValueError(
-                f"watch: set it to {self.source!r}, the source, or new files in it go unnoticed"
+                f"watch: set it to {self.source!r}, the source; else DVC does not notice new files"
             )
         return self
 
@@ -94,7 +94,7 @@ class Split(Section):
 
 
 class BandRendering(Section):
-    """The bands of a tile that are shown, and their range of values."""
+    """How the bands of a tile become 8-bit RGB."""
 
     bands: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)] | None
     scale: (
@@ -110,7 +110,7 @@ class BandRendering(Section):
 
 
 class Augment(Section):
-    """Ranges of the random changes to images."""
+    """Ranges of random changes to training tiles."""
 
     flips: bool
     brightness: Share
@@ -154,7 +154,7 @@ class Params(Section):
 
     model: str
     pretrained: bool
-    # NumPy's and scikit-learn's limit.
+    # The limit of NumPy and scikit-learn.
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Annotated[int, Field(ge=1)]
     device: DeviceName
@@ -184,23 +184,23 @@ def load_params(path: Path) -> Params:
     """Read and check a params file.
 
     Raises:
-        CapetownError: if the file cannot be read as YAML, or a value is unknown or not allowed.
+        CapetownError: the file is not readable YAML, or a key or value is not allowed.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         return Params.model_validate(values)
     except OSError as error:
-        raise CapetownError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise CapetownError(f"cannot be read ({error.strerror})", where=path) from error
     except UnicodeDecodeError as error:
-        raise CapetownError(f"{path}: not UTF-8; save it as UTF-8.") from error
+        raise CapetownError("not UTF-8", where=path, fix="save it as UTF-8") from error
     except yaml.YAMLError as error:
-        raise CapetownError(f"{path}: not valid YAML: {one_line(error, 500)}") from error
+        raise CapetownError(f"not valid YAML: {one_line(error, 500)}", where=path) from error
     except ValidationError as error:
-        raise CapetownError(f"{path}: {describe_errors(error)}.") from error
+        raise CapetownError(describe_errors(error), where=path) from error
 
 
 def describe_errors(error: ValidationError) -> str:
-    """The keys that are wrong in a file, and how, in one line."""
+    """Return what is wrong with which keys, in one line."""
     return "; ".join(map(_describe, error.errors()))
 
 
