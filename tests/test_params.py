@@ -1,4 +1,4 @@
-"""The params file: what it accepts, and what it says of what it does not."""
+"""The params file: accepted values, and one line for each refused one."""
 
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,6 @@ def test_the_projects_params_are_valid() -> None:
     assert params.backbone == params.backbones["lite"]
 
 
-def test_the_backbones_of_the_design_are_there() -> None:
-    found = {name: b.architecture for name, b in load_params(PARAMS).backbones.items()}
-    assert found == {
-        "lite": "tf_efficientnet_lite0",
-        "convnext_tiny": "convnext_tiny.in12k_ft_in1k",
-        "convnext_tiny_384": "convnext_tiny.in12k_ft_in1k_384",
-        "convnext_small_384": "convnext_small.in12k_ft_in1k_384",
-        "caformer": "caformer_s36.sail_in22k_ft_in1k_384",
-    }
-
-
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -71,14 +60,13 @@ def test_a_bad_value_is_one_line_that_names_its_key(
     path = write(tmp_path, key, value)
     with pytest.raises(CapetownError) as raised:
         load_params(path)
-    text = str(raised.value)
-    assert text.startswith(f"{path}: ")
-    assert message in text
-    assert "\n" not in text
+    assert raised.value.where == str(path)
+    assert message in raised.value.what
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("number", ["5e-05", "5E-05", "5.0e-05", "0.00005"])
-def test_a_number_may_be_written_as_dvc_writes_it(tmp_path: Path, number: str) -> None:
+def test_a_number_in_dvcs_notation_is_a_number(tmp_path: Path, number: str) -> None:
     """`-S backbones.caformer.learning_rate=5e-5` puts `5e-05` into the file."""
     path = tmp_path / "params.yaml"
     path.write_text(PARAMS.read_text().replace("0.00005", number))
@@ -94,21 +82,19 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
         load_params(path)
 
 
-@pytest.mark.parametrize("text", ["", "model", "model: [", "- 1"])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        *((text, "") for text in (b"", b"model", b"model: [", b"- 1")),
+        (b"# caf\xe9\n", "not UTF-8"),
+        (None, "No such file"),
+    ],
+)
+def test_an_unreadable_file_is_refused(tmp_path: Path, content: bytes | None, what: str) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(text)
-    with pytest.raises(CapetownError, match=r"params\.yaml: "):
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CapetownError) as raised:
         load_params(path)
-
-
-def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_bytes(b"# caf\xe9\n" + PARAMS.read_bytes())
-    with pytest.raises(CapetownError, match=r"params\.yaml: not UTF-8"):
-        load_params(path)
-
-
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CapetownError, match="No such file"):
-        load_params(tmp_path / "params.yaml")
+    assert raised.value.where == str(path)
+    assert what in raised.value.what

@@ -1,4 +1,4 @@
-"""`capetown check` finds, as one line, what can be known to be wrong before work starts."""
+"""`capetown check` reports in one line what would fail later."""
 
 import gzip
 import os
@@ -37,14 +37,14 @@ def set_params(folder: Path, download: dict[str, Any] | None = None, **values: A
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
-def looked_at() -> list[str]:
-    """The lines of a check about params and data, without those about the model."""
+def data_lines() -> list[str]:
+    """The lines about params and data, without those about the model."""
     lines = check_all(Path("params.yaml"), Path("raw"))
     return list(takewhile(lambda line: not line.startswith("weights"), lines))
 
 
-def said() -> str:
-    """The one line of a check that fails."""
+def error_line() -> str:
+    """The line of a check that fails."""
     with pytest.raises(SystemExit) as ended:
         main(["check"])
     error = str(ended.value)
@@ -53,7 +53,7 @@ def said() -> str:
     return error
 
 
-def test_everything_as_it_should_be(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_check_passes(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check"])
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
@@ -63,7 +63,7 @@ def test_everything_as_it_should_be(workspace: Path, capsys: pytest.CaptureFixtu
         "table    data/sr_hex.csv.gz: 16 columns",
         "table    data/city-hex-polygons-8.geojson: 3832 hexagons",
     ]
-    assert lines[1] == "data     data is whole: 29 objects are chosen"
+    assert lines[1] == "data     data is complete: 29 objects are selected"
 
 
 @pytest.mark.parametrize(
@@ -75,17 +75,17 @@ def test_everything_as_it_should_be(workspace: Path, capsys: pytest.CaptureFixtu
         ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
     ],
 )
-def test_params(workspace: Path, values: dict[str, Any], message: str) -> None:
+def test_a_wrong_param(workspace: Path, values: dict[str, Any], message: str) -> None:
     set_params(workspace, **values)
-    assert message in said()
+    assert message in error_line()
 
 
-def test_weights(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its own constants: it has read the environment by now.
+def test_missing_weights(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The hub's client has read the environment already.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(workspace / "cache"))
     set_params(workspace, model="caformer")
-    error = said()
+    error = error_line()
     assert "caformer_s36.sail_in22k_ft_in1k_384" in error
     assert "or choose model=lite" in error
 
@@ -104,9 +104,9 @@ def test_weights(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"include": ["!images/**"]}, "nothing is left of the source"),
     ],
 )
-def test_where_the_data_comes_from(workspace: Path, download: dict[str, Any], message: str) -> None:
+def test_a_wrong_source(workspace: Path, download: dict[str, Any], message: str) -> None:
     set_params(workspace, download)
-    error = said()
+    error = error_line()
     assert message in error
     assert "hunter2" not in error
 
@@ -115,31 +115,29 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1_000])
 
 
+def rewrite(path: Path, old: bytes, new: bytes) -> None:
+    """Replace the first occurrence of a text in a file, which may be gzipped."""
+    zipped = path.suffix == ".gz"
+    text = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
+    text = text.replace(old, new, 1)
+    path.write_bytes(gzip.compress(text) if zipped else text)
+
+
+REQUESTS, HEXAGONS = "sr.csv.gz", "city-hex-polygons-8.geojson"
 DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (shutil.rmtree, "data: no such folder; run `dvc pull data.dvc`"),
-    (lambda data: (data / "sr.csv.gz").unlink(), "data/sr.csv.gz: no such file; run `dvc pull"),
-    (lambda data: cut(data / "sr.csv.gz"), "data/sr.csv.gz: is not a whole gzip file"),
-    (lambda data: cut(data / "city-hex-polygons-8.geojson"), "is not a whole GeoJSON"),
+    (lambda data: (data / REQUESTS).unlink(), "data/sr.csv.gz: no such file; run `dvc pull"),
+    (lambda data: cut(data / REQUESTS), "data/sr.csv.gz: is not a whole gzip file"),
+    (lambda data: rewrite(data / REQUESTS, b"longitude", b"lon"), "column 'longitude' is missing"),
+    (lambda data: cut(data / HEXAGONS), "is not a whole GeoJSON"),
+    (lambda data: rewrite(data / HEXAGONS, b'"index"', b'"h3"'), "feature 1: no text in its prop"),
     (lambda data: min((data / YES).glob("*.tif")).write_bytes(b"II*\0"), "is not a TIFF"),
     (lambda data: min((data / YES).glob("*.tif")).unlink(), "should be there and are not"),
     (lambda data: shutil.rmtree(data / YES), f"data/{YES}: no tiles (*.tif) in it; run `dvc"),
 ]
 
 
-def test_a_header_is_looked_at(workspace: Path) -> None:
-    path = workspace / "data" / "sr.csv.gz"
-    text = gzip.decompress(path.read_bytes()).replace(b"longitude", b"lon", 1)
-    path.write_bytes(gzip.compress(text))
-    assert "data/sr.csv.gz: column 'longitude' is missing from the header; found: , not" in said()
-
-
-def test_the_hexagons_are_looked_at(workspace: Path) -> None:
-    path = workspace / "data" / "city-hex-polygons-8.geojson"
-    path.write_text(path.read_text().replace('"index"', '"h3"'))
-    assert f"data/{path.name}: feature 1: no text in its property 'index'" in said()
-
-
-def test_who_reads_it_may_have_seen_enough(workspace: Path) -> None:
+def test_a_closed_pipe_is_no_error(workspace: Path) -> None:
     """As in `capetown check | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -152,32 +150,32 @@ def test_who_reads_it_may_have_seen_enough(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES)
-def test_the_data(workspace: Path, damage: Callable[[Path], Any], message: str) -> None:
+def test_damaged_data(workspace: Path, damage: Callable[[Path], Any], message: str) -> None:
     damage(workspace / "data")
-    assert message in said()
+    assert message in error_line()
 
 
-def test_what_is_not_asked_for_is_not_missed(workspace: Path) -> None:
+def test_an_excluded_object_may_be_missing(workspace: Path) -> None:
     shutil.rmtree(workspace / "data" / "images")
     set_params(workspace, {"include": ["*"]})
-    assert looked_at()[1] == "data     data is whole: 5 objects are chosen"
+    assert data_lines()[1] == "data     data is complete: 5 objects are selected"
 
 
-def test_a_tile_may_end_in_capitals(workspace: Path) -> None:
+def test_a_suffix_may_be_upper_case(workspace: Path) -> None:
     folder = workspace / "data" / YES
     for tile in folder.glob("*.tif"):
         tile.rename(tile.with_suffix(".TIF"))
     (folder / "manifest").write_text("\n".join(p.name for p in folder.glob("*.TIF")) + "\n")
-    assert looked_at()[1] == "data     data is whole: 29 objects are chosen"
+    assert data_lines()[1] == "data     data is complete: 29 objects are selected"
 
 
-def test_what_changed_in_a_bucket(workspace: Path, seaweed: s3.Server) -> None:
+def test_changes_in_a_bucket(workspace: Path, seaweed: s3.Server) -> None:
     url = "s3://public/changing"
     seaweed.upload(workspace / "data", "public/changing")
     set_params(workspace, {"source": url, "endpoint_url": seaweed.url})
 
     def data() -> str:
-        return looked_at()[1]
+        return data_lines()[1]
 
     assert f"{url}: 29 objects are new, 0 have changed" in data()
     settings = load_params(workspace / "params.yaml").download
@@ -190,7 +188,7 @@ def test_what_changed_in_a_bucket(workspace: Path, seaweed: s3.Server) -> None:
     assert "1 objects are new, 1 have changed (0.0 MB) and 1 are gone" in data()
 
 
-def test_a_bucket_that_cannot_be_reached(workspace: Path) -> None:
+def test_an_unreachable_bucket(workspace: Path) -> None:
     with s3.nobody() as url:
         set_params(workspace, {"source": "s3://b", "endpoint_url": url})
-        assert "s3://b: cannot be listed" in said()
+        assert "s3://b: cannot be listed" in error_line()

@@ -1,4 +1,4 @@
-"""A DVC repository on the disk with a tiny bucket, and the commands that a user types in it."""
+"""A DVC repository with a tiny bucket, and the commands of a user in it."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-# Settings that make the pipeline quick. Among so few requests a few failures are a large share.
+# Settings for a quick pipeline. Few requests make a failure a large share.
 TINY: dict[str, object] = {
     "threads": 1,
     "backbones.convnext_tiny.architecture": "test_convnext.r160_in1k",
@@ -26,18 +26,18 @@ TINY: dict[str, object] = {
     "evaluate.mistakes": 1,
 }
 
-# The way back to the commit, as the README has it.
+# Undo everything since the commit, as in the README.
 BACK = "git reset -q --hard && git clean -fdq metrics reports && dvc checkout"
 
 
 def environment() -> dict[str, str]:
-    """The tests' own, with the commands that are installed beside this Python."""
+    """The environment of the tests, with the commands of this Python first in PATH."""
     commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "PATH": commands}
 
 
 class Repository:
-    """A DVC repository on the disk, and the commands a user types in it."""
+    """A DVC repository, and the commands of a user in it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -53,7 +53,7 @@ class Repository:
         )
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a command in a process group of its own, as a shell does."""
+        """Start a command in its own process group, as a shell does."""
         return subprocess.Popen(
             command,
             cwd=self.root,
@@ -62,7 +62,7 @@ class Repository:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # Ignored, and so by all below, where the tests themselves run in a shell's background.
+            # Tests in a shell's background ignore SIGINT, and so would their children.
             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
@@ -76,7 +76,7 @@ class Repository:
         return Repository(root)
 
     def files(self, *folders: str) -> dict[str, bytes]:
-        """What lies in folders, byte for byte."""
+        """The files in folders, with their bytes."""
         found = sorted(p for folder in folders for p in (self.root / folder).rglob("*.*"))
         return {str(p.relative_to(self.root)): p.read_bytes() for p in found if p.is_file()}
 
@@ -94,6 +94,6 @@ class Repository:
                 section = section[name]
             assert last in section, key
             section[last] = value
-        # As DVC writes it: nothing for null.
+        # DVC writes null as an empty value.
         text = yaml.safe_dump(params, sort_keys=False).replace(": null\n", ":\n")
         path.write_text(text)

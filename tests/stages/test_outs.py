@@ -1,4 +1,4 @@
-"""Files and folders take each other's place all together or not at all."""
+"""Outs are replaced all together, or not at all."""
 
 import contextlib
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from stages.outs import exchange, give_back
 
-PLACES = [Path("models"), Path("metrics/plots"), Path("metrics/history.csv")]
+PATHS = [Path("models"), Path("metrics/plots"), Path("metrics/history.csv")]
 
 
 def write(root: Path, text: str, *extra: str) -> None:
@@ -30,10 +30,10 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_nothing_of_the_last_ones_stays_and_what_is_beside_them_does() -> None:
+def test_previous_outs_go_and_their_neighbours_stay() -> None:
     write(Path(), "old", "models/stale", "metrics/plots/stale/deep", "metrics/other.json")
     write(Path("made"), "new")
-    exchange(PLACES, Path("made"), Path("last"))
+    exchange(PATHS, Path("made"), Path("last"))
     assert contents() == {
         "metrics/history.csv": "new",
         "metrics/other.json": "old",
@@ -42,16 +42,16 @@ def test_nothing_of_the_last_ones_stays_and_what_is_beside_them_does() -> None:
     }
 
 
-@pytest.mark.parametrize("missing", PLACES)
+@pytest.mark.parametrize("missing", PATHS)
 @pytest.mark.parametrize("before", [True, False])
-def test_if_one_cannot_be_put_in_place_none_is(missing: Path, before: bool) -> None:
+def test_if_one_cannot_be_replaced_none_is(missing: Path, before: bool) -> None:
     if before:
         write(Path(), "old", "models/other")
     write(Path("made"), "new")
     (Path("made") / missing).rename("elsewhere")
     last = contents()
     with pytest.raises(FileNotFoundError):
-        exchange(PLACES, Path("made"), Path("last"))
+        exchange(PATHS, Path("made"), Path("last"))
     assert contents() == last
 
 
@@ -60,7 +60,7 @@ def test_if_one_cannot_be_put_in_place_none_is(missing: Path, before: bool) -> N
 def test_a_killed_exchange_can_be_undone(
     renames: int, before: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After each of the renames: two a place, or one where nothing was before."""
+    """Killed after each of the renames: two per out, or one if there was none before."""
     write(Path(), "old")
     if not before:
         Path("metrics/history.csv").unlink()
@@ -75,6 +75,6 @@ def test_a_killed_exchange_can_be_undone(
 
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr(Path, "rename", killed)
-        exchange(PLACES, Path("made"), Path("last"))
-    give_back(PLACES, Path("made"), Path("last"))
+        exchange(PATHS, Path("made"), Path("last"))
+    give_back(PATHS, Path("made"), Path("last"))
     assert contents() == last

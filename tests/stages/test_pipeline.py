@@ -1,4 +1,4 @@
-"""A user's habits, in a temporary clone with a tiny bucket: repro, pull, push, buckets."""
+"""The usual commands in a temporary clone with a tiny bucket: repro, pull, push, buckets."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def test_requests_and_splits_need_no_weights(repository: Repository, tmp_path: P
 
 
 def test_dvc_holds_no_second_copy_of_the_data(repository: Repository) -> None:
-    """Its cache has the same files: hard links, where the file system knows them."""
+    """Its cache holds hard links to the same files."""
     repository.run("dvc", "checkout", "-q", "--relink", "raw")
     files = [path for path in (repository.root / "raw").rglob("*") if path.is_file()]
     assert len(files) > 150
@@ -101,7 +101,7 @@ def test_a_default_remote_does_not_receive_the_embedded_bucket(
     assert lock["download"]["outs"][0]["md5"] in pushed
 
 
-def test_a_bucket_of_s3_is_what_an_experiment_names(
+def test_an_experiment_reads_from_an_s3_bucket(
     repository: Repository, seaweed: s3.Server, bucket: Path
 ) -> None:
     source = ["-S", "download.source=s3://public/city"]
@@ -110,13 +110,13 @@ def test_a_bucket_of_s3_is_what_an_experiment_names(
     raw = repository.root / "raw"
     mirrored = {p.relative_to(raw) for p in raw.rglob("*") if p.is_file()}
     original = {p.relative_to(bucket) for p in bucket.rglob("*") if p.is_file()}
-    # Nothing reads these.
+    # No stage reads these.
     original -= {Path("sr_hex_truncated.csv"), Path("city-hex-polygons-8-10.geojson")}
     assert mirrored == original | {Path("inventory.csv")}
     assert all((raw / name).read_bytes() == (bucket / name).read_bytes() for name in original)
 
 
-def test_an_experiment_goes_on_with_what_had_arrived(
+def test_an_experiment_keeps_the_objects_that_had_arrived(
     repository: Repository, bucket: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
@@ -156,7 +156,7 @@ def test_new_files_in_a_folder_are_noticed(
     assert (repository.root / "raw" / "images" / "swimming-pool" / "yes" / "W35A_7_58.tif").exists()
 
 
-def test_s3_as_a_remote_takes_results_from_one_clone_to_another(
+def test_an_s3_remote_carries_results_to_another_clone(
     repository: Repository, seaweed: s3.Server, tmp_path: Path
 ) -> None:
     def name_remote(clone: Repository) -> None:
@@ -178,7 +178,7 @@ def test_s3_as_a_remote_takes_results_from_one_clone_to_another(
 
 
 @pytest.mark.parametrize("command", [["capetown", "check"], ["python", "-m", "stages.download"]])
-def test_missing_data_is_answered_with_the_command_that_brings_it(
+def test_missing_data_names_the_command_that_fetches_it(
     repository: Repository, command: list[str]
 ) -> None:
     shutil.rmtree(repository.root / "data")

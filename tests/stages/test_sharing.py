@@ -1,4 +1,4 @@
-"""What is shared arrives whole, or says what is missing; a failed run leaves its log."""
+"""Pull, push and share between clones, and the log of a failed experiment."""
 
 from pathlib import Path
 
@@ -8,10 +8,8 @@ from tests.stages.repository import Repository
 README = (ROOT / "README.md").read_text()
 
 
-def test_a_plain_pull_in_a_fresh_clone_and_what_to_do_then(
-    reproduced: Repository, tmp_path: Path
-) -> None:
-    """What nobody pushed cannot be pulled. The embedded data arrives, and the rest is made."""
+def test_a_plain_pull_in_a_fresh_clone(reproduced: Repository, tmp_path: Path) -> None:
+    """Outs that nobody pushed cannot be pulled. The embedded data arrives, and `repro` works."""
     clone = Repository(tmp_path / "clone")
     reproduced.run("git", "clone", "-q", str(reproduced.root), str(clone.root))
     plain = clone.try_run("dvc", "pull")
@@ -24,10 +22,10 @@ def test_a_plain_pull_in_a_fresh_clone_and_what_to_do_then(
     assert (clone.root / "hexes" / "requests.parquet").exists()
 
 
-def test_an_experiment_older_than_the_remote_is_pushed_with_its_model(
+def test_an_experiment_from_before_the_remote_is_pushed_with_its_model(
     repository: Repository, tmp_path: Path
 ) -> None:
-    """In a config of its own the remote counts for every revision, as the README says."""
+    """A remote in the local config counts for every revision, as the README says."""
     setting = ["-S", "evaluate.mistakes=2", "evaluate"]
     repository.run("dvc", "exp", "run", "--temp", "--name", "mine", *setting)
     hub = tmp_path / "hub.git"
@@ -49,8 +47,8 @@ def test_an_experiment_older_than_the_remote_is_pushed_with_its_model(
     assert (clone.root / "evaluation").is_dir()
 
 
-def test_the_log_of_an_experiment_that_failed_elsewhere_is_kept(repository: Repository) -> None:
-    """Its workspace is removed, and its last line with it, but for this copy."""
+def test_the_log_of_a_failed_experiment_is_kept(repository: Repository) -> None:
+    """DVC removes the temporary workspace, so the log is kept in the repository."""
     setting = "transform.missing_threshold=0"
     done = repository.try_run("dvc", "exp", "run", "--temp", "--name", "strict", "-S", setting)
     assert done.returncode != 0
