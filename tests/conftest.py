@@ -62,8 +62,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     }
     if found:
         lines.append(
-            f"only comments or docstrings changed in {', '.join(sorted(found))}: `dvc commit -f` "
-            "updates dvc.lock, and `dvc repro` then runs nothing"
+            f"only comments or docstrings changed in {', '.join(sorted(found))}: "
+            "`dvc checkout && dvc commit -f` updates dvc.lock and runs nothing"
         )
     for line in lines:
         terminalreporter.write_line(line, yellow=True, bold=True)

@@ -87,6 +87,15 @@ def test_an_edit_makes_only_the_stages_of_its_folder_stale(repository: Repositor
     assert changed(f"{package}/requests/join.py", "") == {"transform", "report"}
 
 
+def test_dvc_commit_accepts_a_new_comment(repository: Repository) -> None:
+    outs = repository.files("hexes", "metrics", "reports")
+    with (repository.root / "src/capetown/requests/join.py").open("a") as module:
+        module.write("# A comment.\n")
+    repository.run("dvc", "commit", "-f")
+    assert "up to date" in repository.run("dvc", "repro")
+    assert repository.files("hexes", "metrics", "reports") == outs
+
+
 def test_a_default_remote_does_not_receive_the_embedded_bucket(
     repository: Repository, tmp_path: Path
 ) -> None:
