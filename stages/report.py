@@ -12,7 +12,7 @@ import polars as pl
 from capetown.params import load_params
 from capetown.report.facts import Facts, not_joined
 from capetown.report.inputs import EMPTY_TABLE, read_csv, read_json
-from capetown.report.pool_map import read_predicted
+from capetown.report.pool_map import read_pools
 from capetown.report.render import markdown_and_images, page
 from capetown.report.request_facts import Requests
 from capetown.report.request_statistics import service_tables
@@ -68,7 +68,7 @@ def main() -> None:
             inventory=pd.read_csv(INVENTORY),
             fingerprint=sha256(INVENTORY.read_bytes()).hexdigest()[:16],
             settings=shown_settings(),
-            predicted=read_predicted(Path("maps/pools.parquet")),
+            predicted=read_pools(Path("maps/pools.parquet")),
         )
     with step("Markdown"):
         markdown, images = markdown_and_images(facts)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from capetown.pools.metrics import METRICS
 from capetown.report.facts import Facts
-from capetown.report.pool_map import Predicted
+from capetown.report.pool_map import PoolsByHexagon
 from capetown.report.request_facts import Requests
 from capetown.report.request_statistics import service_tables
 from tests.tables import INSIDE_CELL
@@ -154,7 +154,7 @@ def facts(folder: Path) -> Facts:
         evaluation=folder,
         inventory=pd.DataFrame({"key": ["sr.csv.gz"], "size": [1_000_000]}),
         fingerprint="fedcba9876543210",
-        predicted=Predicted(pools, len(pools) + 1),
+        predicted=PoolsByHexagon(pools),
         settings={
             "model": {"model": "lite", "pretrained": True, "seed": 42},
             "download": {"source": "data"},

@@ -10,8 +10,7 @@ from markupsafe import Markup, escape
 
 from capetown.report.facts import Facts
 from capetown.report.formatting import days, listed, pace, per_cent
-from capetown.report.hexagon_map import STYLE
-from capetown.report.map_figure import RequestMap
+from capetown.report.hexagon_map import STYLE, HexagonMap
 from capetown.report.pages import for_markdown, html_block
 from capetown.report.pool_figures import short_threshold
 
@@ -45,16 +44,12 @@ def parts(facts: Facts, tile: Tile, *, is_page: bool) -> dict[str, Any]:
     }
 
 
-def map_widget(drawn: RequestMap, caption: str, alt: str) -> Markup:
-    """The map with its chooser, legend and tooltip."""
+def map_widget(name: str, drawn: HexagonMap, caption: str, alt: str) -> Markup:
+    """A map with its menu, legend and tooltip."""
     return html_block(
-        "report/map.html.j2", map=drawn, svg=Markup(drawn.svg), style=Markup(_in_page(STYLE)),
+        "report/map.html.j2", name=name, map=drawn, svg=Markup(drawn.svg), style=Markup(STYLE),
         caption=caption, alt=alt,
     )  # fmt: skip
-
-
-def _in_page(style: str) -> str:
-    return style.replace("\n", " ")
 
 
 def _cards(facts: Facts, *, is_page: bool) -> Markup:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from capetown.pools.metrics import METRICS, MIN_GROUPS_FOR_CI
 from capetown.report.formatting import listed
-from capetown.report.pool_map import Predicted
+from capetown.report.pool_map import PoolsByHexagon
 from capetown.report.request_facts import Requests
 
 DIRECTORATE = "directorate: "
@@ -68,7 +68,7 @@ class Facts:
     inventory: pd.DataFrame
     fingerprint: str
     settings: Mapping[str, Mapping[str, Any]]
-    predicted: Predicted | None = None
+    predicted: PoolsByHexagon | None = None
 
     @property
     def has_requests(self) -> bool:

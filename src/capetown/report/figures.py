@@ -5,7 +5,6 @@ from collections.abc import Callable
 from capetown.report.charts import Chart
 from capetown.report.facts import Facts
 from capetown.report.pool_figures import POOL_FIGURES
-from capetown.report.pool_map import predicted_map
 from capetown.report.request_facts import Requests
 from capetown.report.request_figures import REQUEST_FIGURES
 from capetown.report.training_figures import TRAINING_FIGURES
@@ -19,14 +18,8 @@ def _of_requests(figure: Callable[[Requests], Chart]) -> Callable[[Facts], Chart
     return chart
 
 
-def _of_pools(facts: Facts) -> Chart:
-    assert facts.predicted is not None
-    return predicted_map(facts.predicted)
-
-
 FIGURES: dict[str, Callable[[Facts], Chart]] = {
     **{name: _of_requests(figure) for name, figure in REQUEST_FIGURES.items()},
-    "pools": _of_pools,
     **POOL_FIGURES,
     **TRAINING_FIGURES,
 }

@@ -1,35 +1,21 @@
-"""The map of the City's hexagons, as SVG: sea, land, hexagons, names of places and a scale.
+"""Maps of the City's hexagons, as SVG and as JSON for the page's script.
 
-Drawn in UTM, so that a length on it is one on the ground; the longer side has `SIDE`
-units. The coast is where the City's hexagons end and no neighbour's land begins; names are those of
-the suburbs that most requests name, each in the middle of its hexagons. Colours are classes, which
-`STYLE` fills in.
+A `Layer` colours the hexagons by class, and `STYLE` gives the classes their colours. The script
+switches layers and shows the details of a hexagon.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
-from itertools import pairwise
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby, pairwise
+from typing import Any
 
-import geopandas as gpd
 import numpy as np
-import polars as pl
-import shapely
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from capetown.city import NEIGHBOURS, WATERS
-from capetown.report.formatting import as_name
+from capetown.report.ground import SMALL, Ground, svg_text
 from capetown.report.theme import PICTURE_FONT, STEPS, in_light_text
 
-SIDE = 11_000
-# Sizes in units: of letters, of what is kept free around the City, and between two names.
-LETTERS, SMALL, MARGIN, APART = 165, 130, 0.05, 650
-# Names on a map, and those of them that a phone has room for.
-PLACES, MAJOR = 18, 9
-# An average letter is about so wide, as a share of its height.
-WIDE = 0.56
-# How far the outline of the hexagons is smoothed, in their widths.
-SMOOTH = 0.45
 STYLE = """
 .sea { fill: var(--sea); } .land { fill: var(--land); }
 .city { fill: var(--city); stroke: var(--quiet); stroke-width: 9; stroke-opacity: .55; }
@@ -42,227 +28,148 @@ STYLE = """
     f".q{n} {{ fill: var(--q{n}); }} .d{n} {{ fill: var(--d{n}); }}\n" for n in range(STEPS)
 )
 
-Box = tuple[float, float, float, float]
-View = tuple[int, int, int, int]
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
-class Map:
-    """A map without the colours of its hexagons.
+class Layer:
+    """One colouring of the hexagons, with its legend.
 
     Attributes:
-        view: left, top, width and height, in units.
-        ground: SVG of what lies under the hexagons.
-        paths: outlines of the hexagons, in the order of their table.
-        centres: their middles in units, shape (hexagons, 2).
-        near: units from a middle within which a point belongs to the hexagon.
-        names: SVG of what lies over them.
+        name: its entry in the menu.
+        title: heading of the legend.
+        words: the classes, in words.
+        classes: the class of each hexagon, -1 without a value.
+        palette: ``q`` for quantities, ``d`` for changes that diverge from none.
+        group: the part of the menu that it belongs to.
+        detail: the hexagon detail that is shown only with this layer; empty if there is none.
     """
 
-    view: View
-    ground: str
-    paths: list[str]
-    centres: Floats
-    near: int
-    names: str
-
-    def svg(self, classes: Sequence[str | None]) -> str:
-        """The inside of an ``svg`` element.
-
-        Args:
-            classes: of the hexagons; None for one without a value.
-        """
-        hexagons = "".join(
-            f'<path class="hex {name or "none"}" d="{path}"/>'
-            for name, path in zip(classes, self.paths, strict=True)
-        )
-        return f'{self.ground}<g class="hexes">{hexagons}</g>{self.names}'
+    name: str
+    title: str
+    words: Sequence[str]
+    classes: Sequence[int]
+    palette: str = "q"
+    group: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """What is drawn: bounds in metres, and how many metres a unit has."""
+class HexagonMap:
+    """A map with one or more layers.
 
-    left: float
-    top: float
-    right: float
-    bottom: float
-    unit: float
-
-    def units(self, metres: Floats) -> NDArray[np.int64]:
-        """Points, shape (n, 2), in units to the right and downwards."""
-        moved = (metres - [self.left, self.top]) / self.unit * [1, -1]
-        return np.asarray(moved.round(), np.int64)
-
-
-def _frame(city: shapely.Geometry) -> _Frame:
-    left, bottom, right, top = city.bounds
-    margin = MARGIN * max(right - left, top - bottom)
-    longer = max(right - left, top - bottom) + 2 * margin
-    return _Frame(left - margin, top + margin, right + margin, bottom - margin, longer / SIDE)
-
-
-def draw_map(table: gpd.GeoDataFrame) -> Map:
-    """The map of a table of hexagons: `geometry`, `suburb` and `requests`."""
-    metres = table.geometry.to_crs(table.estimate_utm_crs())
-    city = shapely.union_all(metres.to_numpy())
-    frame = _frame(city)
-    view = (0, 0, *frame.units(np.array([[frame.right, frame.bottom]]))[0].tolist())
-    width = float(np.sqrt(metres.area.median()))
-    smooth = SMOOTH * width
-    outline = city.buffer(2 * smooth).buffer(-3 * smooth).buffer(smooth).simplify(frame.unit)
-    centres = frame.units(shapely.get_coordinates(metres.centroid.to_numpy())).astype(float)
-    land = shapely.box(frame.left, frame.bottom, frame.right, frame.top)
-    if NEIGHBOURS:
-        [around] = gpd.GeoSeries([shapely.Polygon(NEIGHBOURS)], crs="OGC:CRS84").to_crs(metres.crs)
-        land = shapely.intersection(shapely.union(around, outline), land)
-    ground = [
-        f'<rect class="sea" width="{view[2]}" height="{view[3]}"/>',
-        f'<path class="land" d="{_outline(land, frame)}"/>',
-        f'<path class="city" d="{_outline(outline, frame)}"/>',
-    ]
-    taken: list[Box] = []
-    names = [
-        *_waters(land, metres.crs, frame, view, taken),
-        *_places(table, centres, view, taken),
-        _scale(view, frame.unit),
-    ]
-    paths = [_ring(frame.units(shapely.get_coordinates(shape.exterior))) for shape in metres]
-    near = round(0.67 * width / frame.unit)
-    return Map(view, "".join(ground), paths, centres, near, "".join(names))
-
-
-def as_svg(drawn: Map, hexagons: Sequence[str | None], width: int) -> str:
-    """A map as SVG of its own in the light colours.
-
-    Args:
-        drawn: the map.
-        hexagons: classes of its hexagons.
-        width: in pixels.
+    Attributes:
+        ground: what is the same in all layers.
+        index: H3 cells.
+        names: name of each hexagon; empty if it has none.
+        weights: what is counted on this map, by hexagon; the view opens on most of it.
+        counted: its name, such as ``requests``.
+        layers: the colourings, the one shown first at the front.
+        details: texts about hexagons, by label and then by the hexagon's number.
     """
-    _, _, wide, high = drawn.view
-    return in_light_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{width}" '
-        f'height="{width * high / wide:.0f}" font-family="{PICTURE_FONT}, sans-serif">'
-        f"<style>{STYLE}</style>{drawn.svg(hexagons)}</svg>"
-    )
+
+    ground: Ground
+    index: Sequence[str]
+    names: Sequence[str]
+    weights: NDArray[np.float64]
+    counted: str
+    layers: Sequence[Layer]
+    details: Mapping[str, Mapping[int, str]]
+
+    @property
+    def svg(self) -> str:
+        """The content of an ``svg`` element that shows the first layer."""
+        return _coloured(self.ground, self.layers[0])
+
+    @property
+    def menu(self) -> list[tuple[str, list[tuple[int, Layer]]]]:
+        """The layers with their numbers, by group."""
+        groups = groupby(enumerate(self.layers), key=lambda numbered: numbered[1].group)
+        return [(group, list(layers)) for group, layers in groups]
+
+    @property
+    def json(self) -> str:
+        """What the page's script needs."""
+        layers = [
+            asdict(layer) | {"classes": "".join("-" if c < 0 else str(c) for c in layer.classes)}
+            for layer in self.layers
+        ]
+        data: dict[str, Any] = {
+            "index": list(self.index), "names": list(self.names), "counted": self.counted,
+            "start": int(self.weights.argmax()), "close": self._close_view(), "layers": layers,
+            "details": self.details,
+        }  # fmt: skip
+        return json.dumps(data, separators=(",", ":"), allow_nan=False)
+
+    def _close_view(self) -> str:
+        """The viewBox of the middle 96 % of what is counted, in both directions, and a margin."""
+        bounds = [
+            np.quantile(axis, [0.02, 0.98], weights=self.weights, method="inverted_cdf")
+            for axis in self.ground.centres.T
+        ]
+        return " ".join(
+            f"{value:.0f}"
+            for value in (*(low - 300 for low, _ in bounds), *(b - a + 600 for a, b in bounds))
+        )
 
 
-def classes(
-    values: Sequence[float | None], breaks: Sequence[float], prefix: str = "q"
-) -> list[str | None]:
-    """The class of each value: that of the last break that it reaches, None where there is none."""
-    numbers = np.searchsorted(breaks, [np.nan if v is None else v for v in values], side="right")
-    return [
-        None if value is None or np.isnan(value) or number == 0 else f"{prefix}{number - 1}"
-        for value, number in zip(values, numbers, strict=True)
+def layer(
+    name: str, title: str, values: ArrayLike, breaks: Sequence[float], words: Sequence[str],
+    **options: str,
+) -> Layer:  # fmt: skip
+    """A layer of values by the lower bounds of their classes; NaN and lower values have none."""
+    numbers = np.asarray(values, float)
+    classes = np.where(np.isnan(numbers), -1, np.searchsorted(breaks, numbers, side="right") - 1)
+    return Layer(name, title, words, classes.tolist(), **options)
+
+
+def count_layer(name: str, title: str, counts: ArrayLike, most: int, **options: str) -> Layer:
+    """A layer of counts from 1 to `most`, in classes such as 1, 2 to 4, 5 to 9, 10 or more."""
+    breaks = count_breaks(most)
+    words = [
+        f"{low:,}" if high - low == 1 else f"{low:,} to {high - 1:,}"
+        for low, high in pairwise(breaks)
     ]
+    return layer(name, title, counts, breaks, [*words, f"{breaks[-1]:,} or more"], **options)
 
 
 def count_breaks(most: int) -> list[int]:
-    """Lower bounds of up to `STEPS` classes of counts from 1 to the largest, as 1, 2, 5, 10."""
+    """Lower bounds of up to `STEPS` classes of counts from 1 to `most`: 1, 2, 5, 10 and so on."""
     steps = [step * 10**power for power in range(12) for step in (1, 2, 5)]
     reached = [step for step in steps if step <= max(1, most)]
     chosen = np.linspace(0, len(reached) - 1, min(STEPS, len(reached))).round()
     return [reached[int(at)] for at in chosen]
 
 
-def spans(breaks: Sequence[float]) -> list[str]:
-    """Whole numbers between lower bounds, as words: 1, 2 to 4, 5 to 9, 10 and more."""
-    said = [
-        f"{low:,}" if high - low == 1 else f"{low:,} to {high - 1:,}"
-        for low, high in pairwise(int(b) for b in breaks)
-    ]
-    return [*said, f"{int(breaks[-1]):,} or more"]
+def ranges(bounds: Sequence[float], unit: str = "") -> list[str]:
+    """Classes between bounds, in words: under 5 %, 5 to 10 %, 10 % or more."""
+    between = [f"{low:g} to {high:g}{unit}" for low, high in pairwise(bounds)]
+    return [f"under {bounds[0]:g}{unit}", *between, f"{bounds[-1]:g}{unit} or more"]
 
 
-def _waters(
-    land: shapely.Geometry, crs: object, frame: _Frame, view: View, taken: list[Box]
-) -> list[str]:
-    """Names on the water, where it is in view."""
-    points = gpd.GeoSeries([shapely.Point(*place) for _, *place in WATERS], crs="OGC:CRS84")
-    middles = shapely.get_coordinates(points.to_crs(crs).to_numpy())
-    found = []
-    for (name, *_), metres, (x, y) in zip(WATERS, middles, frame.units(middles), strict=True):
-        box = _box(name, x, y)
-        if _inside(box, view) and not shapely.contains_xy(land, *metres):
-            taken.append(box)
-            found.append(_text("water", name, x, y, LETTERS))
-    return found
-
-
-def _places(table: gpd.GeoDataFrame, centres: Floats, view: View, taken: list[Box]) -> list[str]:
-    """Names of the suburbs with most requests, as far as they find room; the largest first."""
-    rows = pl.DataFrame(
-        {
-            "suburb": table["suburb"].tolist(), "requests": table["requests"].tolist(),
-            "x": centres[:, 0], "y": centres[:, 1],
-        },
-        schema={"suburb": pl.String, "requests": pl.Int64, "x": pl.Float64, "y": pl.Float64},
-        strict=False,
-    )  # fmt: skip
-    middle = [(pl.col(axis) * pl.col("requests")).sum() / pl.col("requests").sum() for axis in "xy"]
-    ranked = (
-        rows.filter(pl.col("suburb").is_not_null() & (pl.col("requests") > 0))
-        .group_by("suburb")
-        .agg(*middle, pl.col("requests").sum())
-        .sort("requests", "suburb", descending=[True, False])
-    )
-    placed: list[tuple[float, float]] = []
-    found: list[str] = []
-    for suburb, x, y, _ in ranked.iter_rows():
-        name = as_name(suburb)
-        box = _box(name, x, y, SMALL)
-        near = any(abs(x - a) < APART and abs(y - b) < APART for a, b in placed)
-        if near or not _inside(box, view) or any(_overlap(box, other) for other in taken):
-            continue
-        taken.append(box)
-        placed.append((x, y))
-        found.append(_text("place" if len(found) < MAJOR else "place minor", name, x, y, SMALL))
-        if len(found) == PLACES:
-            break
-    return found
-
-
-def _scale(view: View, unit: float) -> str:
-    """A bar of a round number of kilometres, at most a fifth of the map, at the bottom right."""
-    most = view[2] * unit / 1000 / 5
-    kilometres = max((s * 10**p for p in range(-2, 4) for s in (1, 2, 5) if s * 10**p <= most),
-                     default=most)  # fmt: skip
-    length = kilometres * 1000 / unit
-    right, y = view[2] - 200, view[3] - 200
-    left = right - length
-    return (
-        f'<g class="scale"><path d="M{left:.0f},{y - 60}v60h{length:.0f}v-60"/>'
-        f"{_text('', f'{kilometres:g} km', (left + right) / 2, y - 90, SMALL)}</g>"
+def as_svg(ground: Ground, shown: Layer, width: int) -> str:
+    """A map with its legend as an SVG of its own, in the light colours and `width` pixels wide."""
+    wide, high = ground.size
+    return in_light_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{width}" '
+        f'height="{width * high / wide:.0f}" font-family="{PICTURE_FONT}, sans-serif">'
+        f"<style>{STYLE}</style>{_coloured(ground, shown)}{_legend(shown, ground.size)}</svg>"
     )
 
 
-def _outline(shape: shapely.Geometry, frame: _Frame) -> str:
-    rings = (part.exterior for part in shapely.get_parts(shape))
-    return "".join(_ring(frame.units(shapely.get_coordinates(ring))) for ring in rings)
+def _coloured(ground: Ground, shown: Layer) -> str:
+    hexagons = "".join(
+        f'<path class="hex {"none" if n < 0 else f"{shown.palette}{n}"}" d="{path}"/>'
+        for n, path in zip(shown.classes, ground.outlines, strict=True)
+    )
+    return f'{ground.below}<g class="hexes">{hexagons}</g>{ground.above}'
 
 
-def _ring(points: NDArray[np.int64]) -> str:
-    """A closed ring; steps from corner to corner take fewer digits than corners."""
-    steps = "".join(f"{x} {y} " for x, y in np.diff(points[:-1], axis=0))
-    return f"M{points[0][0]} {points[0][1]}l{steps.strip()}z"
-
-
-def _text(name: str, words: str, x: float, y: float, size: int) -> str:
-    kind = f' class="{name}"' if name else ""
-    return f'<text{kind} x="{x:.0f}" y="{y:.0f}" font-size="{size}">{escape(words)}</text>'
-
-
-def _box(words: str, x: float, y: float, size: int = LETTERS) -> Box:
-    half = len(words) * size * WIDE / 2
-    return (x - half, y - size, x + half, y + size * 0.3)
-
-
-def _inside(box: Box, view: View) -> bool:
-    return box[0] >= 0 and box[1] >= 0 and box[2] <= view[2] and box[3] <= view[3]
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _legend(shown: Layer, size: tuple[int, int]) -> str:
+    """The classes with their colours, at the bottom in the middle, where the bay is."""
+    left, top = size[0] * 0.43, size[1] - 180 - 190 * len(shown.words)
+    ink = 'fill="var(--ink)"'
+    rows = "".join(
+        f'<rect class="{shown.palette}{n}" x="{left:.0f}" y="{top + 190 * n:.0f}" width="210" '
+        f'height="130" rx="20"/>{svg_text(words, left + 290, top + 190 * n + 112, SMALL + 10, ink)}'
+        for n, words in enumerate(shown.words)
+    )
+    return svg_text(shown.title, left, top - 90, SMALL + 15, f'{ink} font-weight="500"') + rows

@@ -1,108 +1,80 @@
-"""The map of tiles with a pool by hexagon, where `capetown pools` made one: numbers and chart."""
+"""The map of tiles with a pool by hexagon, as `capetown pools` writes it."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import altair as alt
 import geopandas as gpd
-import shapely
+import numpy as np
 
 from capetown.errors import CapetownError, one_line
-from capetown.report.charts import Chart
-from capetown.report.hexagon_map import count_breaks
+from capetown.report.formatting import as_name
+from capetown.report.ground import draw_ground
+from capetown.report.hexagon_map import HexagonMap, count_breaks, layer, ranges
 
 COLUMNS = ("index", "tiles", "unread", "pools_expected", "pools_low", "pools_high", "called")
-# Degrees to five decimals: a metre, on hexagons of a kilometre.
-PRECISION = 1e-5
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PoolsByHexagon:
     """Tiles with a pool by hexagon.
 
     Attributes:
-        table: the hexagons of `maps/pools.parquet` in which a tile was judged.
-        hexagons: how many there are in all.
+        hexagons: `maps/pools.parquet`.
     """
 
-    table: gpd.GeoDataFrame
-    hexagons: int
+    hexagons: gpd.GeoDataFrame
 
     @property
-    def tiles(self) -> int:
-        """Tiles that the model judged."""
-        return int(self.table["tiles"].sum())
-
-    @property
-    def expected(self) -> int:
-        """Tiles expected to have a pool, a whole number."""
-        return round(float(self.table["pools_expected"].sum()))
-
-    @property
-    def called(self) -> int:
-        """Tiles that the model calls."""
-        return int(self.table["called"].sum())
-
-    @property
-    def most(self) -> gpd.GeoDataFrame:
-        """The five hexagons where most tiles are expected to have a pool."""
-        return self.table.sort_values(["pools_expected", "index"], ascending=[False, True]).head(5)
+    def table(self) -> gpd.GeoDataFrame:
+        """The hexagons with a tile, those with most expected pools first."""
+        table = self.hexagons[self.hexagons["tiles"] > 0]
+        return table.sort_values(["pools_expected", "index"], ascending=[False, True])
 
 
-def read_predicted(path: Path) -> Predicted | None:
-    """What `capetown pools` wrote; None if the file is not there, or no tile was judged.
+def read_pools(path: Path) -> PoolsByHexagon | None:
+    """Read the map; None if the file does not exist or has no tile.
 
     Raises:
-        CapetownError: the file cannot be read, or is another.
+        CapetownError: the file is damaged, or lacks a column.
     """
     if not path.exists():
         return None
     try:
-        table = gpd.read_parquet(path)
-        judged = table[table["tiles"] > 0][[*COLUMNS, "geometry"]]
-    except Exception as error:  # what a reader raises on a damaged file is its own affair
+        table = gpd.read_parquet(path)[[*COLUMNS, "geometry"]]
+    except Exception as error:  # readers raise many types on a damaged file
         raise CapetownError(
-            f"{path}: cannot be read ({one_line(error)}); `capetown pools` makes it anew, and "
-            "without it the report has no map of pools."
-        ) from error
-    return Predicted(judged, len(table)) if len(judged) else None
+            f"cannot be read ({one_line(error)})", where=path,
+            fix="write it again with `capetown pools`, or delete it to get a report without it",
+        ) from error  # fmt: skip
+    return PoolsByHexagon(table) if table["tiles"].any() else None
 
 
-def predicted_map(predicted: Predicted) -> Chart:
-    """Tiles expected to have a pool, by hexagon; pointing at one tells its numbers."""
-    table = predicted.table
-    # Drawn on the sphere, a ring's inside is on its right.
-    rings = shapely.orient_polygons(
-        shapely.set_precision(table.geometry.to_numpy(), PRECISION, "pointwise"), exterior_cw=True
-    )
-    numbers = table[list(COLUMNS)].round({"pools_expected": 1}).to_dict("records")
-    features = [
-        {"type": "Feature", "geometry": shapely.geometry.mapping(ring), **row}
-        for ring, row in zip(rings, numbers, strict=True)
-    ]
-    breaks = count_breaks(round(max(table["pools_expected"])))[1:]
-    colours = [f"var(--q{number})" for number in range(len(breaks) + 1)]
-    colour = alt.Color(
-        "pools_expected:Q",
-        title="Tiles expected to have a pool",
-        scale=alt.Scale(type="threshold", domain=breaks, range=colours),
-        legend=alt.Legend(orient="bottom"),
-    )
-    chart: alt.Chart = (
-        alt.Chart(alt.InlineData(values=features))
-        .mark_geoshape(strokeWidth=0.3, stroke="var(--line)")
-        .encode(
-            color=colour,
-            tooltip=[
-                alt.Tooltip("index:N", title="Hexagon"),
-                alt.Tooltip("tiles:Q", title="Tiles"),
-                alt.Tooltip("pools_expected:Q", title="expected to have a pool"),
-                alt.Tooltip("pools_low:Q", title="at least (95 %)"),
-                alt.Tooltip("pools_high:Q", title="at most (95 %)"),
-                alt.Tooltip("called:Q", title="called by the model"),
-            ],
-        )
-        .project("mercator")
-        .properties(height=480)
-    )
-    return chart
+def pool_map(pools: PoolsByHexagon, requests: gpd.GeoDataFrame | None) -> HexagonMap:
+    """Tiles expected to have a pool, by hexagon.
+
+    Args:
+        pools: as `read_pools` gives them.
+        requests: `hexes/counts.parquet`, which names the suburbs; None without requests.
+    """
+    table = pools.hexagons
+    if requests is not None:
+        table = table.merge(requests[["index", "suburb", "requests"]], on="index", how="left")
+    is_seen = table["tiles"].to_numpy() > 0
+    expected = np.where(is_seen, table["pools_expected"], np.nan)
+    bounds = count_breaks(round(np.nanmax(expected)))[1:]
+    words = ranges(bounds) if bounds else ["under 2"]
+    title = "Tiles expected to have a pool"
+    rows = [(n, row) for n, row in enumerate(table.itertuples()) if row.tiles]
+    details = {
+        "Tiles": {n: f"{row.tiles:,}" for n, row in rows},
+        "Expected to have a pool": {n: f"{row.pools_expected:.1f}" for n, row in rows},
+        "95 % interval": {n: f"{row.pools_low:.0f} to {row.pools_high:.0f}" for n, row in rows},
+        "Called by the model": {n: f"{row.called:,}" for n, row in rows},
+    }
+    suburbs = table["suburb"] if "suburb" in table else [""] * len(table)
+    return HexagonMap(
+        ground=draw_ground(table), index=table["index"].tolist(),
+        names=[as_name(name) if isinstance(name, str) else "" for name in suburbs],
+        weights=table["tiles"].to_numpy(float), counted="tiles",
+        layers=[layer(title, title, expected, [0, *bounds], words)], details=details,
+    )  # fmt: skip

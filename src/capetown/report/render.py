@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from capetown.report import blocks
 from capetown.report.charts import Chart
 from capetown.report.facts import STATUSES, Facts
 from capetown.report.figures import FIGURES
-from capetown.report.map_figure import RequestMap, for_script, picture, request_map
+from capetown.report.hexagon_map import HexagonMap, as_svg
 from capetown.report.pages import to_html, to_markdown
 from capetown.report.pictures import inlined, jpeg, linked
 from capetown.report.pool_figures import short_threshold
+from capetown.report.pool_map import pool_map
+from capetown.report.request_map import picture, request_map
 from capetown.report.theme import themed
 
 Picture = Callable[[], bytes]
@@ -37,17 +39,25 @@ FOLDED = (
 
 def markdown_and_images(facts: Facts) -> tuple[str, dict[str, Picture]]:
     """The report for Git hosts, and what makes its pictures, by their names in ``images/``."""
-    text = _Markdown(facts, request_map(facts) if facts.has_requests else None)
+    text = _Markdown(facts, _maps(facts))
     return _text(facts, text), text.images
 
 
 def page(facts: Facts) -> str:
     """The report as one HTML file."""
-    text = _Page(facts, request_map(facts) if facts.has_requests else None)
+    text = _Page(facts, _maps(facts))
     body = _text(facts, text)
     return to_html(
         body, text.specs, TITLE, data=text.data, scripts=("threshold", "map"), folded=FOLDED
     )
+
+
+def _maps(facts: Facts) -> dict[str, HexagonMap]:
+    """The maps by the names that the templates use."""
+    maps = {"map": request_map(facts)} if facts.has_requests else {}
+    if facts.predicted is not None:
+        maps["pools"] = pool_map(facts.predicted, facts.hexagons)
+    return maps
 
 
 @dataclass
@@ -55,7 +65,7 @@ class _Markdown:
     """Parts of the text that are drawn: as pictures beside it."""
 
     facts: Facts
-    drawn: RequestMap | None
+    maps: Mapping[str, HexagonMap]
     images: dict[str, Picture] = field(default_factory=dict)
     is_page = False
 
@@ -63,11 +73,9 @@ class _Markdown:
         self.images[f"{name}.png"] = lambda: _png(FIGURES[name](self.facts))
         return Markup(f"![{escape(alt)}](images/{name}.png)\n\n*{escape(caption)}*")
 
-    def map(self, caption: str, alt: str) -> Markup:
-        drawn = self.drawn
-        assert drawn is not None
-        self.images["map.png"] = lambda: _map(self.facts, drawn)
-        return Markup(f"![{escape(alt)}](images/map.png)\n\n*{escape(caption)}*")
+    def map(self, name: str, caption: str, alt: str) -> Markup:
+        self.images[f"{name}.png"] = lambda: _map_png(self.facts, name, self.maps[name])
+        return Markup(f"![{escape(alt)}](images/{name}.png)\n\n*{escape(caption)}*")
 
     def tile(self, name: str, alt: str) -> Markup:
         file = f"{name.rsplit('.', 1)[0]}.jpg"
@@ -80,7 +88,7 @@ class _Page:
     """Parts of the text that are drawn: by the page itself."""
 
     facts: Facts
-    drawn: RequestMap | None
+    maps: Mapping[str, HexagonMap]
     specs: dict[str, Any] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
     is_page = True
@@ -105,10 +113,9 @@ class _Page:
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
 
-    def map(self, caption: str, alt: str) -> Markup:
-        assert self.drawn is not None
-        self.data["map-data"] = for_script(self.drawn)
-        return blocks.map_widget(self.drawn, caption, alt)
+    def map(self, name: str, caption: str, alt: str) -> Markup:
+        self.data[f"{name}-data"] = self.maps[name].json
+        return blocks.map_widget(name, self.maps[name], caption, alt)
 
     def tile(self, name: str, alt: str) -> Markup:
         return inlined(_tile(self.facts, name), alt)
@@ -137,9 +144,10 @@ def _tile(facts: Facts, name: str) -> bytes:
         return jpeg(image)
 
 
-def _map(facts: Facts, drawn: RequestMap) -> bytes:
+def _map_png(facts: Facts, name: str, drawn: HexagonMap) -> bytes:
     _register_font()
-    return _small(vl_convert.svg_to_png(picture(facts, drawn)))
+    svg = picture(facts, drawn) if name == "map" else as_svg(drawn.ground, drawn.layers[0], WIDTH)
+    return _small(vl_convert.svg_to_png(svg))
 
 
 def _png(chart: Chart) -> bytes:

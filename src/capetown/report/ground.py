@@ -1,0 +1,167 @@
+"""The ground of a map of hexagons, as SVG: sea, land, outlines, place names and a scale.
+
+It is drawn in UTM, so lengths on it are true; its longer side has `SIDE` units. The coast lies
+where the hexagons end and no neighbour's land begins.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, NamedTuple
+
+import geopandas as gpd
+import numpy as np
+import polars as pl
+import shapely
+from numpy.typing import NDArray
+
+from capetown.city import NEIGHBOURS, WATERS
+from capetown.report.formatting import as_name
+
+SIDE = 11_000
+# Font sizes in units; `page.css` enlarges the names for phones.
+LARGE, SMALL, ON_PHONE = 165, 130, 250
+# Free space around the City, as a share of it, and around a name, in units.
+MARGIN, GAP = 0.05, 60
+# Names on a map, and how many of them fit on a phone.
+ALL, MAJOR = 22, 12
+# Mean width of a letter, as a share of the font size.
+LETTER_WIDTH = 0.56
+# Radius that smooths the outline of the hexagons, in hexagon widths.
+SMOOTHING = 0.45
+
+
+class Label(NamedTuple):
+    """A name on a map, centred at a point in units."""
+
+    css: str
+    words: str
+    x: float
+    y: float
+    size: int
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A map without its hexagons' colours, in SVG.
+
+    Attributes:
+        size: width and height, in units.
+        below: what lies under the hexagons.
+        outlines: paths of the hexagons, in the order of their table.
+        above: names and scale, over the hexagons.
+        centres: middles of the hexagons, shape (hexagons, 2).
+    """
+
+    size: tuple[int, int]
+    below: str
+    outlines: Sequence[str]
+    above: str
+    centres: NDArray[np.float64]
+
+
+def draw_ground(table: gpd.GeoDataFrame) -> Ground:
+    """The map of hexagons: `geometry`, and `suburb` and `requests` for the place names, if any."""
+    metres = table.geometry.to_crs(table.estimate_utm_crs())
+    left, bottom, right, top = metres.total_bounds
+    margin = MARGIN * max(right - left, top - bottom)
+    unit = (max(right - left, top - bottom) + 2 * margin) / SIDE
+    # To the right and downwards from the top left corner.
+    to_units = [1 / unit, 0, 0, -1 / unit, (margin - left) / unit, (margin + top) / unit]
+
+    def in_units(*shapes: shapely.Geometry) -> list[Any]:
+        there = gpd.GeoSeries(shapes, crs="OGC:CRS84").to_crs(metres.crs)
+        return list(there.affine_transform(to_units))
+
+    size = (round((right - left + 2 * margin) / unit), round((top - bottom + 2 * margin) / unit))
+    frame = shapely.box(0, 0, *size)
+    hexagons = metres.affine_transform(to_units)
+    radius = SMOOTHING * float(np.sqrt(hexagons.area.median()))
+    city = shapely.union_all(hexagons.to_numpy())
+    city = city.buffer(2 * radius).buffer(-3 * radius).buffer(radius).simplify(1)
+    land = frame
+    if NEIGHBOURS:
+        land = shapely.union(*in_units(shapely.Polygon(NEIGHBOURS)), city).intersection(frame)
+    below = (
+        f'<rect class="sea" width="{size[0]}" height="{size[1]}"/>'
+        f'<path class="land" d="{_path(land)}"/><path class="city" d="{_path(city)}"/>'
+    )
+    centres = shapely.get_coordinates(hexagons.centroid.to_numpy())
+    waters = in_units(*(shapely.Point(at) for _, *at in WATERS))
+    labels = [
+        Label("water", name, at.x, at.y, LARGE)
+        for (name, *_), at in zip(WATERS, waters, strict=True)
+        if not land.contains(at)
+    ]
+    if {"suburb", "requests"} <= {*table.columns}:
+        labels += _places(table, centres)
+    above = "".join(
+        svg_text(label.words, label.x, label.y, label.size, f'class="{label.css}"')
+        for label in _fitting(labels, frame)
+    )
+    outlines = [_path(shape) for shape in hexagons]
+    return Ground(size, below, outlines, above + _scale(size, unit), centres)
+
+
+def svg_text(words: str, x: float, y: float, size: int, attributes: str) -> str:
+    """A text element; `attributes` is SVG."""
+    return f'<text x="{x:.0f}" y="{y:.0f}" font-size="{size}" {attributes}>{escape(words)}</text>'
+
+
+def _places(table: gpd.GeoDataFrame, centres: NDArray[np.float64]) -> list[Label]:
+    """Names of the suburbs in the middle of their requests, the one with most requests first."""
+    columns = {"suburb": table["suburb"].tolist(), "requests": table["requests"].tolist()}
+    schema = {"suburb": pl.String, "requests": pl.Int64}
+    rows = pl.DataFrame(columns, schema=schema, strict=False).with_columns(
+        x=pl.Series(centres[:, 0]), y=pl.Series(centres[:, 1])
+    )
+    middle = [(pl.col(axis) * pl.col("requests")).sum() / pl.col("requests").sum() for axis in "xy"]
+    ranked = (
+        rows.filter(pl.col("suburb").is_not_null() & (pl.col("requests") > 0))
+        .group_by("suburb")
+        .agg(*middle, pl.col("requests").sum())
+        .sort("requests", "suburb", descending=[True, False])
+    )
+    return [Label("place", as_name(name), x, y, SMALL) for name, x, y, _ in ranked.iter_rows()]
+
+
+def _fitting(labels: Sequence[Label], frame: shapely.Polygon) -> list[Label]:
+    """The labels that fit without overlap, the first ones first, with `minor` ones for no phone."""
+    found: list[Label] = []
+    for size, most, minor in ((ON_PHONE, MAJOR, ""), (SMALL, ALL, " minor")):
+        for label in labels:
+            room = _room(label, size)
+            is_free = not any(room.intersects(_room(other, size)) for other in found)
+            if is_free and len(found) < most and frame.contains(room):
+                found.append(label._replace(css=label.css + minor))
+    return found
+
+
+def _room(label: Label, size: int) -> shapely.Polygon:
+    """The area that a label takes in a font size."""
+    half = len(label.words) * size * LETTER_WIDTH / 2 + GAP
+    return shapely.box(
+        label.x - half, label.y - size - GAP, label.x + half, label.y + 0.3 * size + GAP
+    )
+
+
+def _scale(size: tuple[int, int], unit: float) -> str:
+    """A bar of a round number of kilometres, at most a fifth of the map, at the bottom right."""
+    most = size[0] * unit / 1000 / 5
+    steps = [step * 10**power for power in range(-2, 4) for step in (1, 2, 5)]
+    kilometres = max((step for step in steps if step <= most), default=most)
+    length = kilometres * 1000 / unit
+    right, y = size[0] - 200, size[1] - 200
+    words = svg_text(f"{kilometres:g} km", right - length / 2, y - 90, SMALL, "")
+    bar = f'<path d="M{right - length:.0f},{y - 60}v60h{length:.0f}v-60"/>'
+    return f'<g class="scale">{bar}{words}</g>'
+
+
+def _path(shape: shapely.Geometry) -> str:
+    """Outer rings, closed, in whole units; steps between corners take fewer digits than corners."""
+    found = ""
+    for part in shapely.get_parts(shape):
+        corners = shapely.get_coordinates(part.exterior).round().astype(int)
+        steps = " ".join(f"{x} {y}" for x, y in np.diff(corners[:-1], axis=0))
+        found += f"M{corners[0][0]} {corners[0][1]}l{steps}z"
+    return found

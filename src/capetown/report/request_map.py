@@ -1,0 +1,170 @@
+"""The map of requests: its layers for the page, and a picture beside the key numbers."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from capetown.city import INDEX, REQUEST_TYPE
+from capetown.report.facts import Facts
+from capetown.report.formatting import as_name, day, days, per_cent
+from capetown.report.ground import draw_ground, svg_text
+from capetown.report.hexagon_map import (
+    HexagonMap,
+    as_svg,
+    count_layer,
+    layer,
+    ranges,
+)
+from capetown.report.theme import PICTURE_FONT, in_light_text
+from capetown.requests.counts import COUNT_PREFIX
+
+# Fewer requests of a hexagon say nothing about a share, a median or a change.
+MIN_REQUESTS_FOR_RATE = 5
+ENOUGH = f" (hexagons of {MIN_REQUESTS_FOR_RATE} requests or more)"
+SHARES = [0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75]
+DAYS = [0, 1, 2, 5, 10, 20, 50]
+# Ratios to the twelve months before.
+CHANGES = [0, 0.5, 0.75, 0.9, 1.1, 1.33, 2]
+CHANGE_WORDS = ["less than half", "down 25 to 50 %", "down 10 to 25 %", "within 10 %",
+                "up 10 to 33 %", "up 33 to 100 %", "double or more"]  # fmt: skip
+PICTURE = (1400, 1000)
+
+
+def request_map(facts: Facts) -> HexagonMap:
+    """The map of the City's hexagons with their requests."""
+    table = facts.hexagons
+    assert table is not None
+    counts = table["requests"].to_numpy(float)
+    most = int(counts.max(initial=1))
+    is_enough = counts >= MIN_REQUESTS_FOR_RATE
+    half = table["median_days_to_completion"].to_numpy(float)
+    layers = [
+        count_layer("number of requests", "Requests in a hexagon", counts, most),
+        layer("days until half are completed", "Days until half are completed" + ENOUGH,
+              np.where(is_enough, half, np.nan), DAYS, ranges(DAYS[1:])),
+    ]  # fmt: skip
+    details = {
+        "Requests": {n: f"{count:,.0f}" for n, count in enumerate(counts) if count},
+        "Half completed in": {n: f"{value:.1f} days" for n, value in enumerate(half) if value >= 0},
+    }
+    change = _change(facts, table["index"])
+    if change is not None:
+        layers.append(
+            layer(
+                "change from the year before",
+                f"Against the twelve months before{ENOUGH}",
+                np.where(is_enough, change, np.nan),
+                CHANGES,
+                CHANGE_WORDS,
+                palette="d",
+            )
+        )
+        details["Year before"] = {
+            n: "too few" if np.isnan(ratio) else f"{100 * (ratio - 1):+.0f} %".replace("-", "−")
+            for n, ratio in enumerate(change)
+            if counts[n]
+        }
+    used = [name for name in table.columns if name.startswith(COUNT_PREFIX) and table[name].any()]
+    shares = []
+    for column in sorted(used, key=lambda name: -int(table[name].sum())):
+        name = column.removeprefix(COUNT_PREFIX)
+        name = "All others" if name == "(other)" else as_name(name)
+        part = table[column].to_numpy(float)
+        share = np.divide(part, counts, where=part > 0, out=np.full(len(part), np.nan))
+        details[name] = {
+            n: f"{part[n]:,.0f} ({100 * share[n]:.0f} %)" for n in np.flatnonzero(part).tolist()
+        }
+        layers.append(
+            count_layer(
+                name,
+                f"Requests in a hexagon, {name}",
+                part,
+                most,
+                group="Number of requests",
+                detail=name,
+            )
+        )
+        shares.append(
+            layer(
+                name,
+                f"Share of a hexagon's requests, {name}{ENOUGH}",
+                np.where(is_enough, share, np.nan),
+                SHARES,
+                ranges([100 * bound for bound in SHARES[1:]], " %"),
+                group="Share of the hexagon’s requests",
+                detail=name,
+            )
+        )
+    return HexagonMap(
+        ground=draw_ground(table), index=table["index"].tolist(),
+        names=[as_name(name) if isinstance(name, str) else "" for name in table["suburb"]],
+        weights=counts, counted="requests", layers=[*layers, *shares], details=details,
+    )  # fmt: skip
+
+
+def picture(facts: Facts, drawn: HexagonMap) -> str:
+    """The map beside the key numbers, as an SVG of its own in the light colours."""
+    width, height = PICTURE
+    wide = height * drawn.ground.size[0] / drawn.ground.size[1]
+    return in_light_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="{PICTURE_FONT}">'
+        f'<rect width="{width}" height="{height}" fill="var(--ground)"/>'
+        f"{as_svg(drawn.ground, drawn.layers[0], round(wide))}"
+        f"{_panel(facts, wide + 56, width - wide - 110)}</svg>"
+    )
+
+
+def _change(facts: Facts, index: Any) -> NDArray[np.float64] | None:
+    """Ratio of the last twelve months' requests to those of the twelve before, by hexagon.
+
+    NaN if too few were made before; None if the table covers less than two years.
+    """
+    if facts.requests is None or not facts.requests.has_two_years:
+        return None
+    before = pl.col("requests_before")
+    ratio = pl.when(before >= MIN_REQUESTS_FOR_RATE).then(pl.col("requests") / before)
+    found = dict(facts.requests.tables["hexagons"].select(INDEX, ratio).iter_rows())
+    return np.array([found.get(cell) for cell in index], float)
+
+
+def _panel(facts: Facts, left: float, width: float) -> str:
+    """The key numbers, one below the other."""
+    requests = facts.requests
+    assert requests is not None
+    ink, quiet, accent = (f'fill="var(--{name})"' for name in ("ink", "quiet", "accent"))
+    bold, at_end = 'font-weight="700"', 'text-anchor="end"'
+    found = [svg_text("Cape Town’s service requests", left, 96, 40, f"{ink} {bold}")]
+    if requests.first and requests.last:
+        period = f"{day(requests.first)} to {day(requests.last)}"
+        found.append(svg_text(period, left, 138, 23, quiet))
+    if facts.is_sample:
+        words = "Made-up requests: the miniature in the repository"
+        found.append(svg_text(words, left, 174, 20, quiet))
+    numbers = requests.numbers
+    half, most = numbers["median_days_to_completion"], numbers["p90_days_to_completion"]
+    rest = f"{days(most)} for nine in ten" if most else "more than one in ten are not"
+    entries = [
+        (f"{requests.count:,}", f"requests, {numbers['requests_a_day'] or 0:,.0f} a day"),
+        (days(half), f"until half are dealt with; {rest}"),
+        (f"{numbers['open_at_the_end']:,}", "open at the end of the period"),
+        (per_cent(facts.transform["missing_rate"]), "without coordinates: not on the map"),
+    ]
+    for n, (value, words) in enumerate(entries):
+        y = 262 + 104 * n
+        found.append(svg_text(value, left, y, 46, f"{accent} {bold}"))
+        found.append(svg_text(words, left, y + 33, 21, quiet))
+    found.append(svg_text("What residents ask for most", left, 688, 25, f"{ink} {bold}"))
+    tops = requests.tables["kinds"].head(5).to_dicts()
+    for n, row in enumerate(tops):
+        y, count = 740 + 48 * n, row["requests"]
+        found.append(svg_text(as_name(row[REQUEST_TYPE]), left, y, 20, ink))
+        share = per_cent(count / requests.count)
+        found.append(svg_text(share, left + width, y, 20, f"{quiet} {at_end}"))
+        found.append(
+            f'<rect x="{left:.0f}" y="{y + 9}" width="{width * count / tops[0]["requests"]:.0f}" '
+            'height="9" rx="2" fill="var(--c0)"/>'
+        )
+    return "".join(found)

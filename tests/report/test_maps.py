@@ -1,0 +1,95 @@
+"""The maps of requests and of pools."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from capetown.cli import main
+from capetown.errors import CapetownError
+from capetown.report.pool_map import PoolsByHexagon, pool_map, read_pools
+from capetown.report.render import markdown_and_images, page
+from capetown.report.request_map import request_map
+from tests.pools.prediction.test_per_hexagon import ROWS, table
+from tests.report.city import facts
+from tests.tables import CELLS, write_hexagons
+
+
+@pytest.fixture
+def pools(tmp_path: Path) -> PoolsByHexagon:
+    write_hexagons(tmp_path / "hexagons.geojson")
+    table(ROWS).write_parquet(tmp_path / "predictions.parquet")
+    out = tmp_path / "pools.parquet"
+    main(["pools", str(tmp_path / "predictions.parquet"), "--out", str(out),
+          "--hexagons", str(tmp_path / "hexagons.geojson")])  # fmt: skip
+    found = read_pools(out)
+    assert found is not None
+    return found
+
+
+def test_both_reports_have_the_map_and_its_numbers(pools: PoolsByHexagon, tmp_path: Path) -> None:
+    with_map = replace(facts(tmp_path), predicted=pools)
+    text, images = markdown_and_images(with_map)
+    assert "In 2 of the 3 hexagons the model judged 3 tiles." in text
+    assert f"| `{CELLS[0]}` | 2 | 1.0 | 0 to 2 | 1 |" in text
+    assert f"| `{CELLS[1]}` | 1 | 0.2 | 0 to 1 | 0 |" in text
+    assert CELLS[2] not in text
+    assert images["pools.png"]().startswith(b"\x89PNG")
+    html = page(with_map)
+    assert 'id="pools"' in html
+    assert "Where the pools are" in html
+
+
+def test_without_one_the_report_does_not_speak_of_it(tmp_path: Path) -> None:
+    text, images = markdown_and_images(replace(facts(tmp_path), predicted=None))
+    assert "Where the pools are" not in text
+    assert "pools.png" not in images
+
+
+def test_the_map_shows_every_hexagon_and_its_numbers(pools: PoolsByHexagon) -> None:
+    drawn = pool_map(pools, None)
+    [layer] = drawn.layers
+    assert list(layer.classes) == [0, 0, -1]
+    assert list(layer.words) == ["under 2"]
+    assert {label: texts.get(0) for label, texts in drawn.details.items()} == {
+        "Tiles": "2", "Expected to have a pool": "1.0", "95 % interval": "0 to 2",
+        "Called by the model": "1",
+    }  # fmt: skip
+    assert len(drawn.ground.outlines) == len(drawn.index) == 3
+
+
+def test_a_missing_file_is_none_and_a_damaged_one_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "pools.parquet"
+    assert read_pools(path) is None
+    path.write_bytes(b"PAR1")
+    with pytest.raises(CapetownError) as error:
+        read_pools(path)
+    assert error.value.where == str(path)
+    assert "capetown pools" in error.value.fix
+
+
+def test_requests_have_a_layer_for_counts_days_and_each_directorate(tmp_path: Path) -> None:
+    drawn = request_map(facts(tmp_path))
+    assert [(group, len(layers)) for group, layers in drawn.menu] == [
+        ("", 2), ("Number of requests", 1), ("Share of the hexagon’s requests", 1),
+    ]  # fmt: skip
+    count, days, part, share = (list(layer.classes) for layer in drawn.layers)
+    assert count[:6] == part[:6] == [-1, 0, 1, 1, 1, 2]  # 0 to 5 requests
+    # Fewer than five requests have neither a median nor a share.
+    assert days[:6] == [-1, -1, -1, -1, -1, 2]
+    assert share[:6] == [-1, -1, -1, -1, -1, 6]
+
+
+def test_two_years_can_be_compared(tmp_path: Path) -> None:
+    one = facts(tmp_path)
+    assert one.requests is not None
+    tables = dict(one.requests.tables)
+    tables["hexagons"] = tables["hexagons"].with_columns(
+        requests=pl.lit(12), requests_before=pl.lit(6)
+    )
+    drawn = request_map(replace(one, requests=type(one.requests)(tables)))
+    change = drawn.layers[2]
+    assert (change.palette, change.words[6]) == ("d", "double or more")
+    assert list(change.classes) == [-1] * 5 + [6] * (len(change.classes) - 5)
+    assert drawn.details["Year before"][20] == "+100 %"
