@@ -1,4 +1,4 @@
-"""Write the report from what the other stages found."""
+"""Write the report from the results of the other stages."""
 
 import json
 from hashlib import sha256
@@ -10,12 +10,11 @@ import pandas as pd
 import polars as pl
 
 from capetown.params import load_params
-from capetown.report.facts import Facts, not_joined
-from capetown.report.inputs import EMPTY_TABLE, read_csv, read_json
+from capetown.report.facts import Facts
 from capetown.report.pool_map import read_pools
 from capetown.report.render import markdown_and_images, page
-from capetown.report.request_facts import Requests
-from capetown.report.request_statistics import service_tables
+from capetown.report.request_statistics import request_metrics, request_tables
+from capetown.requests.reader import FAILED, STATUS
 from capetown.timing import step
 from stages import run
 from stages.outs import put_in_place
@@ -40,36 +39,60 @@ def shown_settings() -> dict[str, dict[str, Any]]:
     }
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if the stage that writes it had no data."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def read_csv(path: Path, **types: type) -> pd.DataFrame:
+    """A table; empty if the stage that writes it had no data."""
+    if not path.exists() or not path.stat().st_size:
+        return pd.DataFrame()
+    return pd.read_csv(path, dtype=types or None, keep_default_na=not types)
+
+
+def read_requests() -> dict[str, Any]:
+    """The facts about the requests, if there are any."""
+    transform = read_json(METRICS / "transform.json")
+    if not transform:
+        return {"transform": {}, "hexagons": None, "tables": {}, "rejects": pd.DataFrame()}
+    rejects = pd.read_parquet("hexes/rejects.parquet")
+    return {
+        "transform": transform | {"quality": read_json(METRICS / "quality.json")},
+        "hexagons": gpd.read_parquet("hexes/counts.parquet"),
+        "tables": request_tables(pl.scan_parquet("hexes/requests.parquet")),
+        # Others joined, and have a value that cannot be read.
+        "rejects": rejects[rejects[STATUS].isin(FAILED)],
+    }
+
+
+def read_facts() -> Facts:
+    """Everything that the report shows."""
+    evaluate = read_json(METRICS / "evaluate.json") | read_json(METRICS / "judgement.json")
+    return Facts(
+        **read_requests(),
+        split=read_json(METRICS / "split.json"),
+        evaluate=evaluate,
+        model=read_json(Path("models/model.json")) if evaluate else {},
+        history=read_csv(METRICS / "history.csv"),
+        predictions=read_csv(METRICS / "predictions.csv"),
+        sheets=read_csv(METRICS / "sheets.csv", sheet=str),
+        curves={name: read_csv(METRICS / "plots" / f"{name}.csv") for name in CURVES},
+        samples=read_csv(EVALUATION / "samples.csv"),
+        mistakes=read_csv(EVALUATION / "mistakes.csv"),
+        evaluation=EVALUATION,
+        inventory=pd.read_csv(INVENTORY),
+        fingerprint=sha256(INVENTORY.read_bytes()).hexdigest()[:16],
+        settings=shown_settings(),
+        pools_by_hexagon=read_pools(Path("maps/pools.parquet")),
+    )
+
+
 def main() -> None:
     """Write reports/."""
     with step("read"):
-        transform = read_json(METRICS / "transform.json")
-        if transform:
-            transform["quality"] = read_json(METRICS / "quality.json")
-        requests = pl.scan_parquet("hexes/requests.parquet") if transform else None
-        evaluate = read_json(METRICS / "evaluate.json") | read_json(METRICS / "judgement.json")
-        facts = Facts(
-            transform=transform,
-            split=read_json(METRICS / "split.json"),
-            evaluate=evaluate,
-            card=read_json(Path("models/model.json")) if evaluate else {},
-            hexagons=gpd.read_parquet("hexes/counts.parquet") if transform else None,
-            requests=None if requests is None else Requests(service_tables(requests)),
-            rejects=not_joined(pd.read_parquet("hexes/rejects.parquet"))
-            if transform
-            else EMPTY_TABLE,
-            history=read_csv(METRICS / "history.csv"),
-            predictions=read_csv(METRICS / "predictions.csv"),
-            sheets=read_csv(METRICS / "sheets.csv", sheet=str),
-            curves={n: read_csv(METRICS / "plots" / f"{n}.csv") for n in CURVES if evaluate},
-            samples=read_csv(EVALUATION / "samples.csv") if evaluate else EMPTY_TABLE,
-            mistakes=read_csv(EVALUATION / "mistakes.csv") if evaluate else EMPTY_TABLE,
-            evaluation=EVALUATION,
-            inventory=pd.read_csv(INVENTORY),
-            fingerprint=sha256(INVENTORY.read_bytes()).hexdigest()[:16],
-            settings=shown_settings(),
-            predicted=read_pools(Path("maps/pools.parquet")),
-        )
+        facts = read_facts()
     with step("Markdown"):
         markdown, images = markdown_and_images(facts)
     with step("HTML"):
@@ -81,10 +104,10 @@ def main() -> None:
         with step("pictures"):
             for name, picture in images.items():
                 (made / OUT / "images" / name).write_bytes(picture())
-        for name, table in (facts.requests.tables if facts.requests else {}).items():
+        for name, table in facts.tables.items():
             table.write_parquet(made / OUT / "tables" / f"{name}.parquet")
-        numbers = facts.requests.numbers if facts.requests else {}
-        (made / REQUESTS).write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+        metrics = request_metrics(facts.tables) if facts.tables else {}
+        (made / REQUESTS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (made / OUT / "index.md").write_text(markdown, encoding="utf-8")
         (made / OUT / "index.html").write_text(html, encoding="utf-8")
 

@@ -14,8 +14,7 @@ from PIL import Image
 from capetown.pools.metrics import METRICS
 from capetown.report.facts import Facts
 from capetown.report.pool_map import PoolsByHexagon
-from capetown.report.request_facts import Requests
-from capetown.report.request_statistics import service_tables
+from capetown.report.request_statistics import request_tables
 from tests.tables import INSIDE_CELL
 
 SCRIPT = "<script>window.hacked = 1</script>"
@@ -29,8 +28,8 @@ CELLS = sorted(h3.grid_disk(INSIDE_CELL, 3))
 START = datetime(2020, 1, 1, 12, tzinfo=ZoneInfo("Africa/Johannesburg"))
 
 
-def requests(days: int = 100) -> Requests:
-    """Seven requests a day in the hexagons' order, one of them without coordinates."""
+def tables(days: int = 100) -> dict[str, pl.DataFrame]:
+    """Tables of seven requests per day in the hexagons' order, one without coordinates."""
     rows = []
     for day in range(days):
         for n in range(7):
@@ -48,7 +47,7 @@ def requests(days: int = 100) -> Requests:
                     "join_status": "joined" if n < 6 else "missing_coordinates",
                 }
             )
-    return Requests(service_tables(pl.LazyFrame(rows, infer_schema_length=None)))
+    return request_tables(pl.LazyFrame(rows, infer_schema_length=None))
 
 
 def facts(folder: Path) -> Facts:
@@ -108,12 +107,12 @@ def facts(folder: Path) -> Facts:
             "at_half": scores, "baseline": dict.fromkeys(scores, 0.5),
             "calibration": {"temperature": 1.2, "ece_before": 0.1, "ece_after": 0.05},
         },
-        card={
+        model={
             "architecture": "tf_efficientnet_lite0", "image_size": 224, "dataset": "0123456789ab",
             "packages": {"torch": "2.13.0"},
         },
         hexagons=hexagons,
-        requests=requests(),
+        tables=tables(),
         rejects=pd.DataFrame(
             {
                 "notification_number": ["001015950287", PIPE],
@@ -154,7 +153,7 @@ def facts(folder: Path) -> Facts:
         evaluation=folder,
         inventory=pd.DataFrame({"key": ["sr.csv.gz"], "size": [1_000_000]}),
         fingerprint="fedcba9876543210",
-        predicted=PoolsByHexagon(pools),
+        pools_by_hexagon=PoolsByHexagon(pools),
         settings={
             "model": {"model": "lite", "pretrained": True, "seed": 42},
             "download": {"source": "data"},

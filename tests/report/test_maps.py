@@ -29,7 +29,7 @@ def pools(tmp_path: Path) -> PoolsByHexagon:
 
 
 def test_both_reports_have_the_map_and_its_numbers(pools: PoolsByHexagon, tmp_path: Path) -> None:
-    with_map = replace(facts(tmp_path), predicted=pools)
+    with_map = replace(facts(tmp_path), pools_by_hexagon=pools)
     text, images = markdown_and_images(with_map)
     assert "In 2 of the 3 hexagons the model judged 3 tiles." in text
     assert f"| `{CELLS[0]}` | 2 | 1.0 | 0 to 2 | 1 |" in text
@@ -42,7 +42,7 @@ def test_both_reports_have_the_map_and_its_numbers(pools: PoolsByHexagon, tmp_pa
 
 
 def test_without_one_the_report_does_not_speak_of_it(tmp_path: Path) -> None:
-    text, images = markdown_and_images(replace(facts(tmp_path), predicted=None))
+    text, images = markdown_and_images(replace(facts(tmp_path), pools_by_hexagon=None))
     assert "Where the pools are" not in text
     assert "pools.png" not in images
 
@@ -83,12 +83,8 @@ def test_requests_have_a_layer_for_counts_days_and_each_directorate(tmp_path: Pa
 
 def test_two_years_can_be_compared(tmp_path: Path) -> None:
     one = facts(tmp_path)
-    assert one.requests is not None
-    tables = dict(one.requests.tables)
-    tables["hexagons"] = tables["hexagons"].with_columns(
-        requests=pl.lit(12), requests_before=pl.lit(6)
-    )
-    drawn = request_map(replace(one, requests=type(one.requests)(tables)))
+    hexagons = one.tables["hexagons"].with_columns(requests=pl.lit(12), requests_before=pl.lit(6))
+    drawn = request_map(replace(one, tables={**one.tables, "hexagons": hexagons}))
     change = drawn.layers[2]
     assert (change.palette, change.words[6]) == ("d", "double or more")
     assert list(change.classes) == [-1] * 5 + [6] * (len(change.classes) - 5)

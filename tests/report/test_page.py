@@ -6,8 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from capetown.report.figures import FIGURES
-from capetown.report.render import page
+from capetown.report.render import CHART_NAMES, page
 from tests.browser import Opened
 from tests.report.city import CELLS, IMAGE, PIPE, SCRIPT, facts
 
@@ -65,8 +64,8 @@ def test_the_page_is_complete_offline_and_accessible(light: Opened, report: Path
     assert light.errors == []
     assert report.stat().st_size < LARGEST
     charts = light.page.locator(".chart")
-    assert set(charts.evaluate_all("all => all.map(chart => chart.id)")) == set(FIGURES)
-    for name in FIGURES:
+    assert set(charts.evaluate_all("all => all.map(chart => chart.id)")) == set(CHART_NAMES)
+    for name in CHART_NAMES:
         chart = light.page.locator(f"#{name}")
         assert chart.locator("svg [class^='mark-'] :is(path, text, rect)").count() > 0, name
         assert len(chart.get_attribute("aria-label") or "") > 20, name

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from capetown.report.request_statistics import (
     missing_by_directorate,
-    service_numbers,
-    service_tables,
+    request_metrics,
+    request_tables,
 )
 from capetown.requests.reader import STATUSES
 
@@ -55,7 +55,7 @@ NOWHERE = {"latitude": None, "longitude": None, "join_status": "missing_coordina
 
 
 def tables(*rows: dict[str, Any]) -> dict[str, pl.DataFrame]:
-    return service_tables(pl.LazyFrame(list(rows), schema=SCHEMA))
+    return request_tables(pl.LazyFrame(list(rows), schema=SCHEMA))
 
 
 FEW = (
@@ -111,7 +111,7 @@ def test_each_directorate_kind_and_suburb_has_its_numbers() -> None:
 
 
 def test_the_numbers_that_are_kept() -> None:
-    assert service_numbers(tables(*FEW)) == {
+    assert request_metrics(tables(*FEW)) == {
         "first_day": "2020-01-01",
         "last_day": "2020-03-01",
         "requests_a_day": round(6 / 61, 4),
@@ -153,7 +153,7 @@ def test_without_a_single_readable_creation_there_are_no_days() -> None:
     found = tables(request(None, None))
     assert found["days"].is_empty()
     assert found["hexagons"].is_empty()
-    assert service_numbers(found)["requests_a_day"] is None
+    assert request_metrics(found)["requests_a_day"] is None
 
 
 def test_hexagons_are_held_against_the_twelve_months_before_where_there_are_two_years() -> None:

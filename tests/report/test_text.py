@@ -13,13 +13,11 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from capetown.report.facts import Facts
-from capetown.report.figures import FIGURES
+from capetown.report.facts import Facts, short_threshold
 from capetown.report.pictures import jpeg
-from capetown.report.pool_figures import short_threshold
-from capetown.report.render import markdown_and_images
-from capetown.report.request_figures import REQUEST_FIGURES
-from tests.report.city import HEAT, TILE, facts, requests
+from capetown.report.render import CHART_NAMES, draw_chart, markdown_and_images
+from capetown.report.request_charts import REQUEST_CHARTS
+from tests.report.city import HEAT, TILE, facts, tables
 
 
 @pytest.fixture
@@ -38,22 +36,22 @@ def rendered(text: str) -> str:
 
 EMPTY = pd.DataFrame()
 NO_POOLS: dict[str, Any] = {
-    "predicted": None,
-    "split": {}, "evaluate": {}, "card": {}, "history": EMPTY, "predictions": EMPTY,
+    "pools_by_hexagon": None,
+    "split": {}, "evaluate": {}, "model": {}, "history": EMPTY, "predictions": EMPTY,
     "sheets": EMPTY, "curves": {}, "samples": EMPTY, "mistakes": EMPTY,
 }  # fmt: skip
 NO_REQUESTS: dict[str, Any] = {
     "transform": {},
     "hexagons": None,
-    "requests": None,
+    "tables": {},
     "rejects": EMPTY,
-    "predicted": None,
+    "pools_by_hexagon": None,
 }
 
 
 def test_without_tiles_it_tells_of_the_requests_and_how_to_make_the_rest(small: Facts) -> None:
     text, images = markdown_and_images(replace(small, **NO_POOLS))
-    assert set(images) == {"map.png", *(f"{name}.png" for name in REQUEST_FIGURES)}
+    assert set(images) == {"map.png", *(f"{name}.png" for name in REQUEST_CHARTS)}
     assert "\n\n**No pool finder is in this run**, so the report says nothing about pools. " in text
     assert "`dvc repro` makes it where the tiles are in `raw/`; to fetch them, put " in text
     headings = re.findall(r"^## (.*)", text, re.MULTILINE)
@@ -83,7 +81,7 @@ def test_markdown_has_the_pictures_it_shows_and_no_others(small: Facts) -> None:
     sources = re.findall(r'<img src="([^"]*)"', rendered(text))
     assert {unquote(source).removeprefix("images/") for source in sources} == set(images)
     assert {f"{Path(name).stem}.jpg" for name in (TILE, HEAT)} < set(images)
-    assert {f"{name}.png" for name in FIGURES} < set(images)
+    assert {f"{name}.png" for name in CHART_NAMES} < set(images)
 
 
 def test_a_large_tile_becomes_a_small_picture() -> None:
@@ -138,8 +136,8 @@ def test_what_lies_apart_in_time_is_told(small: Facts, apart: int, said: str) ->
 
 def test_many_years_can_be_drawn(small: Facts) -> None:
     """Altair stops at 5,000 rows by itself, which two lines of seven years have."""
-    long = replace(small, requests=requests(days=2600))
-    drawn = {name: FIGURES[name](long).to_dict() for name in REQUEST_FIGURES}
+    long = replace(small, tables=tables(days=2600))
+    drawn = {name: draw_chart(name, long).to_dict() for name in REQUEST_CHARTS}
     assert max(len(rows) for rows in drawn["flow"]["datasets"].values()) == 2 * 2600
 
 

@@ -1,7 +1,7 @@
-"""The report: what was asked, what was found, how sure it is, and what to do next.
+"""The report in HTML and Markdown, and the pages of comparisons and of doubtful labels.
 
-`facts` is what it is made from, and `service` its part on the requests. `figures` are its charts,
-`map_figure` its map, `pictures` its tiles and `blocks` its cards and controls, all in the look of
-`theme`. `pages` puts them into one Markdown text, of a template a section, which is also the text
-of the HTML page; `assets` are that page's style and scripts.
+`facts` holds the results of the other stages and `request_summary` the values about requests.
+`*_charts` draw the charts, `request_map` and `pool_map` the two maps on the same `hexagon_map`.
+`blocks` holds the other parts, `theme` the colours. `render` fills the templates, one per section,
+and `pages` turns their Markdown into the HTML page, with the styles and scripts of `assets`.
 """

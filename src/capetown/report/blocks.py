@@ -1,4 +1,4 @@
-"""Parts of the report that are more than text: cards, the matrix, tiles, controls.
+"""Parts of the report beyond text: key figures, confusion matrix, tiles and controls.
 
 Each is Markdown for Git hosts and HTML for the page.
 """
@@ -8,37 +8,41 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from capetown.report.facts import Facts
+from capetown.report.facts import Facts, short_threshold
 from capetown.report.formatting import days, listed, pace, per_cent
 from capetown.report.hexagon_map import STYLE, HexagonMap
 from capetown.report.pages import for_markdown, html_block
-from capetown.report.pool_figures import short_threshold
 
 Tile = Callable[[str, str], Markup]
 Rows = Sequence[Mapping[str, Any]]
+Values = Mapping[str, Any]
 
 
-def parts(facts: Facts, tile: Tile, *, is_page: bool) -> dict[str, Any]:
-    """What the templates call by name.
+def parts(
+    facts: Facts, requests: Values, pools: Values, tile: Tile, *, is_page: bool
+) -> dict[str, Any]:
+    """The functions and texts that the templates use by name.
 
     Args:
         facts: of the report.
+        requests: `request_summary.request_summary`.
+        pools: `facts.pool_statistics`.
         tile: a picture of `evaluation/` by its name and its alternative text.
         is_page: True for HTML.
     """
     end = Markup("</div>\n") if is_page else ""
     return {
         "pace": pace,
-        "cards": _cards(facts, is_page=is_page),
-        "open": lambda kind: Markup(f'<div class="{kind}">\n') if is_page else "",
+        "key_figures": _key_figures(facts, requests, pools, is_page=is_page),
+        "open": lambda css: Markup(f'<div class="{css}">\n') if is_page else "",
         "close": end,
         "notice": Markup('<div class="notice">\n\n') if is_page else "",
         "end_notice": Markup("\n\n</div>\n") if is_page else "",
         "live": lambda name, value: _live(name, value) if is_page else value,
-        "told": lambda rows: listed([f"{r['name']} ({per_cent(r['share'])})" for r in rows]),
-        "listed": lambda rows: listed([row["name"] for row in rows]),
-        "lab": _lab(facts) if is_page and facts.has_pools else "",
-        "matrix": _matrix(facts, is_page=is_page) if facts.has_pools else "",
+        "with_shares": lambda rows: listed([f"{r['name']} ({per_cent(r['share'])})" for r in rows]),
+        "names": lambda rows: listed([row["name"] for row in rows]),
+        "lab": _lab(facts, pools) if is_page and pools else "",
+        "matrix": _matrix(pools["counts"], is_page=is_page) if pools else "",
         "mistakes": lambda rows: _mistakes(rows, tile, is_page=is_page),
         "samples": lambda rows: _samples(rows, tile, is_page=is_page),
     }
@@ -52,41 +56,39 @@ def map_widget(name: str, drawn: HexagonMap, caption: str, alt: str) -> Markup:
     )  # fmt: skip
 
 
-def _cards(facts: Facts, *, is_page: bool) -> Markup:
-    """The few numbers that tell most, each with what it is: as cards or as a table."""
-    cards: list[tuple[str, str, str, str]] = []
-    if facts.requests:
-        numbers, tops = facts.requests.numbers, facts.requests.top_kinds
-        cards.append(("requests", "Requests", f"{facts.requests.count:,}",
-                      f"{numbers['requests_a_day'] or 0:,.0f} a day"))  # fmt: skip
+def _key_figures(facts: Facts, requests: Values, pools: Values, *, is_page: bool) -> Markup:
+    """The most important numbers with their names: as cards on the page, or as a table."""
+    found: list[tuple[str, str, str, str]] = []
+    if requests:
+        metrics, count, tops = requests["metrics"], requests["count"], requests["top_types"]
+        found.append(("requests", "Requests", f"{count:,}",
+                      f"{metrics['requests_a_day'] or 0:,.0f} a day"))  # fmt: skip
         if tops:
-            cards.append(("requests", "Commonest", per_cent(tops[0]["share"]), tops[0]["name"]))
-        cards += [
-            ("requests", "Half dealt with in", days(numbers["median_days_to_completion"]),
-             f"nine in ten in {days(numbers['p90_days_to_completion'])}"),
-            ("requests", "Open at the end", f"{numbers['open_at_the_end']:,}",
-             f"{per_cent(numbers['open_at_the_end'] / facts.requests.count)} of all requests"),
+            found.append(("requests", "Commonest", per_cent(tops[0]["share"]), tops[0]["name"]))
+        found += [
+            ("requests", "Half dealt with in", days(metrics["median_days_to_completion"]),
+             f"nine in ten in {days(metrics['p90_days_to_completion'])}"),
+            ("requests", "Open at the end", f"{metrics['open_at_the_end']:,}",
+             f"{per_cent(metrics['open_at_the_end'] / count)} of all requests"),
         ]  # fmt: skip
-    if facts.has_pools:
-        found = facts.evaluate
-        bounds = found["intervals"]["balanced_accuracy"]
-        sure = (
-            f"95 % interval {100 * bounds[0]:.0f} to {100 * bounds[1]:.0f} %"
-            if facts.has_intervals and None not in bounds
-            else "too few tiles for an interval"
-        )
-        cards.append(("pools", "Pool finder", per_cent(found["balanced_accuracy"]),
-                      f"balanced accuracy, {sure}; guessing gives 50 %"))  # fmt: skip
+    if pools:
+        test = facts.evaluate
+        interval = "too few tiles for an interval"
+        bounds = test["intervals"]["balanced_accuracy"]
+        if pools["has_intervals"] and None not in bounds:
+            interval = f"95 % interval {100 * bounds[0]:.0f} to {100 * bounds[1]:.0f} %"
+        found.append(("pools", "Pool finder", per_cent(test["balanced_accuracy"]),
+                      f"balanced accuracy, {interval}; guessing gives 50 %"))  # fmt: skip
     if is_page:
         items = "".join(
-            f'<li class="{kind}"><span>{escape(name)}</span><strong>{escape(value)}</strong>'
+            f'<li class="{css}"><span>{escape(name)}</span><strong>{escape(value)}</strong>'
             f"<span>{escape(words)}</span></li>"
-            for kind, name, value, words in cards
+            for css, name, value, words in found
         )
-        return Markup(f'<ul class="cards">{items}</ul>')
+        return Markup(f'<ul class="key-figures">{items}</ul>')
     rows = [
         f"| {for_markdown(name)} | **{for_markdown(value)}** | {for_markdown(words)} |"
-        for _, name, value, words in cards
+        for _, name, value, words in found
     ]
     return Markup("\n".join(["| | | |", "| --- | --- | --- |", *rows]))
 
@@ -96,16 +98,16 @@ def _live(name: str, value: Any) -> Markup:
     return Markup(f'<span data-live="{escape(name)}">{escape(value)}</span>')
 
 
-def _lab(facts: Facts) -> Markup:
+def _lab(facts: Facts, pools: Values) -> Markup:
+    """The controls that move the threshold."""
     return html_block(
         "report/lab.html.j2", threshold=short_threshold(facts),
-        pools_in_100=round(100 * facts.share_with_pool),
+        pools_in_100=round(100 * pools["share_with_pool"]),
     )  # fmt: skip
 
 
-def _matrix(facts: Facts, *, is_page: bool) -> Markup:
+def _matrix(counts: Mapping[str, int], *, is_page: bool) -> Markup:
     """The confusion matrix at the threshold."""
-    counts = facts.counts
     names = {
         "found": counts["true_positives"], "missed": counts["false_negatives"],
         "alarms": counts["false_positives"], "left": counts["true_negatives"],
@@ -130,7 +132,7 @@ def _matrix(facts: Facts, *, is_page: bool) -> Markup:
 
 
 def _mistakes(rows: Rows, tile: Tile, *, is_page: bool) -> Markup:
-    """Mistakes; what spoke for the model's answer, from red to yellow, lies beneath each."""
+    """Wrongly classified tiles, each with the saliency of the model's answer."""
     named = [
         (row, row["path"].rsplit("/", 1)[-1], f"{100 * row['probability']:.0f} %") for row in rows
     ]

@@ -1,4 +1,4 @@
-"""Parts that several charts are made of."""
+"""Parts that several charts share."""
 
 from typing import TypeVar
 
@@ -6,13 +6,13 @@ import altair as alt
 import pandas as pd
 import polars as pl
 
-# Altair's limit of 5,000 rows is less than the days of seven years, or a large test fold.
+# The days of seven years, or a large test fold, exceed Altair's limit of 5,000 rows.
 alt.data_transformers.disable_max_rows()
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 T = TypeVar("T", alt.X, alt.Y)
 
 HEIGHT = 240
-# Pixels for one row of `labelled_bars`: a line of text above a bar.
+# Pixels per row of `labelled_bars`, a line of text above a bar.
 ROW = 38
 BAR = 10
 
@@ -24,7 +24,7 @@ def share(channel: type[T], field: str, title: str) -> T:
 
 
 def dashes(points: list[list[float]], x: str, y: str) -> alt.Chart:
-    """Dashed line of guessing, or of perfect calibration."""
+    """A dashed reference line, such as guessing or perfect calibration."""
     table = pd.DataFrame(points, columns=["x", "y"])
     chart: alt.Chart = alt.Chart(table).mark_line(
         strokeDash=[4, 4], color="var(--quiet)", strokeWidth=1.5
@@ -33,17 +33,15 @@ def dashes(points: list[list[float]], x: str, y: str) -> alt.Chart:
 
 
 def labelled_bars(
-    table: pl.DataFrame, name: str, value: str, words: str, *, colour: str = "var(--c0)"
+    table: pl.DataFrame, name: str, value: str, *, words: str = "words", colour: str = "var(--c0)"
 ) -> Chart:
-    """Bars from left to right, the first row on top; above each its name and what it says.
-
-    Names above the bars leave a phone as much room for them as a large screen.
+    """Horizontal bars, the first row on top, with texts above them, where phones have room too.
 
     Args:
-        table: a row a bar.
-        name: column of their names.
-        value: column of their lengths, from 0.
-        words: column of texts at the right of them.
+        table: one row per bar.
+        name: column of the texts on the left.
+        value: column of the lengths.
+        words: column of the texts on the right.
         colour: of the bars.
     """
     rows = table.with_row_index("row").with_columns(
@@ -57,13 +55,13 @@ def labelled_bars(
 
 
 def rows_chart(table: pl.DataFrame) -> alt.Chart:
-    """A chart of a table with a `row`, one below the other, without an axis for them."""
+    """A chart with one line per `row` of the table, without an axis."""
     chart: alt.Chart = alt.Chart(table)
     return chart.encode(alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)))
 
 
 def row_texts(base: alt.Chart, name: str, words: str) -> list[alt.Chart]:
-    """Above each row its name at the left and what it says at the right."""
+    """Texts above each row, on the left and on the right."""
     left = base.mark_text(align="left", baseline="middle", dy=-9, limit=alt.ExprRef("width - 110"))
     right = base.mark_text(align="right", baseline="middle", dy=-9, color="var(--quiet)")
     return [

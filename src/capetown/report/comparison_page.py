@@ -12,7 +12,7 @@ from capetown.pools.evaluation.compare import Comparison, changed_sides
 from capetown.pools.metrics import METRICS
 from capetown.report.charts import Chart
 from capetown.report.pages import to_html, to_markdown, to_text
-from capetown.report.tile_pictures import tile_picture
+from capetown.report.pictures import tile_picture
 
 # Tiles that changed sides, of each experiment and each direction, that are shown.
 SHOWN = 10

@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Numbers and names for people."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ SMALL_WORDS = {"and", "of", "the", "or", "in", "for", "to"}
 
 
 def as_name(name: str) -> str:
-    """A name that a table shouts, with capitals as in a text; any other as it is."""
+    """A name in capitals in title case; other names unchanged."""
     if name == NONE:
         return "Not given"
     if name != name.upper() or not any(letter.isalpha() for letter in name):
@@ -21,7 +21,7 @@ def as_name(name: str) -> str:
 
 
 def days(value: float | None) -> str:
-    """A number of days in few digits; hours below one."""
+    """A duration in days with few digits, or in hours if it is below one day."""
     if value is None or math.isnan(value):
         return "not yet"
     if value < 1:
@@ -32,7 +32,7 @@ def days(value: float | None) -> str:
 
 
 def pace(half: float | None, nine_in_ten: float | None) -> str:
-    """How fast requests are dealt with, within a sentence."""
+    """How fast requests are completed, as part of a sentence."""
     if half is None:
         return "more than half have no completion"
     if nine_in_ten is None:
@@ -41,12 +41,12 @@ def pace(half: float | None, nine_in_ten: float | None) -> str:
 
 
 def day(value: date) -> str:
-    """A date, as 7 October 2020."""
+    """A date such as 7 October 2020."""
     return f"{value.day} {value:%B %Y}"
 
 
 def per_cent(value: float) -> str:
-    """A share in per cent: whole ones from ten on, and never a nothing that is something."""
+    """A share in per cent: whole from ten on, and never 0 unless it is 0."""
     per = 100 * value
     if 0 < per < 0.1:
         return "under 0.1 %"
@@ -54,7 +54,7 @@ def per_cent(value: float) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words as a list in a sentence."""
+    """Words as a list: a, b and c."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from capetown.params import BandRendering
 from capetown.report.pages import to_html, to_markdown
-from capetown.report.tile_pictures import tile_picture
+from capetown.report.pictures import tile_picture
 
 
 def as_page(

@@ -1,19 +1,24 @@
-"""Tiles as small pictures, and pictures in Markdown."""
+"""Tiles as small pictures, for Markdown and for HTML."""
 
 import base64
 import io
+from pathlib import Path
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
 from PIL import Image
 
+from capetown.errors import one_line
+from capetown.imagery.reading import UnreadableTileError, read_tile
+from capetown.params import BandRendering
+
 QUALITY = 82
-# A picture is shown at most 160 pixels wide; this is enough for any screen, and for a closer look.
+# Pixels; pages show at most 160, so this suits any screen.
 SIDE = 512
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """A picture as JPEG, a tenth of a PNG's size for a photograph, and at most `SIDE` pixels."""
+    """A picture of at most `SIDE` pixels as JPEG, a tenth of a PNG's size for a photograph."""
     small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
@@ -22,16 +27,30 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 def linked(path: str, alt: str = "") -> Markup:
-    """A picture in Markdown by its path, whatever signs the path is made of."""
-    return Markup(f"![{_words(alt)}]({quote(path)})")
+    """A picture in Markdown by its path, which may contain any character."""
+    # The alternative text must end neither itself nor a table's cell.
+    text = "".join("_" if sign in "\\[]|<>`*&\n" else sign for sign in alt)
+    return Markup(f"![{text}]({quote(path)})")
 
 
 def inlined(picture: bytes, alt: str = "") -> Markup:
-    """A JPEG in HTML, all of it."""
+    """A JPEG in HTML, as part of the page."""
     data = base64.b64encode(picture).decode()
     return Markup(f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{data}">')
 
 
-def _words(alt: str) -> str:
-    """An alternative text that ends neither itself nor a table's cell."""
-    return "".join("_" if sign in "\\[]|<>`*&\n" else sign for sign in alt)
+def tile_picture(root: Path, rule: BandRendering, path: str) -> Markup | str:
+    """A tile in HTML as the model sees it, or the reason why it cannot be read.
+
+    Args:
+        root: the folder that the path is relative to.
+        rule: how tiles are read.
+        path: the tile's; the result is empty if it does not exist, or lies outside of the folder.
+    """
+    file = root / path
+    if ".." in file.parts or not file.is_relative_to(root):
+        return ""
+    try:
+        return inlined(jpeg(Image.fromarray(read_tile(file, rule)))) if file.exists() else ""
+    except (UnreadableTileError, ValueError) as error:
+        return f"no picture: {one_line(error)}"

@@ -1,4 +1,4 @@
-"""The report, as Markdown for Git hosts and as one HTML file: the same text, other figures."""
+"""The report in Markdown for Git hosts and as one HTML file: the same text, other pictures."""
 
 import io
 import json
@@ -15,21 +15,26 @@ from PIL import Image
 from capetown.pools.metrics import METRICS
 from capetown.report import blocks
 from capetown.report.charts import Chart
-from capetown.report.facts import STATUSES, Facts
-from capetown.report.figures import FIGURES
+from capetown.report.facts import Facts, join_statistics, pool_statistics, short_threshold
 from capetown.report.hexagon_map import HexagonMap, as_svg
 from capetown.report.pages import to_html, to_markdown
 from capetown.report.pictures import inlined, jpeg, linked
-from capetown.report.pool_figures import short_threshold
+from capetown.report.pool_charts import POOL_CHARTS
 from capetown.report.pool_map import pool_map
+from capetown.report.request_charts import REQUEST_CHARTS
 from capetown.report.request_map import picture, request_map
+from capetown.report.request_summary import request_summary
 from capetown.report.theme import themed
+from capetown.report.training_charts import TRAINING_CHARTS
+from capetown.requests.reader import STATUSES
 
 Picture = Callable[[], bytes]
 
 WIDTH = 640
 TITLE = "Cape Town from its data: what residents report, and pools seen from the air"
-# Sections that are folded when the page opens: how it was done, after what was found.
+MODEL_CHARTS = POOL_CHARTS | TRAINING_CHARTS
+CHART_NAMES = (*REQUEST_CHARTS, *MODEL_CHARTS)
+# Sections on methods, which are folded when the page opens.
 FOLDED = (
     "How the requests were put on the map",
     "How the pool finder was trained",
@@ -38,54 +43,63 @@ FOLDED = (
 
 
 def markdown_and_images(facts: Facts) -> tuple[str, dict[str, Picture]]:
-    """The report for Git hosts, and what makes its pictures, by their names in ``images/``."""
-    text = _Markdown(facts, _maps(facts))
-    return _text(facts, text), text.images
+    """The report in Markdown, and functions that make its pictures, by their file names."""
+    parts = _Markdown(facts, _maps(facts))
+    return _text(facts, parts), parts.images
 
 
 def page(facts: Facts) -> str:
     """The report as one HTML file."""
-    text = _Page(facts, _maps(facts))
-    body = _text(facts, text)
+    parts = _Page(facts, _maps(facts))
     return to_html(
-        body, text.specs, TITLE, data=text.data, scripts=("threshold", "map"), folded=FOLDED
-    )
+        _text(facts, parts), parts.specs, TITLE,
+        data=parts.data, scripts=("threshold", "map"), folded=FOLDED,
+    )  # fmt: skip
+
+
+def draw_chart(name: str, facts: Facts) -> Chart:
+    """One of `CHART_NAMES`."""
+    if name in REQUEST_CHARTS:
+        return REQUEST_CHARTS[name](facts.tables)
+    return MODEL_CHARTS[name](facts)
 
 
 def _maps(facts: Facts) -> dict[str, HexagonMap]:
     """The maps by the names that the templates use."""
     maps = {"map": request_map(facts)} if facts.has_requests else {}
-    if facts.predicted is not None:
-        maps["pools"] = pool_map(facts.predicted, facts.hexagons)
+    if facts.pools_by_hexagon is not None:
+        maps["pools"] = pool_map(facts.pools_by_hexagon, facts.hexagons)
     return maps
 
 
 @dataclass
 class _Markdown:
-    """Parts of the text that are drawn: as pictures beside it."""
+    """Charts, maps and tiles as files beside the text."""
 
     facts: Facts
     maps: Mapping[str, HexagonMap]
     images: dict[str, Picture] = field(default_factory=dict)
     is_page = False
 
-    def figure(self, name: str, caption: str, alt: str) -> Markup:
-        self.images[f"{name}.png"] = lambda: _png(FIGURES[name](self.facts))
-        return Markup(f"![{escape(alt)}](images/{name}.png)\n\n*{escape(caption)}*")
+    def chart(self, name: str, caption: str, alt: str) -> Markup:
+        return self._linked(name, caption, alt, lambda: _chart_png(draw_chart(name, self.facts)))
 
     def map(self, name: str, caption: str, alt: str) -> Markup:
-        self.images[f"{name}.png"] = lambda: _map_png(self.facts, name, self.maps[name])
+        return self._linked(name, caption, alt, lambda: _map_png(self.facts, name, self.maps[name]))
+
+    def _linked(self, name: str, caption: str, alt: str, draw: Picture) -> Markup:
+        self.images[f"{name}.png"] = draw
         return Markup(f"![{escape(alt)}](images/{name}.png)\n\n*{escape(caption)}*")
 
     def tile(self, name: str, alt: str) -> Markup:
         file = f"{name.rsplit('.', 1)[0]}.jpg"
-        self.images[file] = lambda: _tile(self.facts, name)
+        self.images[file] = lambda: _tile_jpeg(self.facts, name)
         return linked(f"images/{file}", alt)
 
 
 @dataclass
 class _Page:
-    """Parts of the text that are drawn: by the page itself."""
+    """Charts and maps as data for the page's scripts, and tiles as part of the page."""
 
     facts: Facts
     maps: Mapping[str, HexagonMap]
@@ -95,19 +109,17 @@ class _Page:
 
     def __post_init__(self) -> None:
         if self.facts.has_pools:
-            labels = self.facts.predictions["label"] == "yes"
-            pairs = zip(self.facts.predictions["probability"], labels, strict=True)
+            is_pool = self.facts.predictions["label"] == "yes"
+            pairs = zip(self.facts.predictions["probability"], is_pool, strict=True)
             found = {
                 "tiles": [[float(probability), int(yes)] for probability, yes in pairs],
                 "threshold": short_threshold(self.facts),
             }
             self.data["tiles"] = json.dumps(found, separators=(",", ":"))
 
-    def figure(self, name: str, caption: str, alt: str) -> Markup:
-        self.specs[name] = themed(
-            FIGURES[name](self.facts).properties(width="container", description=alt).to_dict(),
-            is_picture=False,
-        )
+    def chart(self, name: str, caption: str, alt: str) -> Markup:
+        chart = draw_chart(name, self.facts).properties(width="container", description=alt)
+        self.specs[name] = themed(chart.to_dict(), is_picture=False)
         return Markup(
             f'<figure><div class="chart" id="{name}" role="img" aria-label="{escape(alt)}"></div>'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -118,28 +130,31 @@ class _Page:
         return blocks.map_widget(name, self.maps[name], caption, alt)
 
     def tile(self, name: str, alt: str) -> Markup:
-        return inlined(_tile(self.facts, name), alt)
+        return inlined(_tile_jpeg(self.facts, name), alt)
 
 
 def _text(facts: Facts, parts: _Markdown | _Page) -> str:
+    requests, pools = request_summary(facts.tables), pool_statistics(facts)
     values: dict[str, Any] = {
         "facts": facts,
         "transform": facts.transform,
         "split": facts.split,
         "evaluate": facts.evaluate,
-        "card": facts.card,
-        "numbers": facts.requests.numbers if facts.requests else {},
+        "model": facts.model,
+        "requests": requests,
+        "join": join_statistics(facts),
+        "pools": pools,
         "metrics": METRICS,
         "statuses": STATUSES,
-        "figure": parts.figure,
+        "chart": parts.chart,
         "map": parts.map,
         "is_page": parts.is_page,
-        **blocks.parts(facts, parts.tile, is_page=parts.is_page),
+        **blocks.parts(facts, requests, pools, parts.tile, is_page=parts.is_page),
     }
     return to_markdown("report.md.j2", **values)
 
 
-def _tile(facts: Facts, name: str) -> bytes:
+def _tile_jpeg(facts: Facts, name: str) -> bytes:
     with Image.open(facts.evaluation / name) as image:
         return jpeg(image)
 
@@ -150,7 +165,7 @@ def _map_png(facts: Facts, name: str, drawn: HexagonMap) -> bytes:
     return _small(vl_convert.svg_to_png(svg))
 
 
-def _png(chart: Chart) -> bytes:
+def _chart_png(chart: Chart) -> bytes:
     _register_font()
     spec = themed(chart.properties(width=WIDTH).to_dict(), is_picture=True)
     spec["config"]["background"] = "white"
@@ -162,7 +177,7 @@ def _register_font() -> None:
 
 
 def _small(png: bytes) -> bytes:
-    """A drawing has few colours: a palette halves what Git keeps of every run."""
+    """A PNG with a palette: drawings have few colours, and Git keeps every version."""
     with Image.open(io.BytesIO(png)) as image:
         palette = image.convert("RGB").quantize(256)
     file = io.BytesIO()

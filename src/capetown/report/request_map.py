@@ -17,6 +17,7 @@ from capetown.report.hexagon_map import (
     layer,
     ranges,
 )
+from capetown.report.request_summary import has_two_years, request_summary
 from capetown.report.theme import PICTURE_FONT, in_light_text
 from capetown.requests.counts import COUNT_PREFIX
 
@@ -122,34 +123,33 @@ def _change(facts: Facts, index: Any) -> NDArray[np.float64] | None:
 
     NaN if too few were made before; None if the table covers less than two years.
     """
-    if facts.requests is None or not facts.requests.has_two_years:
+    if not has_two_years(facts.tables):
         return None
     before = pl.col("requests_before")
     ratio = pl.when(before >= MIN_REQUESTS_FOR_RATE).then(pl.col("requests") / before)
-    found = dict(facts.requests.tables["hexagons"].select(INDEX, ratio).iter_rows())
+    found = dict(facts.tables["hexagons"].select(INDEX, ratio).iter_rows())
     return np.array([found.get(cell) for cell in index], float)
 
 
 def _panel(facts: Facts, left: float, width: float) -> str:
     """The key numbers, one below the other."""
-    requests = facts.requests
-    assert requests is not None
+    requests = request_summary(facts.tables)
     ink, quiet, accent = (f'fill="var(--{name})"' for name in ("ink", "quiet", "accent"))
     bold, at_end = 'font-weight="700"', 'text-anchor="end"'
     found = [svg_text("Cape Town’s service requests", left, 96, 40, f"{ink} {bold}")]
-    if requests.first and requests.last:
-        period = f"{day(requests.first)} to {day(requests.last)}"
+    if requests["first"]:
+        period = f"{day(requests['first'])} to {day(requests['last'])}"
         found.append(svg_text(period, left, 138, 23, quiet))
     if facts.is_sample:
         words = "Made-up requests: the miniature in the repository"
         found.append(svg_text(words, left, 174, 20, quiet))
-    numbers = requests.numbers
-    half, most = numbers["median_days_to_completion"], numbers["p90_days_to_completion"]
+    metrics, count = requests["metrics"], requests["count"]
+    half, most = metrics["median_days_to_completion"], metrics["p90_days_to_completion"]
     rest = f"{days(most)} for nine in ten" if most else "more than one in ten are not"
     entries = [
-        (f"{requests.count:,}", f"requests, {numbers['requests_a_day'] or 0:,.0f} a day"),
+        (f"{count:,}", f"requests, {metrics['requests_a_day'] or 0:,.0f} a day"),
         (days(half), f"until half are dealt with; {rest}"),
-        (f"{numbers['open_at_the_end']:,}", "open at the end of the period"),
+        (f"{metrics['open_at_the_end']:,}", "open at the end of the period"),
         (per_cent(facts.transform["missing_rate"]), "without coordinates: not on the map"),
     ]
     for n, (value, words) in enumerate(entries):
@@ -157,14 +157,15 @@ def _panel(facts: Facts, left: float, width: float) -> str:
         found.append(svg_text(value, left, y, 46, f"{accent} {bold}"))
         found.append(svg_text(words, left, y + 33, 21, quiet))
     found.append(svg_text("What residents ask for most", left, 688, 25, f"{ink} {bold}"))
-    tops = requests.tables["kinds"].head(5).to_dicts()
+    tops = facts.tables["kinds"].head(5).to_dicts()
     for n, row in enumerate(tops):
-        y, count = 740 + 48 * n, row["requests"]
+        y = 740 + 48 * n
         found.append(svg_text(as_name(row[REQUEST_TYPE]), left, y, 20, ink))
-        share = per_cent(count / requests.count)
+        share = per_cent(row["requests"] / count)
         found.append(svg_text(share, left + width, y, 20, f"{quiet} {at_end}"))
+        long = width * row["requests"] / tops[0]["requests"]
         found.append(
-            f'<rect x="{left:.0f}" y="{y + 9}" width="{width * count / tops[0]["requests"]:.0f}" '
-            'height="9" rx="2" fill="var(--c0)"/>'
+            f'<rect x="{left:.0f}" y="{y + 9}" width="{long:.0f}" height="9" rx="2" '
+            'fill="var(--c0)"/>'
         )
     return "".join(found)

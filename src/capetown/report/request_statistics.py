@@ -6,7 +6,7 @@ requests and not for the completed ones alone. A completion before its creation 
 minutes) counts as 0 days. A creation that lies apart from nearly all others (`times.period`) counts
 as unknown.
 
-`service_tables` gives:
+`request_tables` gives:
 
 - `days`: a row a day of the period, from the first creation to the last: `day`, `created`,
   `completed` (of requests of this period), `open` at the end of the day.
@@ -16,6 +16,7 @@ as unknown.
   months before those, null where the table does not reach back so far.
 """
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -58,7 +59,7 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def service_tables(requests: pl.LazyFrame) -> dict[str, pl.DataFrame]:
+def request_tables(requests: pl.LazyFrame) -> dict[str, pl.DataFrame]:
     """The tables of the module's description.
 
     Args:
@@ -77,7 +78,7 @@ def service_tables(requests: pl.LazyFrame) -> dict[str, pl.DataFrame]:
     }
 
 
-def service_numbers(tables: dict[str, pl.DataFrame]) -> dict[str, Any]:
+def request_metrics(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     """The few numbers of the tables that are worth comparing between two runs."""
     days, directorates = tables["days"], tables["directorates"]
     [overall] = tables["total"].to_dicts()

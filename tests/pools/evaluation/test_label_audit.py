@@ -18,7 +18,7 @@ from capetown.params import BandRendering
 from capetown.pools.dataset.dataset import LabelledTiles, load_fold
 from capetown.pools.evaluation import label_audit
 from capetown.pools.evaluation.label_audit import divide, doubtful_labels, out_of_fold_probabilities
-from capetown.report.tile_pictures import tile_picture
+from capetown.report.pictures import tile_picture
 from tests import ROOT
 from tests.pools.training.tiny import PARAMS, SMALL, STILL, fold, settings
 

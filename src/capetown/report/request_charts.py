@@ -1,4 +1,4 @@
-"""Charts of the requests: when they come, of what kind, and how fast they are dealt with."""
+"""Charts of the requests: how many, of which types, and how fast they are closed."""
 
 import altair as alt
 import polars as pl
@@ -6,19 +6,18 @@ import polars as pl
 from capetown.city import DIRECTORATE, REQUEST_TYPE
 from capetown.report.charts import HEIGHT, ROW, Chart, labelled_bars, row_texts, rows_chart
 from capetown.report.formatting import as_name, days, per_cent
-from capetown.report.request_facts import Requests
 from capetown.report.request_statistics import missing_by_directorate
+from capetown.report.request_summary import Tables, repeats_by_type, request_count
 from capetown.requests.reader import NONE
 
-# Bars of a chart; colours that the eye still tells apart, others together.
+# Bars per chart, and directorates with a colour of their own.
 BARS, COLOURS = 10, 5
 OTHERS = "all others"
 MONTH = "%b %y"
 
 
-def by_month(requests: Requests) -> Chart:
+def by_month(tables: Tables) -> Chart:
     """Requests by month, stacked by directorate."""
-    tables = requests.tables
     largest = [
         name for name in tables["directorates"][DIRECTORATE].to_list() if name != NONE
     ][:COLOURS]  # fmt: skip
@@ -56,45 +55,21 @@ def by_month(requests: Requests) -> Chart:
     return chart
 
 
-def kinds(requests: Requests) -> Chart:
-    """The commonest kinds of request."""
-    total = requests.count
-    rows = (
-        requests.tables["kinds"]
-        .head(BARS)
-        .select(
-            pl.col(REQUEST_TYPE).map_elements(as_name, pl.String),
-            "requests",
-            words=pl.col("requests").map_elements(
-                lambda n: f"{n:,} ({per_cent(n / total)})", pl.String
-            ),
-        )
-    )
-    return labelled_bars(rows, REQUEST_TYPE, "requests", "words")
+def types(tables: Tables) -> Chart:
+    """The most frequent types of request."""
+    return _bars(_counted(tables, "kinds"), REQUEST_TYPE, "requests", colour="var(--c0)")
 
 
-def directorates(requests: Requests) -> Chart:
+def directorates(tables: Tables) -> Chart:
     """Requests by directorate."""
-    total = requests.count
-    rows = (
-        requests.tables["directorates"]
-        .head(BARS)
-        .select(
-            pl.col(DIRECTORATE).map_elements(as_name, pl.String),
-            "requests",
-            words=pl.col("requests").map_elements(
-                lambda n: f"{n:,} ({per_cent(n / total)})", pl.String
-            ),
-        )
-    )
-    return labelled_bars(rows, DIRECTORATE, "requests", "words", colour="var(--c1)")
+    return _bars(_counted(tables, "directorates"), DIRECTORATE, "requests", colour="var(--c1)")
 
 
-def flow(requests: Requests) -> Chart:
-    """Requests created and completed a day, as means of seven days."""
+def flow(tables: Tables) -> Chart:
+    """Requests created and completed per day, as means over seven days."""
     names = {"created": "come in", "completed": "dealt with"}
     rows = (
-        requests.tables["days"]
+        tables["days"]
         .with_columns(pl.col(*names).rolling_mean(7, min_samples=1, center=True).round(1))
         .unpivot(list(names), index="day", variable_name="what", value_name="a_day")
         .with_columns(pl.col("what").replace(names))
@@ -116,10 +91,10 @@ def flow(requests: Requests) -> Chart:
     return chart
 
 
-def backlog(requests: Requests) -> Chart:
-    """Requests that came and are not yet dealt with, at the end of each day."""
+def backlog(tables: Tables) -> Chart:
+    """Open requests at the end of each day."""
     chart: Chart = (
-        alt.Chart(requests.tables["days"].select("day", "open"))
+        alt.Chart(tables["days"].select("day", "open"))
         .mark_area(color="var(--c1)", opacity=0.35, line={"color": "var(--c1)"})
         .encode(
             alt.X("day:T", title=None, axis=alt.Axis(format=MONTH, tickCount=6)),
@@ -132,9 +107,9 @@ def backlog(requests: Requests) -> Chart:
     return chart
 
 
-def speed(requests: Requests) -> Chart:
-    """Days within which half, and nine in ten, of a directorate's requests are dealt with."""
-    table = requests.tables["directorates"].filter(pl.col("requests") >= 10).head(BARS)
+def speed(tables: Tables) -> Chart:
+    """Days within which half and nine in ten of a directorate's requests are completed."""
+    table = tables["directorates"].filter(pl.col("requests") >= 10).head(BARS)
     names = {"median_days": "half", "p90_days": "nine in ten"}
     rows = table.with_row_index("row").with_columns(
         pl.col(DIRECTORATE).map_elements(as_name, pl.String),
@@ -165,35 +140,47 @@ def speed(requests: Requests) -> Chart:
     return alt.layer(lines, points, *texts, height=(ROW + 2) * len(rows))
 
 
-def again(requests: Requests) -> Chart:
-    """The share of a kind's requests that come again at the same place, largest first."""
-    rows = requests.again_by_kind.head(BARS).select(
-        pl.col(REQUEST_TYPE).map_elements(as_name, pl.String),
-        "share",
+def repeats(tables: Tables) -> Chart:
+    """The share of a type's requests that repeat another at the same location."""
+    rows = repeats_by_type(tables).with_columns(
         words=pl.struct("share", "again").map_elements(
             lambda row: f"{per_cent(row['share'])} ({row['again']:,})", pl.String
-        ),
+        )
     )
-    return labelled_bars(rows, REQUEST_TYPE, "share", "words", colour="var(--c2)")
+    return _bars(rows, REQUEST_TYPE, "share", colour="var(--c2)")
 
 
-def missing(requests: Requests) -> Chart:
-    """The share of a directorate's requests that came without coordinates, largest first."""
-    rows = missing_by_directorate(requests.tables["directorates"]).select(
-        pl.col(DIRECTORATE).map_elements(as_name, pl.String),
-        "share",
-        words=pl.col("share").map_elements(per_cent, pl.String),
+def missing(tables: Tables) -> Chart:
+    """The share of a directorate's requests without coordinates."""
+    rows = missing_by_directorate(tables["directorates"]).with_columns(
+        words=pl.col("share").map_elements(per_cent, pl.String)
     )
-    return labelled_bars(rows, DIRECTORATE, "share", "words", colour="var(--c4)")
+    return labelled_bars(_named(rows, DIRECTORATE), DIRECTORATE, "share", colour="var(--c4)")
 
 
-REQUEST_FIGURES = {
+def _counted(tables: Tables, table: str) -> pl.DataFrame:
+    """A table with each count and its share of all requests in words."""
+    total = request_count(tables)
+    return tables[table].with_columns(
+        words=pl.col("requests").map_elements(lambda n: f"{n:,} ({per_cent(n / total)})", pl.String)
+    )
+
+
+def _bars(rows: pl.DataFrame, key: str, value: str, *, colour: str) -> Chart:
+    return labelled_bars(_named(rows.head(BARS), key), key, value, colour=colour)
+
+
+def _named(rows: pl.DataFrame, key: str) -> pl.DataFrame:
+    return rows.with_columns(pl.col(key).map_elements(as_name, pl.String))
+
+
+REQUEST_CHARTS = {
     "directorates": directorates,
-    "kinds": kinds,
+    "kinds": types,
     "by-month": by_month,
     "flow": flow,
     "backlog": backlog,
     "speed": speed,
-    "again": again,
+    "again": repeats,
     "missing": missing,
 }

@@ -1,4 +1,4 @@
-"""Charts of the classifier's judgement. Those with a threshold share one, which the page moves."""
+"""Charts of the classifier's test. Those with a threshold share it, and the page moves it."""
 
 import altair as alt
 import pandas as pd
@@ -6,14 +6,14 @@ import polars as pl
 from scipy.stats import binomtest
 
 from capetown.report.charts import HEIGHT, ROW, Chart, dashes, row_texts, rows_chart, share
-from capetown.report.facts import Facts
+from capetown.report.facts import Facts, short_threshold
 
-# The name of the threshold in every chart that has one.
+# Name of the threshold parameter in all charts.
 THRESHOLD = "threshold"
-# Map sheets of a chart.
+# Map sheets per chart.
 SHEETS = 12
 LABELS = {"yes": "with a pool", "no": "without"}
-# The rates at the threshold, of what is counted at it.
+# Rates at the threshold, from the counts at it.
 RATES = {
     "recall": "datum.hits / datum.positives",
     "precision": "datum.hits / datum.called",
@@ -22,7 +22,7 @@ RATES = {
 
 
 def probabilities(facts: Facts) -> Chart:
-    """Histogram of the model's probabilities, by label, and the threshold."""
+    """Histogram of the probabilities by label, with the threshold."""
     colours = alt.Scale(domain=list(LABELS.values()), range=["var(--c0)", "var(--c1)"])
     bars = (
         alt.Chart(_tiles(facts).replace({"label": LABELS}))
@@ -45,7 +45,7 @@ def probabilities(facts: Facts) -> Chart:
 
 
 def roc(facts: Facts) -> Chart:
-    """Tiles with a pool that are found, against false alarms, for every threshold."""
+    """ROC curve."""
     return _curve(
         facts,
         facts.curves["roc"],
@@ -56,7 +56,7 @@ def roc(facts: Facts) -> Chart:
 
 
 def precision_recall(facts: Facts) -> Chart:
-    """Calls that are right, against pools that are found, for every threshold."""
+    """Precision-recall curve."""
     positives = facts.evaluate["positives"] / facts.evaluate["n"]
     return _curve(
         facts,
@@ -68,7 +68,7 @@ def precision_recall(facts: Facts) -> Chart:
 
 
 def calibration(facts: Facts) -> Chart:
-    """Calibration: the share of pools by the model's probability."""
+    """Calibration curve: the share of pools by probability."""
     table = facts.curves["calibration"]
     says, so = "Probability that the model gives", "Share that has a pool"
     axes = (share(alt.X, "mean_probability", says), share(alt.Y, "share_of_yes", so))
@@ -87,7 +87,7 @@ def calibration(facts: Facts) -> Chart:
 
 
 def groups(facts: Facts) -> Chart:
-    """The share of each map sheet's tiles that are judged rightly, with its 95 % interval."""
+    """Accuracy per map sheet with its 95 % Wilson interval, the largest sheets first."""
     ordered = pl.from_pandas(facts.sheets).sort("tiles", "sheet", descending=[True, False])
     rows = []
     for number, row in enumerate(ordered.head(SHEETS).to_dicts()):
@@ -106,15 +106,6 @@ def groups(facts: Facts) -> Chart:
     )
     texts = row_texts(base, "sheet", "words")
     return alt.layer(lines, points, *texts, height=ROW * len(rows))
-
-
-def short_threshold(facts: Facts) -> float:
-    """The model's threshold with as few decimals, from two, as leave its calls what they are."""
-    exact: float = facts.evaluate["threshold"]
-    given = facts.predictions["probability"]
-    called = given >= exact
-    shorter = (round(exact, decimals) for decimals in range(2, 17))
-    return next((short for short in shorter if called.equals(given >= short)), exact)
 
 
 def _threshold(facts: Facts) -> alt.Parameter:
@@ -137,8 +128,8 @@ def _curve(
     Args:
         facts: for the point.
         table: the curve.
-        x: its column, the rate of `RATES` that it is, and its title.
-        y: likewise.
+        x: its column, its name in `RATES`, and its title.
+        y: the same for the other axis.
         guess: the line of guessing.
     """
     line = (
@@ -176,7 +167,7 @@ def _curve(
     return alt.layer(*layers, height=HEIGHT).add_params(_threshold(facts))
 
 
-POOL_FIGURES = {
+POOL_CHARTS = {
     "probabilities": probabilities,
     "roc": roc,
     "precision-recall": precision_recall,

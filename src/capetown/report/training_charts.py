@@ -1,4 +1,4 @@
-"""Charts of the training: by epoch, on a ground that tells its phases apart."""
+"""Charts of the training by epoch, with a background colour per phase."""
 
 import altair as alt
 
@@ -10,20 +10,20 @@ PHASES = {"head": "head alone", "full": "everything"}
 
 
 def losses(facts: Facts) -> Chart:
-    """Log loss on the tiles it learns from and on those it is chosen by."""
+    """Log loss on the training and validation tiles."""
     names = {"train_loss": "training tiles", "valid_loss": "validation tiles"}
     return _by_epoch(facts, names, "Log loss")
 
 
 def validation(facts: Facts) -> Chart:
-    """The metrics on the validation fold by epoch, those at a threshold first."""
+    """Metrics on the validation fold, those at a threshold first."""
     ordered = sorted(METRICS.items(), key=lambda item: not item[1].at_threshold)
     names = {key: metric.name for key, metric in ordered}
     return _by_epoch(facts, names, "Metric")
 
 
 def learning_rate(facts: Facts) -> Chart:
-    """The rate at the end of each epoch."""
+    """Learning rate at the end of each epoch."""
     return _by_epoch(facts, {"learning_rate": "learning rate"}, "Learning rate", height=120)
 
 
@@ -67,4 +67,4 @@ def _by_epoch(facts: Facts, names: dict[str, str], title: str, height: int = HEI
     return alt.layer(ground, lines, height=height)
 
 
-TRAINING_FIGURES = {"losses": losses, "validation": validation, "rates": learning_rate}
+TRAINING_CHARTS = {"losses": losses, "validation": validation, "rates": learning_rate}
