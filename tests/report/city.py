@@ -1,4 +1,4 @@
-"""A small city and a small classifier for the report, with names that would be markup if let."""
+"""A small city and a small classifier for the report, with names that contain markup."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,10 +19,9 @@ from tests.tables import INSIDE_CELL
 
 SCRIPT = "<script>window.hacked = 1</script>"
 IMAGE = '"><img src=x onerror="window.hacked=1">.tif'
-# What `evaluate` calls the pictures of tiles whose own names are like these.
+# Names of pictures in `evaluation/`.
 TILE, HEAT = "yes-a b (2)](http:x) #1.png", 'yes-"><img src=x onerror="window.hacked=1">.png'
 PIPE = "a|b *c* [d](http://e.f) `g` ~~h~~"
-
 
 CELLS = sorted(h3.grid_disk(INSIDE_CELL, 3))
 START = datetime(2020, 1, 1, 12, tzinfo=ZoneInfo("Africa/Johannesburg"))
@@ -51,7 +50,7 @@ def tables(days: int = 100) -> dict[str, pl.DataFrame]:
 
 
 def facts(folder: Path) -> Facts:
-    """A small city, a small classifier, and names that would be markup if they were let."""
+    """The facts of the city and of the classifier."""
     for name in (TILE, HEAT):
         Image.new("RGB", (32, 32), "teal").save(folder / name)
     cells = CELLS

@@ -1,4 +1,4 @@
-"""The tables of how many requests come and how fast they are dealt with, on cases by hand."""
+"""Tables and metrics of the requests, on cases worked out by hand."""
 
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -60,11 +60,11 @@ def tables(*rows: dict[str, Any]) -> dict[str, pl.DataFrame]:
 
 FEW = (
     request("2020-01-01T10:00", "2020-01-02T10:00"),
-    # The same kind at the same place, exactly 30 days later: it comes again.
+    # The same type and location, exactly 30 days later: a repeat.
     request("2020-01-31T10:00", "2020-02-10T10:00"),
-    # A second more than 30 days later: it does not.
+    # One second later than that: not a repeat.
     request("2020-03-01T10:00:01", None),
-    # Another kind, another place, and no place at all.
+    # Another type, another location, and no location.
     request("2020-01-01T11:00", "2020-01-01T10:59", code="Burst", directorate=None),
     request("2020-01-02T00:00", "2020-01-05T00:00", latitude=-34.2, official_suburb=None,
             h3_level8_index=OTHER),
@@ -72,7 +72,7 @@ FEW = (
 )  # fmt: skip
 
 
-def test_days_with_none_are_there_and_the_backlog_is_what_came_and_is_not_done() -> None:
+def test_days_without_requests_are_rows_and_open_requests_add_up() -> None:
     days = tables(*FEW)["days"]
     assert days.height == 61  # from 1 January to 1 March of a leap year
     assert days.head(5).rows() == [
@@ -94,7 +94,7 @@ def test_months_count_by_directorate() -> None:
     ]
 
 
-def test_each_directorate_kind_and_suburb_has_its_numbers() -> None:
+def test_directorates_types_and_suburbs_have_their_columns() -> None:
     """WATER: 1, 10 and 3 days and one open: half within 3, nine in ten not yet."""
     found = tables(*FEW)
     columns = ["requests", "without_coordinates", "open", "median_days", "p90_days", "again"]
@@ -110,7 +110,7 @@ def test_each_directorate_kind_and_suburb_has_its_numbers() -> None:
     assert found["total"].rows() == [(6, 1, 1, 1.0, None, 1)]
 
 
-def test_the_numbers_that_are_kept() -> None:
+def test_metrics() -> None:
     assert request_metrics(tables(*FEW)) == {
         "first_day": "2020-01-01",
         "last_day": "2020-03-01",
@@ -125,7 +125,7 @@ def test_the_numbers_that_are_kept() -> None:
     }
 
 
-def test_extremes_leave_out_small_directorates_and_none() -> None:
+def test_rankings_leave_out_small_directorates_and_none() -> None:
     rows = [request("2020-01-01T10:00", None)] * 198
     small = request("2020-01-01T10:00", None, **NOWHERE, directorate="SMALL")
     nobody = request("2020-01-01T10:00", None, **NOWHERE, directorate=None)
@@ -133,14 +133,14 @@ def test_extremes_leave_out_small_directorates_and_none() -> None:
     assert found.select("directorate", "share").rows() == [("WATER", 0.0)]
 
 
-def test_a_request_whose_creation_cannot_be_read_is_counted_and_has_no_days() -> None:
+def test_a_request_with_unknown_creation_is_counted_without_days() -> None:
     found = tables(request(None, "2020-01-02T10:00"), request("2020-01-01T10:00", None))
     assert found["total"].select("requests", "open", "median_days").rows() == [(2, 1, None)]
     assert found["days"].rows() == [(date(2020, 1, 1), 1, 0, 1)]
     assert found["months"]["requests"].sum() == 1
 
 
-def test_a_slip_of_the_hand_does_not_stretch_the_period() -> None:
+def test_an_implausible_creation_does_not_extend_the_period() -> None:
     usual = [request(f"2020-01-{1 + n % 28:02}T10:00", None) for n in range(120)]
     found = tables(*usual, request("2200-01-01T10:00", None))
     assert found["days"]["day"].to_list()[-1] == date(2020, 1, 28)
@@ -149,14 +149,14 @@ def test_a_slip_of_the_hand_does_not_stretch_the_period() -> None:
     assert found["total"]["requests"].to_list() == [121]
 
 
-def test_without_a_single_readable_creation_there_are_no_days() -> None:
+def test_without_any_known_creation_there_are_no_days() -> None:
     found = tables(request(None, None))
     assert found["days"].is_empty()
     assert found["hexagons"].is_empty()
     assert request_metrics(found)["requests_a_day"] is None
 
 
-def test_hexagons_are_held_against_the_twelve_months_before_where_there_are_two_years() -> None:
+def test_hexagons_are_compared_with_the_year_before_given_two_years() -> None:
     """The last twelve months are 2 January 2020 to 1 January 2021."""
     last, first = request("2021-01-01T10:00", None), request("2019-01-02T00:00", None)
     rows = (
@@ -174,7 +174,7 @@ def test_hexagons_are_held_against_the_twelve_months_before_where_there_are_two_
 
 @pytest.mark.parametrize(("share", "column"), [((1, 2), "median_days"), ((9, 10), "p90_days")])
 @given(taken=st.lists(st.integers(0, 1000), min_size=1, max_size=40))
-def test_within_so_many_days_is_the_least_that_holds(
+def test_days_to_completion_are_the_fewest_for_the_share(
     share: tuple[int, int], column: str, taken: list[int]
 ) -> None:
     created = at("2020-01-01T00:00")

@@ -81,7 +81,7 @@ def test_an_edit_makes_only_the_stages_of_its_folder_stale(repository: Repositor
     package = "src/capetown"
     assert changed("params.yaml", another) == {"check"}
     assert changed(f"{package}/errors.py", "") == set()
-    assert changed(f"{package}/report/figures.py", "") == {"report"}
+    assert changed(f"{package}/report/charts.py", "") == {"report"}
     assert changed(f"{package}/pools/training/loop.py", "") == {"train"}
     assert changed(f"{package}/pools/evaluation/saliency_map.py", "") == {"evaluate"}
     assert changed(f"{package}/requests/join.py", "") == {"transform", "report"}

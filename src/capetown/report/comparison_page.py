@@ -14,18 +14,18 @@ from capetown.report.charts import Chart
 from capetown.report.pages import to_html, to_markdown, to_text
 from capetown.report.pictures import tile_picture
 
-# Tiles that changed sides, of each experiment and each direction, that are shown.
+# Tiles with a changed result that are shown, per experiment and direction.
 SHOWN = 10
 
 
 def as_text(comparison: Comparison, *, resamples: int) -> str:
-    """The comparison for a terminal: Markdown's tables, names as they are."""
+    """The comparison for a terminal: Markdown with unescaped names."""
     values = _values(comparison, resamples)
     return to_text("comparison.md.j2", figure="", picture=None, **values)
 
 
 def as_markdown(comparison: Comparison, *, resamples: int) -> str:
-    """The comparison for a pull request: names appear as text."""
+    """The comparison for a pull request: Markdown with escaped names."""
     values = _values(comparison, resamples)
     return to_markdown("comparison.md.j2", figure="", picture=None, **values)
 
@@ -35,8 +35,8 @@ def as_page(comparison: Comparison, *, resamples: int, tiles: Path, rule: BandRe
 
     Args:
         comparison: of two or more experiments.
-        resamples: those behind its intervals.
-        tiles: the folder that the tiles' paths are relative to; those that are there are shown.
+        resamples: number of resamples behind its intervals.
+        tiles: the folder that the tiles' paths are relative to; existing tiles are shown.
         rule: how tiles are read.
     """
 
@@ -63,7 +63,7 @@ def _values(comparison: Comparison, resamples: int) -> dict[str, Any]:
 
 
 def _chart(comparison: Comparison) -> Chart:
-    """Each difference with its interval; a line at 0."""
+    """Differences with their intervals, and a line at 0."""
     table = comparison.differences.assign(
         metric=comparison.differences["metric"].map(lambda key: METRICS[key].name),
         **{name: comparison.differences[name] * 100 for name in ("difference", "low", "high")},

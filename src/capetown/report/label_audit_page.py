@@ -1,4 +1,4 @@
-"""Labels that a model doubts, as a page of pictures to check them by."""
+"""The page of doubtful labels, with pictures to check them."""
 
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,12 @@ from capetown.report.pictures import tile_picture
 def as_page(
     doubts: pd.DataFrame, shown: int, corrections: str, tiles: Path, rule: BandRendering
 ) -> str:
-    """The page, which opens without a network.
+    """The page as HTML.
 
     Args:
-        doubts: as `capetown.pools.evaluation.label_audit.doubtful_labels` gives them.
-        shown: rows at most.
-        corrections: name of the file that corrected labels go to.
+        doubts: `capetown.pools.evaluation.label_audit.doubtful_labels`.
+        shown: the most rows to show.
+        corrections: name of the file for corrected labels.
         tiles: the folder that the tiles' paths are relative to.
         rule: how tiles are read.
     """

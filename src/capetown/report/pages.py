@@ -1,8 +1,7 @@
-"""Templates of Markdown as text for a terminal, for Git hosts, and as one HTML file.
+"""Markdown templates as text for a terminal, for Git hosts, and as one HTML file.
 
-Every value that a template prints is escaped, so that a suburb named ``<script>`` appears as text.
-The HTML page is that Markdown, rendered, with the charts drawn by Vega, which is inlined: the page
-asks no network for anything.
+Every value that a template prints is escaped: a suburb named ``<script>`` appears as text. The page
+is the rendered Markdown. Vega is part of it and draws the charts, so it needs no network.
 """
 
 import html
@@ -23,9 +22,9 @@ from capetown.report.formatting import as_name, day, days, per_cent
 from capetown.report.theme import css
 
 ASSETS = files("capetown.report") / "assets"
-# What Markdown would take for markup; full stops, hyphens and brackets alone are harmless.
+# Markup in Markdown; full stops, hyphens and brackets alone are harmless.
 SPECIAL = re.compile(r"([\\`*_\[\]|~$#!])")
-# Columns from which a table is too wide for a phone.
+# Tables with this many columns are too wide for a phone.
 WIDE = 5
 TEMPLATES = jinja2.PackageLoader("capetown.report")
 TEMPLATES_OF_PAGES = jinja2.Environment(loader=TEMPLATES, autoescape=True, trim_blocks=True)
@@ -40,15 +39,15 @@ def to_html(
     scripts: Sequence[str] = (),
     folded: Collection[str] = (),
 ) -> str:
-    """Markdown as a page of its own; what follows a heading of the second level folds under it.
+    """Markdown as a page; each section, under a heading of the second level, can be folded.
 
     Args:
         text: Markdown with an element of class ``chart`` for each chart.
         specs: charts of Vega-Lite by their elements' ids.
         title: of the page, as text.
-        data: JSON that the scripts read, by its element's id.
-        scripts: names in `assets` of those that run after the page's own.
-        folded: headings of the sections that are folded at first.
+        data: JSON for the scripts, by its element's id.
+        scripts: names of further scripts in `assets`.
+        folded: headings of the sections that start folded.
     """
     reader = MarkdownIt("commonmark", {"html": True}).enable("table")
     tokens = reader.parse(text)
@@ -70,20 +69,20 @@ def to_html(
 
 
 def html_block(template: str, **values: Any) -> Markup:
-    """A template of HTML as one block of Markdown, which a blank line would end."""
+    """An HTML template as one block of Markdown, so without blank lines."""
     text = TEMPLATES_OF_PAGES.get_template(template).render(**values)
     return Markup(re.sub(r"\n\s*\n", "\n", text))
 
 
 def for_markdown(value: Any) -> str:
-    """A value as text that neither Markdown nor HTML takes for markup."""
+    """A value as text without markup in Markdown and HTML."""
     return str(_escape(value))
 
 
 def _in_sections(
     tokens: Sequence[Token], contents: list[tuple[str, str]], folded: Collection[str]
 ) -> list[Token]:
-    """Tokens with each section in an element that folds; fills the table of contents."""
+    """Tokens with each section in a ``details`` element; fills the table of contents."""
     found, is_open = [], False
     for at, token in enumerate(tokens):
         if token.type == "heading_open" and token.tag == "h2":
@@ -109,9 +108,9 @@ def _in_sections(
 
 
 def _label_cells(tokens: Sequence[Token]) -> None:
-    """Give the cells of the first of these tables, if it is wide, the names of their columns.
+    """Name the column in each cell of the first table, if it is wide.
 
-    On a phone each row then stands as a list of names and values, and no column is hidden.
+    Phones then show each row as a list of names and values.
     """
     names: list[str] = []
     column = 0
@@ -140,7 +139,7 @@ def _asset(name: str) -> str:
 
 
 def plots_template() -> str:
-    """DVC's page of plots with Vega in it, which its own asks a network for."""
+    """DVC's page of plots with Vega as part of it, so that it works offline."""
     return TEMPLATES_OF_PAGES.get_template("plots.html.j2").render(vega=_vega())
 
 
@@ -155,7 +154,7 @@ def to_markdown(template: str, **values: Any) -> str:
 
 
 def to_text(template: str, **values: Any) -> str:
-    """A template of Markdown with its values as they are, to read and copy in a terminal."""
+    """A template of Markdown with unescaped values, for a terminal."""
     return _filled(template, _plain, values)
 
 
@@ -172,14 +171,15 @@ def _filled(template: str, finalize: Callable[[Any], Any], values: Mapping[str, 
         "about": per_cent,
         "as_name": lambda name: as_name(name) if isinstance(name, str) else name,
         "code": _code,
-        "count": _count,
+        "count": "{:,}".format,
         "day": day,
         "days": days,
-        "exact": _exact,
+        # A share that a person set, with all its digits.
+        "exact": lambda value: f"{100 * value:.6g} %",
         "file": lambda path: path.rsplit("/", 1)[-1],
         "hundred": _hundred,
         "interval": _interval,
-        "metres": _metres,
+        "metres": lambda value: "–" if math.isnan(value) else f"{value:,.1f}",
         "percent": _percent,
         "points": _points,
     }
@@ -188,7 +188,7 @@ def _filled(template: str, finalize: Callable[[Any], Any], values: Mapping[str, 
 
 
 def _escape(value: Any) -> Any:
-    """A value as text that neither Markdown nor HTML takes for markup."""
+    """A value as text without markup in Markdown and HTML."""
     if isinstance(value, Markup):
         return value
     line = " ".join(_shown(value).split())
@@ -196,7 +196,7 @@ def _escape(value: Any) -> Any:
 
 
 def _plain(value: Any) -> str:
-    """A value as text that does not steer a terminal."""
+    """A value as text without control characters."""
     return "".join(letter if letter.isprintable() else "?" for letter in _shown(value))
 
 
@@ -206,17 +206,9 @@ def _shown(value: Any) -> str:
 
 
 def _code(value: str) -> Markup:
-    """A value within backquotes, where Markdown has no escapes: it loses what could end them."""
+    """A value for a code span, without the characters that could end it."""
     kept = "".join(letter for letter in str(value) if letter.isprintable() and letter not in "`|")
     return Markup(kept)
-
-
-def _metres(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:,.1f}"
-
-
-def _count(value: int) -> str:
-    return f"{value:,}"
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
@@ -224,22 +216,17 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 
 def _hundred(share: float) -> int:
-    """How many of a hundred a share is, rounded as JavaScript's `Math.round` does on the page."""
+    """A share as a number out of 100, rounded like JavaScript's `Math.round`."""
     return math.floor(100 * share + 0.5)
 
 
-def _exact(value: float) -> str:
-    """A share that someone chose, with the digits that they gave it."""
-    return f"{100 * value:.6g} %"
-
-
 def _points(value: float) -> str:
-    """A difference of shares in points of a hundred, with its sign."""
+    """A difference of shares in percentage points, with its sign."""
     return "–" if math.isnan(value) else f"{100 * value:+.1f}"
 
 
 def _interval(bounds: list[float] | None) -> str:
-    """A 95 % interval in per cent, where the resamples allow one."""
+    """A 95 % interval in per cent, or a dash without one."""
     if not bounds or any(bound is None for bound in bounds):
         return "–"
     low, high = (100 * bound for bound in bounds)
@@ -247,5 +234,5 @@ def _interval(bounds: list[float] | None) -> str:
 
 
 def _for_script(text: str) -> str:
-    """JSON that may stand within a script element, whatever is in it."""
+    """JSON that is safe within a script element."""
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,19 +1,18 @@
-"""How many requests come, how fast they are dealt with, and how many come again: small tables.
+"""Statistics of the requests in small tables: how many, how fast completed, how many repeated.
 
-All times are the City's local ones. A request without a completion counts as open: it is longer
-than any other when days are ranked, so that "half are done within so many days" holds for all
-requests and not for the completed ones alone. A completion before its creation (clocks differ by
-minutes) counts as 0 days. A creation that lies apart from nearly all others (`times.period`) counts
-as unknown.
+All times are local. An open request counts as longer than any other, so "half are completed within
+n days" holds for all requests and not only for the completed ones. A completion before the creation
+counts as 0 days. Creations far from nearly all others (`times.period`) count as unknown.
 
 `request_tables` gives:
 
-- `days`: a row a day of the period, from the first creation to the last: `day`, `created`,
-  `completed` (of requests of this period), `open` at the end of the day.
+- `days`: one row per day from the first to the last creation: `day`, `created`, `completed` (of
+  requests of this period), `open` at the end of the day.
 - `months`: `month` (its first day), `directorate`, `requests`.
-- `directorates`, `kinds`, `suburbs`, and `total` (of one row), each with the columns of `COLUMNS`.
-- `hexagons`: `index`, `requests` of the last twelve months, and `requests_before`, of the twelve
-  months before those, null where the table does not reach back so far.
+- `directorates`, `kinds` (types of request), `suburbs`, and `total` (one row), with the columns of
+  `COLUMNS`.
+- `hexagons`: `index`, `requests` of the last twelve months, and `requests_before`, those of the
+  twelve months before, null if the table does not reach back so far.
 """
 
 from collections.abc import Mapping
@@ -35,14 +34,14 @@ from capetown.city import (
 from capetown.requests.reader import JOINED, MISSING, NONE, STATUS
 from capetown.requests.times import period
 
-# Days after which the same kind of request from the same place no longer counts as coming again.
+# A request repeats another of the same type and location within these days.
 AGAIN_DAYS = 30
-# A directorate with a smaller share of the requests is left out where extremes are named.
-SMALL = 0.01
+# Directorates with a smaller share of the requests are left out of rankings.
+MIN_SHARE = 0.01
 
 
 def _within(part: int, whole: int) -> pl.Expr:
-    """The fewest days within which a share of the requests is dealt with."""
+    """The fewest days within which a share of the requests is completed."""
     taken = pl.col("taken").drop_nulls()
     return taken.sort().get((taken.len() * part + whole - 1) // whole - 1, null_on_oob=True)
 
@@ -51,16 +50,15 @@ COLUMNS = {
     "requests": pl.len(),
     "without_coordinates": (~pl.col("located")).sum(),
     "open": pl.col(COMPLETED).is_null().sum(),
-    # The fewest days within which half, or nine in ten, are dealt with.
     "median_days": _within(1, 2),
     "p90_days": _within(9, 10),
-    # Of those with coordinates, after another of the same kind at the same place.
+    # Requests with coordinates that repeat another.
     "again": pl.col("again").sum(),
 }  # fmt: skip
 
 
 def request_tables(requests: pl.LazyFrame) -> dict[str, pl.DataFrame]:
-    """The tables of the module's description.
+    """Compute the tables of the module's description.
 
     Args:
         requests: `requests.parquet`, with the columns that the join adds.
@@ -79,7 +77,7 @@ def request_tables(requests: pl.LazyFrame) -> dict[str, pl.DataFrame]:
 
 
 def request_metrics(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
-    """The few numbers of the tables that are worth comparing between two runs."""
+    """The metrics that are worth comparing between two runs."""
     days, directorates = tables["days"], tables["directorates"]
     [overall] = tables["total"].to_dicts()
     located = overall["requests"] - overall["without_coordinates"]
@@ -99,8 +97,8 @@ def request_metrics(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
 
 
 def missing_by_directorate(directorates: pl.DataFrame) -> pl.DataFrame:
-    """The share without coordinates of each directorate that is not `SMALL`, the largest first."""
-    large = directorates["requests"] >= SMALL * int(directorates["requests"].sum())
+    """The share without coordinates by larger directorate, the highest first."""
+    large = directorates["requests"] >= MIN_SHARE * int(directorates["requests"].sum())
     return (
         directorates.filter(large & (directorates[DIRECTORATE] != NONE))
         .with_columns(share=pl.col("without_coordinates") / pl.col("requests"))
@@ -109,7 +107,7 @@ def missing_by_directorate(directorates: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rows(requests: pl.LazyFrame) -> pl.DataFrame:
-    """A row a request: what the tables are made of."""
+    """One row per request, with the columns that the tables need."""
     taken = (pl.col(COMPLETED) - pl.col(CREATED)).dt.total_microseconds().clip(lower_bound=0)
     found = requests.select(
         CREATED, COMPLETED, DIRECTORATE, REQUEST_TYPE, SUBURB, LATITUDE, LONGITUDE, INDEX,

@@ -1,7 +1,7 @@
-"""One look for everything that the project draws: colours, light and dark, and Vega's settings.
+"""Colours for light and dark screens, and Vega's settings, for all charts and pages.
 
-Charts name a colour as CSS does, ``var(--good)``. The page says what it is on a screen, in the dark
-and on paper; a picture gets the light one's value.
+Charts name a colour as CSS does, ``var(--good)``. The page defines the names for light and dark
+screens and for paper; pictures get the light colours.
 """
 
 import json
@@ -47,14 +47,14 @@ DARK = {
     "d5": "#bd6f37", "d6": "#f5a05a",
 }  # fmt: skip
 CATEGORIES = [f"var(--c{n})" for n in range(6)]
-# Colours of the map from few to many, and from much less to much more.
+# Classes of a map: q from few to many, d from much less to much more.
 STEPS = 7
-# Comes with a package, so that the pictures that Git keeps are the same whatever is installed.
+# From a package, so that pictures do not depend on the installed fonts.
 PICTURE_FONT = "Roboto"
 
 
 def css() -> str:
-    """The colours as CSS variables: the light ones, and the dark ones on a dark screen."""
+    """The colours as CSS variables, for light and dark screens."""
     light, dark = (
         "".join(f"--{name}:{value};" for name, value in colours.items())
         for colours in (LIGHT, DARK)
@@ -66,7 +66,7 @@ def css() -> str:
 
 
 def themed(spec: dict[str, Any], *, is_picture: bool) -> dict[str, Any]:
-    """A chart of Vega-Lite in this look."""
+    """A Vega-Lite chart with the colours and settings of this module."""
     font = PICTURE_FONT if is_picture else "system-ui, sans-serif"
     whole = {**spec, "config": _config(font)}
     if not is_picture:
@@ -75,13 +75,13 @@ def themed(spec: dict[str, Any], *, is_picture: bool) -> dict[str, Any]:
 
 
 def in_light(spec: dict[str, Any]) -> dict[str, Any]:
-    """A JSON object with the light colours in the place of their names."""
+    """A JSON object with light colours instead of their names."""
     found: dict[str, Any] = json.loads(in_light_text(json.dumps(spec)))
     return found
 
 
 def in_light_text(text: str) -> str:
-    """A text with the light colours in the place of their names."""
+    """A text with light colours instead of their names."""
     return re.sub(r"var\(--(\w+)\)", lambda name: LIGHT[name[1]], text)
 
 
