@@ -62,7 +62,7 @@ def read_requests() -> dict[str, Any]:
         "transform": transform | {"quality": read_json(METRICS / "quality.json")},
         "hexagons": gpd.read_parquet("hexes/counts.parquet"),
         "tables": request_tables(pl.scan_parquet("hexes/requests.parquet")),
-        # Others joined, and have a value that cannot be read.
+        # The others joined, with a value that cannot be read.
         "rejects": rejects[rejects[STATUS].isin(FAILED)],
     }
 

@@ -57,11 +57,11 @@ class HexagonMap:
     """A map with one or more layers.
 
     Attributes:
-        ground: what is the same in all layers.
+        ground: the parts that all layers share.
         index: H3 cells.
         names: name of each hexagon; empty if it has none.
-        weights: what is counted on this map, by hexagon; the view opens on most of it.
-        counted: its name, such as ``requests``.
+        weights: counts by hexagon, for the close view and the first hexagon of the keyboard.
+        counted: their name, such as ``requests``.
         layers: the colourings, the one shown first at the front.
         details: texts about hexagons, by label and then by the hexagon's number.
     """
@@ -100,7 +100,7 @@ class HexagonMap:
         return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
     def _close_view(self) -> str:
-        """The viewBox of the middle 96 % of what is counted, in both directions, and a margin."""
+        """The viewBox of the middle 96 % of the counts in both directions, with a margin."""
         bounds = [
             np.quantile(axis, [0.02, 0.98], weights=self.weights, method="inverted_cdf")
             for axis in self.ground.centres.T
