@@ -1,7 +1,7 @@
-"""Mirror the source bucket into raw/: whole, verified, its tiles as large as they need be.
+"""Mirror the source bucket into raw/, verified, with tiles reduced to `download.tile_side`.
 
-What arrives waits under checkpoints/ until all is there: before a stage runs, `dvc exp run` puts
-its outs back as they were, which would undo an interrupted download.
+Objects arrive under checkpoints/. In raw/ an interrupted download would be lost, because
+`dvc exp run` restores a stage's outs before it runs.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from capetown.bucket import RetentionPolicy, mirror
-from capetown.bucket.access import WITHOUT_FILE
+from capetown.bucket.sources import WITHOUT_FILE
 from capetown.errors import CapetownError
 from capetown.imagery.reducing import reduce_tile
 from capetown.params import load_params
@@ -20,9 +20,9 @@ OUT = Path("raw")
 
 
 def local(path: str) -> str:
-    """A path relative to the repository's root, also from an experiment's temporary workspace.
+    """A path in the repository, also from the temporary workspace of an experiment.
 
-    DVC names the root in ``DVC_ROOT``. What the workspace has itself comes first.
+    DVC names the repository in ``DVC_ROOT``. A file in the workspace comes first.
     """
     return path if Path(path).exists() else str(Path(os.environ.get("DVC_ROOT", ""), path))
 
@@ -34,15 +34,15 @@ def main() -> None:
     source = settings.source if "://" in settings.source else local(settings.source)
     if "://" not in source and not Path(source).is_dir():
         fix = "run `dvc pull data.dvc`" if settings.source == "data" else "set download.source"
-        raise CapetownError(f"{settings.source}: no such folder; {fix}.")
+        raise CapetownError("no such folder", where=settings.source, fix=fix)
     if settings.credentials not in WITHOUT_FILE:
         credentials = local(settings.credentials)
         settings = settings.model_copy(update={"credentials": credentials})
-    keeping = RetentionPolicy(settings.checksums, settings.tile_side, reduce_tile)
+    policy = RetentionPolicy(settings.checksums, settings.tile_side, reduce_tile)
     fingerprint = hashlib.sha256(source.encode()).hexdigest()[:16]
     incoming = Path("checkpoints", f"download-{fingerprint}")
     with step("mirror"):
-        mirror(source, OUT, incoming, settings, keeping)
+        mirror(source, OUT, incoming, settings, policy)
 
 
 if __name__ == "__main__":

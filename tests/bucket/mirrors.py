@@ -1,4 +1,4 @@
-"""Mirroring in tests: fetching into a folder, and what must hold of it afterwards."""
+"""Helpers that mirror a source and check the result."""
 
 import csv
 import hashlib
@@ -29,14 +29,14 @@ def fetch(
     url: str | Path,
     folder: Path,
     *,
-    keeping: RetentionPolicy | None = None,
+    policy: RetentionPolicy | None = None,
     **changed: Any,
 ) -> None:
-    mirror(str(url), folder, incoming(folder), download(**changed), keeping)
+    mirror(str(url), folder, incoming(folder), download(**changed), policy)
 
 
 def download(**changed: Any) -> Download:
-    """The params' settings for all of a bucket, and quick to give up."""
+    """Settings for a whole bucket, with few tries."""
     quick = {"include": ["**"], "connections": 8, "timeout": 5.0, "tries": 4}
     return load_params(ROOT / "params.yaml").download.model_copy(update=quick | changed)
 
@@ -51,7 +51,7 @@ def fetch_s3(proxy: s3.Proxy, folder: Path, url: str = "s3://public/city", **how
 
 
 def assert_whole(folder: Path, bucket: Path) -> None:
-    """The mirror has the bucket's files, all of them and nothing else, and says so."""
+    """The mirror and its inventory have exactly the files of the bucket."""
     assert files(folder) == files(bucket)
     assert not incoming(folder).exists()
     with (folder / "inventory.csv").open() as file:
@@ -72,7 +72,7 @@ def assert_whole(folder: Path, bucket: Path) -> None:
 
 
 def assert_nothing_half_written(folder: Path, bucket: Path, arrived: Path | None = None) -> None:
-    """There is no mirror yet, and what has an object's name where they arrive is that object."""
+    """There is no mirror yet, and every arrived object is whole."""
     assert not folder.exists()
     theirs = files(bucket)
     for key, data in files(arrived or incoming(folder)).items():
@@ -80,7 +80,7 @@ def assert_nothing_half_written(folder: Path, bucket: Path, arrived: Path | None
 
 
 def credentials(folder: Path, secret: str = s3.SECRET_KEY) -> str:
-    """The City's kind of file."""
+    """A file of credentials in the City's format."""
     path = folder / "credentials.json"
     path.write_text(json.dumps({"s3": {"access_key": s3.ACCESS_KEY, "secret_key": secret}}))
     return str(path)

@@ -1,8 +1,7 @@
-"""A folder as source: the mirror is whole and verified, or as it was."""
+"""A folder as source: the mirror is complete and verified, or unchanged."""
 
 import logging
 import os
-import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -46,7 +45,7 @@ def test_a_second_run_writes_nothing(bucket: Path, tmp_path: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in raw.rglob("*")} == before
 
 
-def test_what_changed_left_or_was_edited_is_set_right(bucket: Path, tmp_path: Path) -> None:
+def test_changes_in_source_and_mirror_are_repaired(bucket: Path, tmp_path: Path) -> None:
     source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
     fetch(source, raw)
     tile = next((raw / YES).glob("*.tif"))
@@ -69,7 +68,7 @@ def test_what_changed_left_or_was_edited_is_set_right(bucket: Path, tmp_path: Pa
     assert not (raw / "stray").exists()
 
 
-def test_a_mirror_stays_as_it_was_until_the_new_one_is_whole(bucket: Path, tmp_path: Path) -> None:
+def test_a_failing_run_leaves_the_mirror_unchanged(bucket: Path, tmp_path: Path) -> None:
     source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
     fetch(bucket, raw)
     before = files(raw)
@@ -83,7 +82,7 @@ def test_a_mirror_stays_as_it_was_until_the_new_one_is_whole(bucket: Path, tmp_p
     assert_whole(raw, bucket)
 
 
-def test_a_file_that_becomes_a_folder_and_back_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_file_may_become_a_folder_and_back(tmp_path: Path) -> None:
     source, raw = tmp_path / "source", tmp_path / "raw"
     source.mkdir()
     (source / "table").write_text("a\n")
@@ -99,7 +98,7 @@ def test_a_file_that_becomes_a_folder_and_back_is_no_obstacle(tmp_path: Path) ->
     assert_whole(raw, source)
 
 
-def test_a_run_that_ends_while_it_moves_the_objects_is_taken_up(
+def test_a_run_interrupted_while_moving_objects_continues(
     bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = tmp_path / "raw"
@@ -122,7 +121,7 @@ def test_a_run_that_ends_while_it_moves_the_objects_is_taken_up(
     def refuse(*_: object) -> None:
         raise AssertionError("fetched again")
 
-    monkeypatch.setattr("capetown.bucket.sources.ObjectStore.fetch", refuse)
+    monkeypatch.setattr("capetown.bucket.sources.ObjectStore.read", refuse)
     fetch(bucket, raw)
     assert_whole(raw, bucket)
 
@@ -137,7 +136,7 @@ def test_a_run_that_ends_while_it_moves_the_objects_is_taken_up(
         lambda text: b"\xff" + text,
     ],
 )
-def test_a_damaged_inventory_is_no_obstacle(
+def test_a_damaged_inventory_is_rebuilt(
     damage: Callable[[bytes], bytes], bucket: Path, tmp_path: Path
 ) -> None:
     raw = tmp_path / "raw"
@@ -149,7 +148,7 @@ def test_a_damaged_inventory_is_no_obstacle(
     assert_whole(raw, bucket)
 
 
-def test_only_what_is_chosen_is_there(bucket: Path, tmp_path: Path) -> None:
+def test_only_chosen_files_are_in_the_mirror(bucket: Path, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     fetch(bucket, raw, include=("*",))
     assert set(files(raw)) == {p.name for p in bucket.iterdir() if p.is_file()}
@@ -160,7 +159,7 @@ def test_only_what_is_chosen_is_there(bucket: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "data", "said"),
+    ("key", "data", "reason"),
     [
         ("sr.csv.gz", b"\x1f\x8b\x08", "is not a whole gzip file"),
         ("sr_hex.csv.gz", b"notification_number\n", "is not a whole gzip file"),
@@ -170,19 +169,19 @@ def test_only_what_is_chosen_is_there(bucket: Path, tmp_path: Path) -> None:
         (f"{YES}/Z_1_1.tif", b"II*\x00", "is not a TIFF"),
     ],
 )
-def test_an_object_that_is_not_of_its_kind_is_named(
-    key: str, data: bytes, said: str, bucket: Path, tmp_path: Path
+def test_an_object_with_the_wrong_content_is_named(
+    key: str, data: bytes, reason: str, bucket: Path, tmp_path: Path
 ) -> None:
     source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
     (source / key).write_bytes(data)
-    with pytest.raises(CapetownError, match=re.escape(f"{key} ({said}")) as caught:
+    with pytest.raises(CapetownError) as error:
         fetch(source, raw)
-    assert "\n" not in str(caught.value)
+    assert f": {key} ({reason}" in error.value.what
     assert_nothing_half_written(raw, source)
     assert not (incoming(raw) / key).exists()
 
 
-def test_a_tile_that_the_manifest_names_and_the_source_lacks_is_named(
+def test_tiles_are_compared_with_the_manifest(
     bucket: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
@@ -190,41 +189,40 @@ def test_a_tile_that_the_manifest_names_and_the_source_lacks_is_named(
     shutil.copy(tile, source / NO / "A0_0_0.tif")
     with caplog.at_level(logging.WARNING, "capetown"):
         fetch(source, raw)
-    assert f"1 tiles that no manifest names: {NO}/A0_0_0.tif" in caplog.text
+    assert f"{NO}/A0_0_0.tif" in caplog.text
     tile.unlink()
-    with pytest.raises(CapetownError, match=f"should be there and are not: {NO}/{tile.name}"):
+    with pytest.raises(CapetownError) as error:
         fetch(source, raw)
+    assert error.value.where == f"{NO}/{tile.name}"
     fetch(source, raw, include=("**", f"!{NO}/{tile.name}"))
     assert_whole(raw, source)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere")])
-def test_what_is_no_file_is_refused_where_it_is_chosen(
+def test_pipes_and_broken_links_are_refused_only_if_chosen(
     make: Callable[[Path], None], bucket: Path, tmp_path: Path
 ) -> None:
-    source = tmp_path / "source"
-    shutil.copytree(bucket, source)
+    source = copy(bucket, tmp_path / "source")
     settings = load_params(ROOT / "params.yaml").download
     make(source / "other")
     check_folder(source, settings, [])
-    tile = source / "images/swimming-pool/yes/S99_1_1.tif"
+    tile = source / YES / "S99_1_1.tif"
     make(tile)
-    said = re.escape(f"{tile}: is not a regular file; remove it from")
-    with pytest.raises(CapetownError, match=said):
+    with pytest.raises(CapetownError) as error:
         check_folder(source, settings.model_copy(update={"include": ["**/*.tif"]}), [])
-    with pytest.raises(CapetownError, match=said):
+    assert error.value.where == str(tile)
+    with pytest.raises(CapetownError, match="S99_1_1"):
         fetch(source, tmp_path / "raw")
 
 
-def test_a_link_to_a_folder_is_one(bucket: Path, tmp_path: Path) -> None:
-    source, yes = tmp_path / "source", "images/swimming-pool/yes"
-    shutil.copytree(bucket, source)
-    (source / yes).rename(tmp_path / "elsewhere")
-    (source / yes).symlink_to(tmp_path / "elsewhere")
+def test_a_link_to_a_folder_is_followed(bucket: Path, tmp_path: Path) -> None:
+    source = copy(bucket, tmp_path / "source")
+    (source / YES).rename(tmp_path / "elsewhere")
+    (source / YES).symlink_to(tmp_path / "elsewhere")
     settings = load_params(ROOT / "params.yaml").download
     assert len(check_folder(source, settings, [])) == len(check_folder(bucket, settings, []))
     fetch(source, tmp_path / "raw")
-    assert len(list((tmp_path / "raw" / yes).iterdir())) == len(list((bucket / yes).iterdir()))
+    assert files(tmp_path / "raw") == files(bucket)
 
 
 def test_a_link_does_not_lead_out_of_the_mirror(bucket: Path, tmp_path: Path) -> None:
@@ -232,16 +230,15 @@ def test_a_link_does_not_lead_out_of_the_mirror(bucket: Path, tmp_path: Path) ->
     raw.mkdir()
     outside.mkdir()
     (raw / "images").symlink_to(outside)
-    with pytest.raises(CapetownError, match="leads out of"):
+    with pytest.raises(CapetownError) as error:
         fetch(bucket, raw)
+    assert error.value.where.startswith(str(raw / "images"))
     assert list(outside.rglob("*.tif")) == []
 
 
 @pytest.mark.parametrize("source", [".", "raw", "raw/images"])
-def test_a_source_that_shares_the_mirrors_folder_is_refused(
-    source: str, bucket: Path, tmp_path: Path
-) -> None:
+def test_a_source_within_the_mirror_is_refused(source: str, bucket: Path, tmp_path: Path) -> None:
     fetch(bucket, tmp_path / "raw")
-    with pytest.raises(CapetownError, match="lie within each other"):
+    with pytest.raises(CapetownError, match="contain each other"):
         fetch(tmp_path / source, tmp_path / "raw")
     assert_whole(tmp_path / "raw", bucket)

@@ -1,4 +1,4 @@
-"""Tiles of the City's size: verified as they came, kept reduced, and nothing lost on the way."""
+"""Tiles of the City's size are verified in full and kept reduced."""
 
 import csv
 import hashlib
@@ -76,7 +76,7 @@ def inventory(raw: Path) -> dict[str, dict[str, str]]:
 
 
 def assert_reduced(raw: Path, tiles: Path, side: int = SIDE) -> None:
-    """Every object is accounted for, the large tile is small, the others are as they came."""
+    """The inventory lists every object, and only the large tile is reduced."""
     came, kept, rows = files(tiles), files(raw), inventory(raw)
     assert kept.keys() == came.keys() == rows.keys()
     assert {key for key in came if kept[key] != came[key]} == {LARGE}
@@ -88,12 +88,12 @@ def assert_reduced(raw: Path, tiles: Path, side: int = SIDE) -> None:
         assert int(row["kept_size"]) == len(kept[key])
         assert row["kept_sha256"] == hashlib.sha256(kept[key]).hexdigest()
         assert row["tile_side"] == ("" if key.endswith("manifest") else str(side))
-    assert rows[DAMAGED]["note"].startswith("kept as it came: damaged")
-    assert rows[DEEP]["note"].startswith("kept as it came: ")
+    assert rows[DAMAGED]["note"].startswith("kept unreduced: damaged")
+    assert rows[DEEP]["note"].startswith("kept unreduced: ")
     assert not incoming(raw).exists()
 
 
-def test_a_reduced_tile_is_the_picture_that_it_was() -> None:
+def test_a_reduced_tile_shows_the_same_picture() -> None:
     original = tiff(1250)
     reduced = reduce_tile(original, 500)
     assert len(reduced) < len(original) / 20
@@ -113,59 +113,58 @@ def test_a_tile_that_is_not_square_keeps_its_shape(
     assert read_tile(io.BytesIO(reduce_tile(file.getvalue(), 640))).shape == (*kept, 3)
 
 
-def test_tiles_are_verified_as_they_came_and_kept_reduced(
+def test_originals_are_verified_and_kept_reduced(
     tiles: Path, stored: None, proxy: s3.Proxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     raw = tmp_path / "raw"
     proxy.fault("GET .*W35A_7_58.tif", s3.damaged, times=1)
     proxy.fault("GET .*W35A_7_58.tif", s3.cut_short, times=1)
     with caplog.at_level(logging.INFO, "capetown"):
-        fetch_s3(proxy, raw, "s3://public/tiles", keeping=reducing())
+        fetch_s3(proxy, raw, "s3://public/tiles", policy=reducing())
     assert_reduced(raw, tiles)
-    size = sum(map(len, files(tiles).values())) / 1e6
-    assert f"6 objects, {size:.1f} MB: 6 ({size:.1f} MB) to fetch, 0 at hand" in caplog.text
+    assert "6 objects" in caplog.text
     for key in (DAMAGED, DEEP):
-        assert f"{key}: kept as it came: " in caplog.text
+        assert f"{key}: kept unreduced: " in caplog.text
     proxy.reset()
-    fetch_s3(proxy, raw, "s3://public/tiles", keeping=reducing())
+    fetch_s3(proxy, raw, "s3://public/tiles", policy=reducing())
     assert proxy.count("GET") == proxy.count("list-type") > 0
 
 
-def test_another_side_fetches_what_was_reduced_and_nothing_else(
+def test_another_side_fetches_only_reduced_tiles_again(
     tiles: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     raw = tmp_path / "raw"
-    fetch(tiles, raw, keeping=reducing())
+    fetch(tiles, raw, policy=reducing())
     with caplog.at_level(logging.INFO, "capetown"):
-        fetch(tiles, raw, keeping=reducing(512))
+        fetch(tiles, raw, policy=reducing(512))
     assert_reduced(raw, tiles, 512)
     large = (tiles / LARGE).stat().st_size / 1e6
-    assert f"1 tiles ({large:.1f} MB) come again, since download.tile_side was an" in caplog.text
-    fetch(tiles, raw, keeping=reducing(None))
+    assert f": 1 ({large:.1f} MB) to fetch, 5 are here" in caplog.text
+    fetch(tiles, raw, policy=reducing(None))
     assert files(raw) == files(tiles)
     assert {row["tile_side"] for row in inventory(raw).values()} == {""}
 
 
-def test_originals_at_hand_are_reduced_without_fetching(
+def test_existing_originals_are_reduced_without_fetching(
     tiles: Path, stored: None, proxy: s3.Proxy, tmp_path: Path
 ) -> None:
     raw = tmp_path / "raw"
-    fetch_s3(proxy, raw, "s3://public/tiles", keeping=reducing(None))
+    fetch_s3(proxy, raw, "s3://public/tiles", policy=reducing(None))
     proxy.reset()
-    fetch_s3(proxy, raw, "s3://public/tiles", keeping=reducing())
+    fetch_s3(proxy, raw, "s3://public/tiles", policy=reducing())
     assert proxy.count("GET") == proxy.count("list-type") > 0
     assert_reduced(raw, tiles)
 
 
-def test_an_edited_tile_is_set_right(tiles: Path, tmp_path: Path) -> None:
+def test_an_edited_tile_is_fetched_again(tiles: Path, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
-    fetch(tiles, raw, keeping=reducing())
+    fetch(tiles, raw, policy=reducing())
     (raw / LARGE).write_bytes(tiff(SIDE))
-    fetch(tiles, raw, keeping=reducing())
+    fetch(tiles, raw, policy=reducing())
     assert_reduced(raw, tiles)
 
 
-def test_etags_that_are_no_md5s_can_be_set_aside(
+def test_checksums_of_size_ignore_etags(
     tiles: Path, stored: None, proxy: s3.Proxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     raw, key = tmp_path / "raw", LARGE
@@ -173,21 +172,19 @@ def test_etags_that_are_no_md5s_can_be_set_aside(
     proxy.fault("list-type", s3.rewritten(md5, "0" * 32))
     with pytest.raises(CapetownError, match=r"set download\.checksums to size"):
         fetch_s3(proxy, raw, "s3://public/tiles", tries=1)
-    fetch_s3(proxy, raw, "s3://public/tiles", keeping=RetentionPolicy(checksums="size"))
-    assert "bytes that changed on the way go unnoticed" in caplog.text
+    fetch_s3(proxy, raw, "s3://public/tiles", policy=RetentionPolicy(checksums="size"))
+    assert "download.checksums is size" in caplog.text
     assert files(raw) == files(tiles)
 
 
-def test_what_cannot_fit_is_refused_before_anything_is_fetched(
+def test_too_little_disk_space_is_refused_before_fetching(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(
-        "capetown.bucket.planning.shutil.disk_usage", lambda _: usage._replace(free=3_000_000)
-    )
-    with pytest.raises(CapetownError, match=r"about \d+ MB are to be written and 3 MB are free"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3_000_000))
+    with pytest.raises(CapetownError, match=r"\d+ MB are needed and 3 MB are free"):
         fetch(tiles, tmp_path / "raw")
-    fetch(tiles, tmp_path / "raw", include=(LARGE,), keeping=reducing())
+    fetch(tiles, tmp_path / "raw", include=(LARGE,), policy=reducing())
     assert set(files(tmp_path / "raw")) == {LARGE}
 
 
@@ -196,7 +193,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_fetched(
 
 @pytest.fixture
 def workspace(tmp_path: Path, stored: None, proxy: s3.Proxy) -> Path:
-    """What the stage reads: params that name the server, as they come but for that."""
+    """A folder with params for the server, otherwise the defaults."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["download"] |= {
         "source": "s3://public/tiles", "endpoint_url": proxy.url, "connections": 2,
@@ -209,7 +206,7 @@ def workspace(tmp_path: Path, stored: None, proxy: s3.Proxy) -> Path:
 
 
 def start(workspace: Path, *within: str, code: str = "") -> "subprocess.Popen[str]":
-    """The stage as a process, after some code of the test's."""
+    """The stage as a process that runs some code of the test first."""
     run = f"import runpy\n{code}\nrunpy.run_module('stages.download', run_name='__main__')"
     command = [*within, sys.executable, "-c", run]
     return subprocess.Popen(
@@ -239,7 +236,7 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["in mid-tile", "in mid-reduction"])
-def test_a_killed_run_leaves_nothing_half_made(
+def test_a_killed_run_leaves_no_partial_tile(
     where: str, tiles: Path, proxy: s3.Proxy, workspace: Path
 ) -> None:
     if where == "in mid-tile":
@@ -268,7 +265,7 @@ def test_a_killed_run_leaves_nothing_half_made(
 
 @pytest.fixture
 def small_disk(workspace: Path) -> list[str]:
-    """A command that runs another where a disk of 1.5 MB is mounted as ``checkpoints``."""
+    """A command that runs another with a disk of 1.5 MB mounted as ``checkpoints``."""
     folder = workspace / "checkpoints"
     folder.mkdir()
     mount = 'mount -t tmpfs -o size=1500k none "$0" && exec "$@"'
@@ -279,9 +276,9 @@ def small_disk(workspace: Path) -> list[str]:
 
 
 def test_a_full_disk_is_one_line(small_disk: list[str], workspace: Path) -> None:
-    """The plan expects 0.2 MB for the damaged tile, which is kept as it came and has 3 MB."""
+    """The damaged tile is expected to take 0.2 MB. It is kept unreduced and has 3 MB."""
     _, said = (stage := start(workspace, *small_disk)).communicate()
     assert stage.returncode == 1, said
-    assert re.search(r"^error: .*: No space left on device; make room and run the same", said, re.M)
+    assert re.search(r"^error: .*: No space left on device; make room and run", said, re.M)
     assert "Traceback" not in said
     assert not (workspace / "raw").exists()

@@ -132,7 +132,10 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda data: cut(data / HEXAGONS), "is not a whole GeoJSON"),
     (lambda data: rewrite(data / HEXAGONS, b'"index"', b'"h3"'), "feature 1: no text in its prop"),
     (lambda data: min((data / YES).glob("*.tif")).write_bytes(b"II*\0"), "is not a TIFF"),
-    (lambda data: min((data / YES).glob("*.tif")).unlink(), "should be there and are not"),
+    (
+        lambda data: min((data / YES).glob("*.tif")).unlink(),
+        "not in the source, although",
+    ),
     (lambda data: shutil.rmtree(data / YES), f"data/{YES}: no tiles (*.tif) in it; run `dvc"),
 ]
 

@@ -1,4 +1,4 @@
-"""Mirror a bucket, completely or not at all: `mirror` is the way in."""
+"""Mirror a bucket completely or not at all. `mirror` is the entry point."""
 
 from capetown.bucket.mirror import mirror
 from capetown.bucket.retention import RetentionPolicy

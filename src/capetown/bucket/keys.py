@@ -1,4 +1,4 @@
-"""The City's keys: what belongs together, what is chosen, and what is safe to write to a disk."""
+"""Keys of a bucket: which are chosen, which are tiles, and which are safe to write to a disk."""
 
 import json
 import re
@@ -12,16 +12,15 @@ from fsspec.utils import glob_translate
 from capetown.city import CLASSES, MANIFEST, TILES_FOLDER
 from capetown.errors import CapetownError
 
-# The folders of the classes.
 CLASS_FOLDERS = tuple(f"{TILES_FOLDER}/{name}" for name in CLASSES)
 MANIFESTS = tuple(f"{folder}/{MANIFEST}" for folder in CLASS_FOLDERS)
 
-# Names that a mirror uses for itself, so that no object can have them.
+# Names that the mirror uses itself. No object can have them.
 INVENTORY = "inventory.csv"
 TEMPORARY = ".partial-"
 
-# Files of keys and passwords, by the last part of their names. The City's bucket has one, for its
-# challenge; a mirror would copy it into DVC's cache and push it from there.
+# Names of credential files. The City's bucket contains one. A mirror would copy it into DVC's cache
+# and push it from there.
 CREDENTIALS = re.compile(
     r"[^/]*(cred|secret|passw|token|api_?key|id_rsa)[^/]*|[^/]*\.(pem|p12|pfx|key|env)|\.netrc",
     re.IGNORECASE,
@@ -29,37 +28,32 @@ CREDENTIALS = re.compile(
 
 
 def is_tile(key: str) -> bool:
-    """True if a key is a tile of one of the two classes."""
+    """True if a key is a tile of one of the classes."""
     return (
         key.lower().endswith((".tif", ".tiff")) and str(PurePosixPath(key).parent) in CLASS_FOLDERS
     )
 
 
 def is_credentials(key: str) -> bool:
-    """True if a key's name is one that files of keys and passwords have."""
+    """True if a key looks like a file of keys or passwords."""
     return not is_tile(key) and CREDENTIALS.fullmatch(PurePosixPath(key).name) is not None
 
 
 def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -> list[str]:
-    """The keys that match a pattern of `include`, and of those the first tiles of each class.
+    """The keys that match `include`, sorted.
 
     Args:
         keys: all keys of a bucket.
-        include: glob patterns: ``*`` stays within a folder, ``**`` crosses folders, and a pattern
-            that starts with ``!`` leaves out what it matches. Files of credentials are taken by
-            their own names alone.
-        max_tiles: how many tiles of each class to keep, in the order of their names; None for all.
-
-    Returns:
-        The chosen keys, sorted.
+        include: glob patterns. ``*`` stays within a folder, ``**`` crosses folders, and a leading
+            ``!`` excludes. Credential files are only chosen by their exact name.
+        max_tiles: the first tiles of each class to keep, in the order of their names; None for all.
 
     Raises:
-        CapetownError: if there are no keys or none is chosen, or a pattern is not valid or takes
-            none of them.
+        CapetownError: there are no keys, none is chosen, or a pattern is wrong or matches none.
     """
     everything = sorted(set(keys))
     if not everything:
-        raise CapetownError("the source holds no objects; correct download.source.")
+        raise CapetownError("the source has no objects", where="download.source", fix="correct it")
     wanted: set[str] = set()
     unwanted: set[str] = set()
     for pattern in include:
@@ -67,50 +61,51 @@ def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -
         found = set(filter(_matcher(pattern), everything))
         if takes and not any(map(_matcher(f"!{pattern}"), everything)):
             raise CapetownError(
-                f"download.include: {pattern!r} matches no key of the source, whose first keys are "
-                f"{some(everything, 5)}; correct the pattern or remove it."
+                f"{pattern!r} matches no key of the source, which has {some(everything, 5)}",
+                where="download.include",
+                fix="correct the pattern or remove it",
             )
         (wanted if takes else unwanted).update(found)
     if not wanted - unwanted:
         raise CapetownError(
-            "download.include: nothing is left of the source; patterns with '!' leave out of what "
-            "the others take, so begin with '**'."
+            "nothing is left of the source after all patterns with '!'",
+            where="download.include",
+            fix="begin with '**'",
         )
     return _first_tiles(sorted(wanted - unwanted), max_tiles)
 
 
 def matches(key: str, include: Sequence[str]) -> bool:
-    """True if `choose` would take a key, were there no limit on tiles."""
+    """True if `choose` would choose a key without a limit on tiles."""
     hits = [p for p in include if _matcher(p)(key)]
     return bool(hits) and not any(p.startswith("!") for p in hits)
 
 
 def check_keys(keys: Sequence[str]) -> None:
-    """Check that every key is the path of one file within a folder.
+    """Check that every key is the path of a file within a folder.
 
     Raises:
-        CapetownError: at a key that would lead elsewhere, that a mirror uses for itself, or that
-            is a file and a folder at once.
+        CapetownError: a key leads elsewhere, is reserved, or is both a file and a folder.
     """
     files = set(keys)
     for key in keys:
         if why := _unsafe(key):
             raise CapetownError(
-                f"key {key!r} {why}, so it is not written and nothing was fetched; leave it out by "
-                f"adding {_excluding(key)} to download.include."
+                f"{why}, so nothing was fetched", where=f"key {key!r}", fix=_excluding(key)
             )
         if parents := [str(p) for p in PurePosixPath(key).parents if str(p) in files]:
             raise CapetownError(
-                f"keys {parents[0]!r} and {key!r} cannot both be files on a disk; leave one out by "
-                f"adding {_excluding(parents[0])} to download.include."
+                f"cannot be a file beside {key!r}",
+                where=f"key {parents[0]!r}",
+                fix=_excluding(parents[0]),
             )
 
 
 def read_manifest(data: bytes) -> list[str]:
-    """The tile names in a manifest, sorted. Blank lines, paths and its own name are no matter.
+    """The tile names in a manifest, sorted. Blank lines, folders and its own name are dropped.
 
-    UTF-8, or the UTF-16 that some editors save: told by its byte order mark or, without one, by
-    the zero byte in its first character.
+    It is UTF-8, or the UTF-16 that some editors save. A byte order mark or a zero byte in the first
+    character identifies UTF-16.
     """
     if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         encoding = "utf-16"
@@ -128,10 +123,10 @@ def check_manifests(
     include: Sequence[str],
     max_tiles: int | None,
 ) -> list[str]:
-    """Check that the tiles which the manifests name are all there, as far as they were asked for.
+    """Check that all tiles in the manifests were chosen, unless `include` excludes them.
 
     Args:
-        chosen: the keys that were chosen.
+        chosen: the chosen keys.
         manifests: the bytes of each chosen manifest by its key.
         include: see `choose`.
         max_tiles: see `choose`.
@@ -140,7 +135,7 @@ def check_manifests(
         The chosen tiles that no manifest names, sorted.
 
     Raises:
-        CapetownError: if a manifest that was asked for, or a tile that one names, is not there.
+        CapetownError: a tile that a manifest names is missing, or the manifest itself.
     """
     missing: list[str] = []
     extra: list[str] = []
@@ -155,9 +150,9 @@ def check_manifests(
         extra += sorted(tiles - set(named))
     if missing:
         raise CapetownError(
-            f"{len(missing)} of the source's objects should be there and are not: "
-            f"{some(missing, 20)}; ask the bucket's owner, or go on without them by adding "
-            f"{_excluding(missing[0])} and so on to download.include."
+            f"not in the source, although a manifest names it ({len(missing)} missing)",
+            where=some(missing, 20),
+            fix=f"ask the bucket's owner, or {_excluding(missing[0])}",
         )
     return extra
 
@@ -174,13 +169,13 @@ def _first_tiles(keys: list[str], max_tiles: int | None) -> list[str]:
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
-    """True for the keys that a pattern, with or without its ``!``, is about."""
+    """A function that is true for the keys that a pattern chooses or excludes."""
     glob = pattern.removeprefix("!")
     try:
         match = re.compile(glob_translate(glob)).match
     except (ValueError, re.error) as error:
         raise CapetownError(
-            f"download.include: {pattern!r} is not a glob pattern ({error})."
+            f"{pattern!r} is not a glob pattern ({error})", where="download.include"
         ) from error
     if pattern.startswith("!"):
         return lambda key: match(key) is not None
@@ -188,25 +183,26 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def _excluding(key: str) -> str:
-    """The pattern that leaves out a key and nothing else, quoted for YAML."""
-    return json.dumps(f"!{escape(key)}", ensure_ascii=not key.isprintable())
+    """How to exclude a key and nothing else. The pattern is quoted for YAML."""
+    pattern = json.dumps(f"!{escape(key)}", ensure_ascii=not key.isprintable())
+    return f"exclude it by adding {pattern} to download.include"
 
 
 def _unsafe(key: str) -> str | None:
-    """Reason for which a key is not safe to write, if there is one."""
+    """The reason why a key is not safe to write; None if it is safe."""
     parts = key.split("/")
     if key.startswith("/"):
         return "is an absolute path"
     if any(part in ("", ".", "..") for part in parts):
         return "has an empty, '.' or '..' part"
     if "\\" in key or not key.isprintable():
-        return "has a backslash or a character that cannot be printed"
+        return "has a backslash or an unprintable character"
     if any(part.startswith(TEMPORARY) for part in parts) or key == INVENTORY:
-        return "is a name that the mirror uses for itself"
+        return "is a name that the mirror uses itself"
     return None
 
 
 def some(keys: Sequence[str], count: int) -> str:
-    """The first `count` keys, and how many more there are."""
+    """The first `count` keys, and the number of the others."""
     more = f" and {len(keys) - count} more" if len(keys) > count else ""
     return ", ".join(keys[:count]) + more

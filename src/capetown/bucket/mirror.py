@@ -1,20 +1,21 @@
 """Mirror a source into a folder: every chosen object whole and verified, and nothing else.
 
-Objects arrive in another folder, each under another name until it is whole and verified, and a
-journal there lists them. When all are there they are moved into the mirror, which until then is as
-it was, and an inventory stands for a mirror that is complete. Journal and inventory tell the
-next run what it need not fetch again. The files are compared with their sha256, so that neither a
-crash nor an edit goes unnoticed.
+Objects arrive in another folder, where a journal lists the whole ones. When all have arrived they
+move into the mirror, which stays untouched until then. Its inventory exists only if the mirror is
+complete. Journal and inventory tell the next run which files it need not fetch again. It compares
+their sha256, so it notices both crashes and edits.
 """
 
 import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from capetown.bucket.fetching import Fetcher, for_each, make_folders
+from tqdm import tqdm
+
+from capetown.bucket.fetching import Fetcher, for_each
 from capetown.bucket.keys import (
     INVENTORY,
     MANIFESTS,
@@ -25,11 +26,9 @@ from capetown.bucket.keys import (
     is_credentials,
     some,
 )
-from capetown.bucket.planning import Plan
-from capetown.bucket.progress import Progress
 from capetown.bucket.retention import RetentionPolicy, find_existing
 from capetown.bucket.retrying import ExhaustedError, failures, reason, retry
-from capetown.bucket.sources import Object, ObjectStore, open_source
+from capetown.bucket.sources import Object, ObjectStore, open_store
 from capetown.bucket.verification import Entry, read_inventory, write_inventory
 from capetown.errors import CapetownError
 from capetown.params import Download
@@ -44,206 +43,227 @@ def mirror(
     folder: Path,
     incoming: Path,
     settings: Download,
-    keeping: RetentionPolicy | None = None,
+    policy: RetentionPolicy | None = None,
 ) -> list[Entry]:
-    """Make a folder hold the chosen objects of a source, and an inventory of them.
+    """Make a folder contain the chosen objects of a source, and an inventory of them.
 
-    What is there and whole is kept; what is not chosen, or no longer in the source, is removed.
+    Whole files are kept. Files that are not chosen, or no longer in the source, are removed.
 
     Args:
         url: a folder, ``s3://bucket/prefix`` or ``https://host/path``.
-        folder: the mirror; made if need be.
-        incoming: where objects arrive, on the same disk. It outlives a run that fails, and is
-            removed by one that succeeds.
-        settings: what to mirror, how to reach the source, and how often to try each request.
-        keeping: how tiles are reduced, and what is compared; by default everything, as it comes.
+        folder: the mirror. It need not exist.
+        incoming: where objects arrive, on the same disk. A failing run leaves it for the next one,
+            a successful one removes it.
+        settings: the objects to choose, the connection, and the number of tries.
+        policy: how objects are verified and reduced. By default they are kept as they are.
 
     Returns:
-        The inventory: an entry for each object, sorted by key.
+        The inventory: one entry per object, sorted by key.
 
     Raises:
-        CapetownError: if the mirror cannot be made complete and verified. It stays as it was, and
-            the next run goes on from what has arrived.
+        CapetownError: the mirror cannot be completed. It stays unchanged, and the next run
+            continues from the objects that have arrived.
     """
     if "://" not in url:
-        _check_apart(url, folder)
-    keeping = keeping or RetentionPolicy()
-    if keeping.checksums == "size":
+        _check_disjoint(url, folder)
+    policy = policy or RetentionPolicy()
+    if policy.checksums == "size":
         log.warning(
-            "download.checksums is size: bytes that changed on the way go unnoticed where the "
-            "size is right and the file can still be read"
+            "download.checksums is size: a change on the way goes unnoticed if the size is right "
+            "and the file is readable"
         )
     try:
-        return asyncio.run(_mirror(url, folder, incoming, settings, keeping))
+        return asyncio.run(_mirror(url, folder, incoming, settings, policy))
     except OSError as error:
-        raise CapetownError(
-            f"{error.filename or folder}: {error.strerror or reason(error)}."
-        ) from error
+        where = error.filename or folder
+        raise CapetownError(error.strerror or reason(error), where=where) from error
 
 
 async def _mirror(
-    url: str,
-    folder: Path,
-    incoming: Path,
-    settings: Download,
-    keeping: RetentionPolicy,
+    url: str, folder: Path, incoming: Path, settings: Download, policy: RetentionPolicy
 ) -> list[Entry]:
-    async with open_source(url, settings) as source:
-        items = await describe(source, url, settings)
+    async with open_store(url, settings) as store:
+        items = await list_objects(store, url, settings)
+
+        # What earlier runs left: in the mirror, and where objects arrive.
         journal = read_inventory(incoming / JOURNAL)
         known = read_inventory(folder / INVENTORY) or journal
-        kept, originals = await asyncio.to_thread(find_existing, folder, items, known, keeping)
+        kept, originals = await asyncio.to_thread(find_existing, folder, items, known, policy)
         rest = [item for item in items if item.key not in kept]
-        strays = _strays(folder, {item.key for item in items})
-        places = {item.key: folder if item.key in kept else incoming for item in items}
-        arrived, waiting = await asyncio.to_thread(find_existing, incoming, rest, journal, keeping)
+        arrived, unreduced = await asyncio.to_thread(find_existing, incoming, rest, journal, policy)
+        originals |= unreduced
+        extra = _other_files(folder, {item.key for item in items})
         missing = [item for item in rest if item.key not in arrived]
+        fetched = [item for item in missing if item.key not in originals]
         entries = [*kept.values(), *arrived.values()]
-        plan = Plan(items, missing, originals | waiting, known | journal, keeping)
-        if rest or strays or not (folder / INVENTORY).exists():
-            _prepare(incoming, plan, entries, [*arrived, *waiting])
-            entries += await _fetch(source, incoming, plan, places, settings)
-            _settle(incoming, folder, [item.key for item in rest], strays, entries)
+        folders = {item.key: folder if item.key in kept else incoming for item in items}
+
+        if rest or extra or not (folder / INVENTORY).exists():
+            incoming.mkdir(parents=True, exist_ok=True)
+            _announce(items, missing, fetched, policy, incoming)
+            _remove(incoming, _other_files(incoming, [*arrived, *unreduced]))
+            write_inventory(incoming / JOURNAL, entries, incoming / f"{JOURNAL}-new")
+            _make_folders(incoming, (item.key for item in missing))
+            with (
+                (incoming / JOURNAL).open("a", encoding="utf-8") as lines,
+                tqdm(total=_bytes(fetched), unit="B", unit_scale=True, disable=None) as bar,
+            ):
+                fetcher = Fetcher(store, incoming, settings.tries, policy, originals, lines, bar)
+                manifests = [item for item in missing if item.key in MANIFESTS]
+                await for_each(manifests, fetcher.fetch, settings.connections, _key)
+                compare_manifests(folders, settings)
+                # The largest first, so that no single one is left at the end.
+                others = sorted(set(missing) - set(manifests), key=lambda i: (-i.size, i.key))
+                await for_each(others, fetcher.fetch, settings.connections, _key)
+            entries += fetcher.done.values()
+            _move_into_mirror(incoming, folder, [item.key for item in rest], extra, entries)
         else:
-            compare_manifests(places, settings)
+            compare_manifests(folders, settings)
             shutil.rmtree(incoming, ignore_errors=True)
             if entries != list(known.values()):
                 write_inventory(folder / INVENTORY, entries, folder / f"{TEMPORARY}inventory")
     log.info(
         "%d objects, %.1f MB, kept in %.1f MB; %d (%.1f MB) fetched, %d removed",
-        *(len(entries), plan.size(items) / 1e6, sum(entry.kept_size for entry in entries) / 1e6),
-        *(len(plan.fetched), plan.size(plan.fetched) / 1e6, len(strays)),
+        *(len(entries), _bytes(items) / 1e6, sum(entry.kept_size for entry in entries) / 1e6),
+        *(len(fetched), _bytes(fetched) / 1e6, len(extra)),
     )
-    return sorted(entries, key=lambda entry: entry.key)
+    return sorted(entries, key=_key)
 
 
-async def describe(source: ObjectStore, url: str, settings: Download) -> list[Object]:
+async def list_objects(store: ObjectStore, url: str, settings: Download) -> list[Object]:
     """The chosen objects of a source, sorted by key.
 
     Raises:
-        CapetownError: if it cannot be listed, or nothing or something unsafe is chosen.
+        CapetownError: the source cannot be listed, or the choice is empty or unsafe.
     """
     try:
-        everything = await retry(lambda: source.keys(settings.include), settings.tries, _log_retry)
+        everything = await retry(lambda: store.keys(settings.include), settings.tries)
     except failures() as error:
         if isinstance(error, CapetownError) and not isinstance(error, ExhaustedError):
             raise
-        hints: dict[type[Exception], str] = {
-            PermissionError: "; it may want credentials: see download.credentials",
-            FileNotFoundError: "; correct download.source",
+        fixes: dict[type[Exception], str] = {
+            PermissionError: "if it needs credentials, see download.credentials",
+            FileNotFoundError: "correct download.source",
         }
-        hint = hints.get(type(error), "")
-        raise CapetownError(f"{url}: cannot be listed: {reason(error)}{hint}.") from error
+        fix = fixes.get(type(error), "")
+        raise CapetownError(f"cannot be listed: {reason(error)}", where=url, fix=fix) from error
     keys = choose(everything, settings.include, settings.max_tiles)
     check_keys(keys)
     if secret := sorted(set(filter(is_credentials, everything)) - set(keys)):
-        log.info("left out, as credentials by their names: %s", some(secret, 5))
+        log.info("left out, as their names are those of credentials: %s", some(secret, 5))
     items: list[Object] = []
 
-    async def look(key: str) -> None:
-        items.append(await retry(lambda: source.describe(key), settings.tries, _log_retry))
+    async def describe(key: str) -> None:
+        items.append(await retry(lambda: store.describe(key), settings.tries))
 
-    await for_each(keys, look, settings.connections, str)
-    return sorted(items, key=lambda item: item.key)
-
-
-def _prepare(incoming: Path, plan: Plan, whole: Sequence[Entry], arrived: Collection[str]) -> None:
-    """Make the folder where what is missing arrives, and the journal of what is whole."""
-    incoming.mkdir(parents=True, exist_ok=True)
-    plan.announce(incoming)
-    _remove(incoming, _strays(incoming, arrived))
-    write_inventory(incoming / JOURNAL, whole, incoming / f"{JOURNAL}-new")
-    make_folders(incoming, (item.key for item in plan.missing))
+    await for_each(keys, describe, settings.connections, str)
+    return sorted(items, key=_key)
 
 
-async def _fetch(
-    source: ObjectStore,
-    incoming: Path,
-    plan: Plan,
-    places: dict[str, Path],
-    settings: Download,
-) -> list[Entry]:
-    """Fetch objects, manifests first, and return their entries."""
-    limit = asyncio.Semaphore(settings.connections)
-    with (
-        (incoming / JOURNAL).open("a", encoding="utf-8") as journal,
-        Progress(len(plan.missing), plan.size(plan.fetched)) as progress,
-    ):
-        fetcher = Fetcher(
-            source, incoming, settings.tries, limit, journal, progress, plan.keeping, plan.originals
+def _announce(
+    items: Collection[Object],
+    missing: Collection[Object],
+    fetched: Collection[Object],
+    policy: RetentionPolicy,
+    folder: Path,
+) -> None:
+    """Log what will be fetched and written.
+
+    Raises:
+        CapetownError: the disk of `folder` has too little space.
+    """
+    needed, free = sum(map(policy.expected_size, missing)), shutil.disk_usage(folder).free
+    log.info(
+        "%d objects, %.1f MB: %d (%.1f MB) to fetch, %d are here; about %.1f MB to write, "
+        "%.0f MB free",
+        *(len(items), _bytes(items) / 1e6, len(fetched), _bytes(fetched) / 1e6),
+        *(len(items) - len(fetched), needed / 1e6, free / 1e6),
+    )
+    if needed > free:
+        raise CapetownError(
+            f"{needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free",
+            where=folder,
+            fix="make room, or choose less with download.include, download.max_tiles or "
+            "download.tile_side",
         )
-        manifests = [item for item in plan.missing if item.key in MANIFESTS]
-        await for_each(manifests, fetcher.fetch, settings.connections, _key)
-        compare_manifests(places, settings)
-        # The largest first, so that none is left over when the others are done.
-        others = sorted(set(plan.missing) - set(manifests), key=lambda item: (-item.size, item.key))
-        await for_each(others, fetcher.fetch, settings.connections, _key)
-    return list(fetcher.done.values())
 
 
-def _settle(
+def compare_manifests(folders: Mapping[str, Path], settings: Download) -> None:
+    """Check chosen keys against their manifests, and warn of tiles that no manifest names.
+
+    Args:
+        folders: the folder of each chosen key.
+        settings: how the keys were chosen.
+
+    Raises:
+        CapetownError: see `capetown.bucket.keys.check_manifests`.
+    """
+    manifests = {key: (folders[key] / key).read_bytes() for key in MANIFESTS if key in folders}
+    extra = check_manifests(folders.keys(), manifests, settings.include, settings.max_tiles)
+    if extra:
+        log.warning("%d tiles that no manifest names: %s", len(extra), some(extra, 20))
+
+
+def _move_into_mirror(
     incoming: Path,
     folder: Path,
     keys: Sequence[str],
-    strays: Sequence[Path],
+    extra: Sequence[Path],
     entries: Sequence[Entry],
 ) -> None:
-    """Move what arrived into the mirror. The inventory goes first and comes last."""
+    """Move arrived objects into the mirror. It has no inventory meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INVENTORY).unlink(missing_ok=True)
-    _remove(folder, strays)
-    make_folders(folder, keys)
+    _remove(folder, extra)
+    _make_folders(folder, keys)
     for key in keys:
         (incoming / key).replace(folder / key)
     write_inventory(folder / INVENTORY, entries, folder / f"{TEMPORARY}inventory")
     shutil.rmtree(incoming)
 
 
-def compare_manifests(places: dict[str, Path], settings: Download) -> None:
-    """Check chosen keys against their manifests, and warn of tiles that these do not name.
-
-    Args:
-        places: the folder that holds each key.
-        settings: how they were chosen.
+def _make_folders(folder: Path, keys: Iterable[str]) -> None:
+    """Make the folders of objects.
 
     Raises:
-        CapetownError: see `capetown.bucket.keys.check_manifests`.
+        CapetownError: one is a link that leads out of the mirror.
     """
-    manifests = {key: (places[key] / key).read_bytes() for key in MANIFESTS if key in places}
-    extra = check_manifests(places.keys(), manifests, settings.include, settings.max_tiles)
-    if extra:
-        log.warning("%d tiles that no manifest names: %s", len(extra), some(extra, 20))
+    for parent in sorted({(folder / key).parent for key in keys}):
+        parent.mkdir(parents=True, exist_ok=True)
+        if not parent.resolve().is_relative_to(folder.resolve()):
+            raise CapetownError(f"a link that leads out of {folder}", where=parent, fix="remove it")
 
 
-def _strays(folder: Path, keys: Collection[str]) -> list[Path]:
-    """Files of a mirror that are no object of it: what left the bucket, and what a run left."""
-    own = {INVENTORY, JOURNAL}
+def _other_files(folder: Path, keys: Collection[str]) -> list[Path]:
+    """The files of a folder that are not one of these objects, an inventory or a journal."""
+    expected = {INVENTORY, JOURNAL, *keys}
     files = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
-    return sorted(p for p in files if p.relative_to(folder).as_posix() not in {*own, *keys})
+    return sorted(path for path in files if path.relative_to(folder).as_posix() not in expected)
 
 
-def _remove(folder: Path, strays: Sequence[Path]) -> None:
-    """Remove files, and the folders that are empty then."""
-    for path in strays:
+def _remove(folder: Path, files: Sequence[Path]) -> None:
+    """Remove files, and then all empty folders."""
+    for path in files:
         path.unlink()
-    for root in sorted(
-        (p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink()), reverse=True
-    ):
-        if not any(root.iterdir()):
-            root.rmdir()
+    below = (path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())
+    for path in sorted(below, reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
-def _check_apart(url: str, folder: Path) -> None:
+def _check_disjoint(url: str, folder: Path) -> None:
     source, target = Path(url).resolve(), folder.resolve()
     if source.is_relative_to(target) or target.is_relative_to(source):
         raise CapetownError(
-            f"download.source: {url} and the mirror {folder} lie within each other; name another."
+            f"{url} and the mirror {folder} contain each other",
+            where="download.source",
+            fix="choose another folder",
         )
 
 
-def _log_retry() -> None:
-    log.info("the source does not answer as it should; trying again")
+def _bytes(items: Iterable[Object]) -> int:
+    return sum(item.size for item in items)
 
 
-def _key(item: Object) -> str:
+def _key(item: Object | Entry) -> str:
     return item.key

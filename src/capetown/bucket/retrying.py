@@ -1,61 +1,58 @@
-"""Trying again: what is worth it, how long to wait, and how often."""
+"""Retries: which failures are transient, and how long to wait."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import TypeVar
 
 from capetown.errors import CapetownError
 
+log = logging.getLogger("capetown")
 T = TypeVar("T")
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
-# S3's own names for "try again" that come with a status that does not say so.
-PASSING = {"RequestTimeout", "SlowDown", "OperationAborted", "ThrottlingException"}
+# Error codes of S3 that mean "try again" although the HTTP status does not.
+TRANSIENT_CODES = {"RequestTimeout", "SlowDown", "OperationAborted", "ThrottlingException"}
 
 
 class DamagedError(Exception):
-    """An object arrived damaged: it may be better the next time."""
+    """An object arrived damaged. Another try may help."""
 
 
 class ExhaustedError(CapetownError):
-    """It was tried often enough."""
+    """The last try failed as well."""
 
 
-async def retry(action: Callable[[], Awaitable[T]], tries: int, retried: Callable[[], None]) -> T:
-    """Do something up to `tries` times, with growing random waits between.
+async def retry(action: Callable[[], Awaitable[T]], tries: int) -> T:
+    """Do something up to `tries` times, with growing random waits in between.
 
-    The waits are the "full jitter" of AWS's architecture blog: many clients that failed at the
-    same moment do not come back at the same moment.
-
-    Args:
-        action: what to do.
-        tries: how often at most.
-        retried: called before each wait.
+    The waits follow the "full jitter" of AWS's architecture blog: clients that failed at the same
+    moment do not all return at the same moment.
 
     Raises:
-        ExhaustedError: if the last try failed too, for a reason that may pass.
-        Exception: whatever the action raised, if another try would be no better.
+        ExhaustedError: every try failed, and the last failure was transient.
+        Exception: any failure that another try would not change.
     """
-    for attempt in range(tries):
-        if attempt:
-            retried()
-            await asyncio.sleep(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)))
+    for attempt in count(1):
         try:
             return await action()
         except Exception as error:
-            if not worth_retrying(error):
+            if not is_transient(error):
                 raise
-            last = error
-    raise ExhaustedError(f"{reason(last)} ({tries} tries)") from last
+            if attempt >= tries:
+                raise ExhaustedError(f"{reason(error)} ({tries} tries)") from error
+            log.info("trying again: %s", reason(error))
+        await asyncio.sleep(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)))
+    raise AssertionError
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """Every kind of exception by which a file, a network or a server fails.
+    """The exceptions that a failing file, network or server raises.
 
-    The network libraries are imported here, when something has failed, because a local source
-    does not need them and they take half a second.
+    The network libraries take half a second to import. A local source does not need them.
     """
     import aiohttp
     from botocore.exceptions import BotoCoreError, ClientError
@@ -63,20 +60,21 @@ def failures() -> tuple[type[Exception], ...]:
     return (OSError, DamagedError, CapetownError, aiohttp.ClientError, BotoCoreError, ClientError)
 
 
-def worth_retrying(error: BaseException) -> bool:
-    """True if the same request may well succeed a little later."""
+def is_transient(error: BaseException) -> bool:
+    """True if the same request may succeed a little later."""
     import aiohttp
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
 
-    # s3fs and fsspec raise an OSError in the place of the answer that says what happened.
+    # s3fs and fsspec wrap the server's answer in an OSError.
     for each in (error, error.__cause__):
         if isinstance(each, exceptions.ClientError):
             status = each.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            return _passing(status) or each.response.get("Error", {}).get("Code") in PASSING
+            code = each.response.get("Error", {}).get("Code")
+            return _is_transient_status(status) or code in TRANSIENT_CODES
         if isinstance(each, aiohttp.ClientResponseError):
-            return _passing(each.status)
-        passing = (
+            return _is_transient_status(each.status)
+        transient = (
             DamagedError,
             TimeoutError,
             ConnectionError,
@@ -87,7 +85,7 @@ def worth_retrying(error: BaseException) -> bool:
             ResponseParserError,
             aiohttp.ClientError,
         )
-        if isinstance(each, passing):
+        if isinstance(each, transient):
             return True
     return False
 
@@ -99,5 +97,5 @@ def reason(error: BaseException) -> str:
     return said if len(said) <= 200 else f"{said[:197]}..."
 
 
-def _passing(status: int) -> bool:
+def _is_transient_status(status: int) -> bool:
     return status >= 500 or status in (408, 429)

@@ -1,36 +1,45 @@
-"""Sources of objects: a folder, an S3 bucket or a web server, each as fsspec shows it."""
+"""Object stores: a folder, an S3 bucket or a web server, each through fsspec.
+
+Addresses are checked and credentials read before anything connects.
+"""
 
 import asyncio
+import ipaddress
+import json
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from fsspec.asyn import AsyncFileSystem
-from fsspec.callbacks import Callback
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.local import LocalFileSystem
 
-from capetown.bucket.access import check_url, identity, is_loopback
 from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, MANIFESTS, read_manifest
-from capetown.bucket.retrying import DamagedError, reason
+from capetown.bucket.retrying import reason
 from capetown.bucket.verification import digest
 from capetown.city import TABLES
 from capetown.errors import CapetownError
 from capetown.params import Download
 from capetown.storage import walk_files
 
+# Values of `download.credentials` that are not the path of a file.
+WITHOUT_FILE = ("anonymous", "aws")
+# Stops botocore from reading ~/.aws: a stale AWS_PROFILE must not break anonymous access.
+NO_AWS_FILES = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
 CONNECT_TIMEOUT = 10
-# A larger object of a bucket is fetched in ranges of this many bytes, several at a time. A tile of
-# the City's has 4 MB and comes in one piece.
-RANGE = 8 << 20
 
 
 @dataclass(frozen=True)
 class Object:
-    """An object as its source describes it: key, size in bytes, ETag ("" if there is none)."""
+    """An object as its store describes it: key, size in bytes, ETag ("" if there is none)."""
 
     key: str
     size: int
@@ -38,78 +47,44 @@ class Object:
 
 
 class ObjectStore:
-    """Objects under one root of a file system of fsspec's."""
-
-    # Whether it surely answers a request for a part of an object with that part.
-    ranged = False
+    """Objects under one root of an fsspec file system."""
 
     def __init__(self, fs: AsyncFileSystem, root: str) -> None:
         self.fs = fs
         self.root = root
 
     async def keys(self, include: Sequence[str]) -> list[str]:
-        """The keys there are; `include` helps where a server does not list them."""
+        """All keys. `include` helps if a server does not list them."""
         raise NotImplementedError
 
     async def describe(self, key: str) -> Object:
         """Size and ETag of an object."""
         raise NotImplementedError
 
-    async def has_md5(self, item: Object) -> bool:
-        """True if an ETag that looks like an object's MD5 is one."""
+    async def etag_is_md5(self, item: Object) -> bool:
+        """True if an ETag that looks like an MD5 is the object's MD5."""
         return True
 
-    async def is_current(self, item: Object) -> bool:
-        """True if an object's ETag is still the one it was described with."""
-        return _bare((await self.fs._info(self.address(item.key))).get("ETag")) == item.etag
+    async def is_unchanged(self, item: Object) -> bool:
+        """True unless the store knows that the object has another ETag by now."""
+        return True
 
     async def read(self, item: Object) -> bytes:
-        """The bytes of an object of at most `RANGE`."""
+        """The bytes of an object."""
         data: bytes = await self.fs._cat_file(self.address(item.key))
         return data
 
-    async def fetch(self, item: Object, path: Path, advance: Callable[[int], None]) -> None:
-        """Write a larger object to a file, telling `advance` how many bytes came."""
-        await self.fs._get_file(self.address(item.key), str(path), callback=_Callback(advance))
-
-    async def fetch_range(self, item: Object, start: int, end: int) -> bytes:
-        """The bytes of an object from `start` up to `end`."""
-        data: bytes = await self.fs._cat_file(self.address(item.key), start=start, end=end)
-        if len(data) != end - start:
-            raise DamagedError(f"{len(data)} bytes came where {end - start} were asked for")
-        return data
+    async def stream(self, item: Object, path: Path) -> None:
+        """Write an object to a file without holding it in memory."""
+        await self.fs._get_file(self.address(item.key), str(path))
 
     def address(self, key: str) -> str:
         """Name of an object in the file system."""
         return f"{self.root}/{key}"
 
 
-def folder_keys(root: str) -> list[str]:
-    """The keys of a folder's files, sorted.
-
-    Raises:
-        CapetownError: a folder cannot be listed.
-    """
-    keys = [name[len(root) + 1 :] for name in sorted(walk_files(root))]
-    # An earlier mirror can be a source: its inventory is about it, not of it.
-    return [key for key in keys if key != INVENTORY]
-
-
-def check_regular(path: Path) -> None:
-    """Refuse what is no file: a pipe or a device, which would never end, or a link to nothing.
-
-    Raises:
-        CapetownError: it is such.
-    """
-    if not path.is_file():
-        raise CapetownError(
-            f"{path}: is not a regular file; remove it from the source, or leave it out by "
-            "download.include."
-        )
-
-
 class Folder(ObjectStore):
-    """A folder on this machine. An object's ETag is its MD5, as in most buckets."""
+    """A local folder. An object's ETag is its MD5, as in most buckets."""
 
     async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
         return await asyncio.to_thread(folder_keys, self.root)
@@ -121,9 +96,7 @@ class Folder(ObjectStore):
 
 
 class Bucket(ObjectStore):
-    """A bucket of S3 or of a server that speaks its language."""
-
-    ranged = True
+    """A bucket on S3 or a compatible server."""
 
     def __init__(self, fs: AsyncFileSystem, root: str) -> None:
         super().__init__(fs, root)
@@ -132,7 +105,7 @@ class Bucket(ObjectStore):
     async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
         infos = await self.fs._find(self.root, detail=True)
         for name, info in infos.items():
-            # A key that ends in a slash is how some tools draw a folder.
+            # Some tools represent a folder by a key that ends in a slash.
             if not name.endswith("/") and len(name) > len(self.root):
                 key = name[len(self.root) + 1 :]
                 self.listed[key] = Object(key, info["size"], _bare(info.get("ETag")))
@@ -141,16 +114,11 @@ class Bucket(ObjectStore):
     async def describe(self, key: str) -> Object:  # noqa: D102
         return self.listed[key]
 
-    async def read(self, item: Object) -> bytes:  # noqa: D102
-        # Were parts allowed, s3fs would first ask for the size, in a request of its own.
-        data: bytes = await self.fs._cat_file(self.address(item.key), max_concurrency=1)
-        return data
+    async def is_unchanged(self, item: Object) -> bool:  # noqa: D102
+        return _bare((await self.fs._info(self.address(item.key))).get("ETag")) == item.etag
 
-    async def has_md5(self, item: Object) -> bool:
-        """False if the server says that it keeps the object encrypted with a key of KMS or SSE-C.
-
-        The ETags of such objects are hashes of something else.
-        """
+    async def etag_is_md5(self, item: Object) -> bool:
+        """False if the server encrypts the object with KMS or SSE-C: its ETag is another hash."""
         bucket, key, _ = self.fs.split_path(self.address(item.key))
         head = await self.fs._call_s3("head_object", Bucket=bucket, Key=key)
         kms = str(head.get("ServerSideEncryption", "")).startswith("aws:kms")
@@ -158,7 +126,7 @@ class Bucket(ObjectStore):
 
 
 class Web(ObjectStore):
-    """The City's keys on a web server, which lists nothing: manifests say which tiles there are."""
+    """The City's keys on a web server. It lists nothing, so the manifests name the tiles."""
 
     async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
         named = [p for p in include if not set("*?[!") & set(p)]
@@ -171,18 +139,18 @@ class Web(ObjectStore):
 
     async def describe(self, key: str) -> Object:  # noqa: D102
         session = await self.fs.set_session()
-        # Some servers refuse HEAD, or say the size only in answer to GET.
-        for ask in (session.head, session.get):
-            async with ask(self.address(key), allow_redirects=True) as answer:
+        # Some servers refuse HEAD, or give the size only in answer to GET.
+        for request in (session.head, session.get):
+            async with request(self.address(key), allow_redirects=True) as answer:
                 if answer.ok and "Content-Length" in answer.headers:
-                    # Also where it says `Content-Encoding: gzip`: the bytes are kept as they come.
+                    # Right for `Content-Encoding: gzip` also: the bytes are kept as they come.
                     size, etag = int(answer.headers["Content-Length"]), answer.headers.get("ETag")
                     return Object(key, size, _bare(etag or answer.headers.get("Last-Modified")))
         answer.raise_for_status()
-        raise CapetownError(f"{key}: the server does not say how large it is")
+        raise CapetownError("the server does not give its size", where=key)
 
-    async def has_md5(self, item: Object) -> bool:
-        """True if the server is an S3: other servers' ETags may be anything."""
+    async def etag_is_md5(self, item: Object) -> bool:
+        """True if the server is an S3 server. Other servers' ETags may be anything."""
         session = await self.fs.set_session()
         async with session.head(self.address(item.key)) as answer:
             kms = answer.headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
@@ -192,27 +160,128 @@ class Web(ObjectStore):
         return f"{self.root}/{quote(key)}"
 
 
+def folder_keys(root: str) -> list[str]:
+    """The keys of a folder's files, sorted.
+
+    Raises:
+        CapetownError: a folder cannot be listed.
+    """
+    keys = [name[len(root) + 1 :] for name in sorted(walk_files(root))]
+    # An earlier mirror can be a source. Its inventory is not an object.
+    return [key for key in keys if key != INVENTORY]
+
+
+def check_regular(path: Path) -> None:
+    """Refuse pipes and devices, which never end, and broken links.
+
+    Raises:
+        CapetownError: the path is not a regular file.
+    """
+    if not path.is_file():
+        raise CapetownError(
+            "is not a regular file",
+            where=path,
+            fix="remove it from the source, or exclude it in download.include",
+        )
+
+
+def check_url(url: str, name: str) -> None:
+    """Check that a URL is of a known kind, encrypted, and contains no secret.
+
+    Args:
+        url: the URL.
+        name: the setting that contains it.
+
+    Raises:
+        CapetownError: it is not. The error contains no secret.
+    """
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        well_formed = parts.port != 0
+    except ValueError:
+        raise CapetownError("not a URL", where=name, fix="correct the host or the port") from None
+    if parts.username is not None or parts.query or parts.fragment:
+        raise CapetownError(
+            "a URL with a user, a password, '?' or '#' in it would end up in dvc.lock",
+            where=name,
+            fix="name the credentials in download.credentials or download.profile",
+        )
+    if parts.scheme not in ("s3", "https", "http") or not parts.hostname or not well_formed:
+        raise CapetownError(
+            f"{url!r} is neither a folder, s3://bucket/prefix nor https://host/path", where=name
+        )
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise CapetownError(
+            f"{url!r} is not encrypted, so anyone in between could change the data",
+            where=name,
+            fix="use https://",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """True if a host is this machine, so that its traffic needs no encryption."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def s3_credentials(settings: Download) -> dict[str, Any]:
+    """The arguments of s3fs that authenticate.
+
+    Raises:
+        CapetownError: a file of credentials cannot be read, or a profile is set as well.
+    """
+    if settings.profile and settings.credentials not in WITHOUT_FILE:
+        raise CapetownError(
+            "a profile and a file of credentials", where="download.profile", fix="set only one"
+        )
+    if settings.profile:
+        return {"profile": settings.profile}
+    if settings.credentials == "anonymous":
+        return {"anon": True, "session_vars": NO_AWS_FILES}
+    if settings.credentials == "aws":
+        return {}
+    return _read_credentials(Path(settings.credentials))
+
+
+def _read_credentials(path: Path) -> dict[str, str]:
+    where = f"download.credentials: {path}"
+    try:
+        pair = json.loads(path.read_text(encoding="utf-8"))["s3"]
+        key, secret = pair["access_key"], pair["secret_key"]
+    except OSError as error:
+        raise CapetownError(str(error.strerror), where=where) from None
+    except (ValueError, KeyError, TypeError):
+        key = secret = None
+    if not (isinstance(key, str) and isinstance(secret, str) and key and secret):
+        form = '{"s3": {"access_key": "...", "secret_key": "..."}}'
+        raise CapetownError(f"is not of the form {form}", where=where)
+    return {"key": key, "secret": secret}
+
+
 @asynccontextmanager
-async def open_source(url: str, settings: Download) -> AsyncIterator[ObjectStore]:
+async def open_store(url: str, settings: Download) -> AsyncIterator[ObjectStore]:
     """Connect to a source, and close the connections afterwards.
 
     Args:
         url: a folder, ``s3://bucket/prefix`` or ``https://host/path``.
-        settings: how to reach it; a folder needs none of it.
+        settings: how to connect. A folder needs none of it.
 
     Raises:
-        CapetownError: if the URL is not of these kinds, has a secret in it or is not encrypted, or
-            the credentials cannot be read.
+        CapetownError: the URL or the credentials are not valid.
     """
     if "://" not in url:
         if not Path(url).is_dir():
-            raise CapetownError(f"{url}: no such folder; correct download.source.")
-        yield Folder(AsyncFileSystemWrapper(LocalFileSystem(), asynchronous=True), _absolute(url))
+            raise CapetownError("no such folder", where=url, fix="correct download.source")
+        root = os.path.abspath(url)  # noqa: PTH100  (a Path would follow links)
+        yield Folder(AsyncFileSystemWrapper(LocalFileSystem(), asynchronous=True), root)
         return
     check_url(url, "download.source")
     connect = _bucket if urlsplit(url).scheme == "s3" else _web
-    async with connect(url.rstrip("/"), settings) as source:
-        yield source
+    async with connect(url.rstrip("/"), settings) as store:
+        yield store
 
 
 @asynccontextmanager
@@ -222,7 +291,7 @@ async def _bucket(url: str, settings: Download) -> AsyncIterator[ObjectStore]:
 
     try:
         fs = S3FileSystem(
-            **identity(settings),
+            **s3_credentials(settings),
             endpoint_url=settings.endpoint_url,
             client_kwargs={"region_name": settings.region} if settings.region else {},
             config_kwargs={
@@ -231,17 +300,19 @@ async def _bucket(url: str, settings: Download) -> AsyncIterator[ObjectStore]:
                 "max_pool_connections": settings.connections,
                 "retries": {"total_max_attempts": 1},
             },
+            # One request per object. Parts could be of different versions, and are no faster.
+            max_concurrency=1,
             use_listings_cache=False,
             skip_instance_cache=True,
             asynchronous=True,
         )
-        # Trying again is our own business, in one place and for every kind of source.
+        # `retry` is the only place that retries.
         fs.retries = 1
         client = await fs.set_session()
     except (BotoCoreError, ValueError) as error:
-        raise CapetownError(f"{url}: {reason(error)}") from None
+        raise CapetownError(reason(error), where=url) from None
     try:
-        # The one that is used, which the environment or a profile may have set.
+        # The environment or a profile may have set the one that is used.
         check_url(client.meta.endpoint_url, "download.endpoint_url")
         yield Bucket(fs, url.removeprefix("s3://"))
     finally:
@@ -261,20 +332,20 @@ async def _web(url: str, settings: Download) -> AsyncIterator[ObjectStore]:
     ) -> None:
         target = params.url.join(URL(params.response.headers["Location"]))
         if target.scheme != "https" and not is_loopback(target.host or ""):
-            raise CapetownError(f"{params.url.host} redirects to an address that is not encrypted")
+            raise CapetownError("redirects to an address without encryption", where=params.url.host)
 
     tracing = aiohttp.TraceConfig()
     tracing.on_request_redirect.append(check_redirect)
+    timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=settings.timeout)
     fs = HTTPFileSystem(
         encoded=True,
         client_kwargs={
-            "timeout": aiohttp.ClientTimeout(
-                sock_connect=CONNECT_TIMEOUT, sock_read=settings.timeout
-            ),
+            "timeout": timeout,
             "connector": aiohttp.TCPConnector(limit=settings.connections),
-            # The bytes as they are stored, by way of a proxy if the environment names one.
+            # The bytes as they are stored.
             "headers": {"Accept-Encoding": "identity"},
             "auto_decompress": False,
+            # The proxy that the environment names.
             "trust_env": True,
             "trace_configs": [tracing],
         },
@@ -285,17 +356,5 @@ async def _web(url: str, settings: Download) -> AsyncIterator[ObjectStore]:
         yield Web(fs, url)
 
 
-class _Callback(Callback):  # type: ignore[misc]
-    """fsspec's way to say how many bytes came."""
-
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        super().__init__()
-        self.relative_update = advance
-
-
 def _bare(etag: str | None) -> str:
     return (etag or "").removeprefix("W/").strip('"')
-
-
-def _absolute(folder: str) -> str:
-    return os.path.abspath(folder)  # noqa: PTH100  (a Path would follow links)

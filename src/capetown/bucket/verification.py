@@ -1,4 +1,4 @@
-"""Verification of what was fetched against what the bucket holds; the inventory of it."""
+"""The content of files, and the inventory that lists them."""
 
 import csv
 import hashlib
@@ -18,17 +18,17 @@ MD5 = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """A line of the inventory: an object that came whole, and what was kept of it.
+    """A line of the inventory: a whole object, and the file that is kept of it.
 
     Attributes:
-        key: its key in the bucket and its path in the mirror.
-        size: in bytes, as it came.
-        etag: what the server calls this version of it; an MD5 for most S3 objects.
-        sha256: of its bytes, as they came.
-        tile_side: pixels that a tile's side was not to exceed; None if there was no limit.
-        kept_size: of the file in the mirror.
-        kept_sha256: of the file in the mirror; `sha256` if it is kept as it came.
-        note: why a tile was kept as it came though it could not be told to be small enough.
+        key: the key in the bucket and the path in the mirror.
+        size: of the object, in bytes.
+        etag: the server's name for this version. An MD5 for most S3 objects.
+        sha256: of the object's bytes.
+        tile_side: the most pixels per side that a tile could have; None without a limit.
+        kept_size: of the file in the mirror, in bytes.
+        kept_sha256: of the file in the mirror; `sha256` if it was not reduced.
+        note: why a tile could not be reduced.
     """
 
     key: str
@@ -42,37 +42,37 @@ class Entry:
 
     @property
     def is_original(self) -> bool:
-        """True if it is kept as it came."""
+        """True if the file in the mirror was not reduced."""
         return self.kept_sha256 == self.sha256
 
 
 def is_md5(etag: str) -> bool:
-    """True if an ETag looks like an MD5: of objects uploaded in parts it does not."""
+    """True if an ETag looks like an MD5. ETags of multipart uploads do not."""
     return MD5.fullmatch(etag) is not None
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """The hash of a file's bytes, in hex."""
+    """The hash of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def to_csv(entries: Iterable[Entry]) -> str:
-    """Entries as the lines of an inventory, without its head."""
+    """Entries as the lines of an inventory, without its header."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(map(astuple, entries))
     return text.getvalue()
 
 
 def write_inventory(path: Path, entries: Iterable[Entry], temporary: Path) -> None:
-    """Write an inventory, sorted by key, by way of a temporary file beside it."""
+    """Write an inventory, sorted by key. `temporary` is a path in the same folder."""
     rows = sorted(entries, key=lambda entry: entry.key)
     temporary.write_text(",".join(FIELDS) + "\n" + to_csv(rows), encoding="utf-8")
     temporary.replace(path)
 
 
 def read_inventory(path: Path) -> dict[str, Entry]:
-    """The entries of an inventory by key; those of the whole lines of one that is damaged."""
+    """The entries of an inventory by key. Damaged lines are skipped."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -93,14 +93,14 @@ def read_inventory(path: Path) -> dict[str, Entry]:
 
 
 def check_content(key: str, file: File) -> None:
-    """Check that a file, read from its start, is of the kind that its key says.
+    """Check that a file has the content that its key promises.
 
-    A TIFF must have a first image that Pillow or tifffile can describe, a gzip file must
-    decompress to its end and its checksum hold, and a GeoJSON file must open and close as a
-    FeatureCollection does. Other kinds need only not be empty.
+    Pillow or tifffile must be able to describe the first image of a TIFF. A gzip file must
+    decompress to its end with the right checksum. A GeoJSON file must begin and end like a
+    FeatureCollection. Other files must not be empty.
 
     Raises:
-        CapetownError: if it is not; says what it is not, and leaves the key to the caller.
+        CapetownError: it has not. The caller adds the key.
     """
     if file.seek(0, io.SEEK_END) == 0:
         raise CapetownError("is empty")
@@ -122,7 +122,7 @@ def _check_tiff(file: File) -> None:
             return
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError):
         pass
-    # Pillow knows the common kinds and is quick; tifffile knows the rest.
+    # Pillow is fast and reads common files. tifffile reads the rest.
     from tifffile import TiffFile
 
     file.seek(0)

@@ -1,25 +1,32 @@
-"""Checks of a source before anything is fetched from it."""
+"""Checks of a source before anything is fetched."""
 
 import asyncio
 from pathlib import Path
 
-from capetown.bucket.access import WITHOUT_FILE, check_url, identity
 from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, check_keys, choose, is_tile, matches
-from capetown.bucket.mirror import compare_manifests, describe
-from capetown.bucket.sources import Object, check_regular, folder_keys, open_source
+from capetown.bucket.mirror import compare_manifests, list_objects
+from capetown.bucket.sources import (
+    WITHOUT_FILE,
+    Object,
+    check_regular,
+    check_url,
+    folder_keys,
+    open_store,
+    s3_credentials,
+)
 from capetown.bucket.verification import check_content, read_inventory
 from capetown.errors import CapetownError
 from capetown.params import Download
 
 
 def check_address(settings: Download, root: Path) -> Download:
-    """Check the address of a source, and that the credentials for it can be read.
+    """Check the address of a source and read its credentials.
 
     Returns:
-        The settings, with the file of credentials where it lies.
+        The settings, with the path of the credentials below `root`.
 
     Raises:
-        CapetownError: if not; without anything secret.
+        CapetownError: one is not valid. The error contains no secret.
     """
     check_url(settings.source, "download.source")
     if settings.endpoint_url:
@@ -27,24 +34,28 @@ def check_address(settings: Download, root: Path) -> Download:
     if settings.credentials not in WITHOUT_FILE:
         credentials = str(root / settings.credentials)
         settings = settings.model_copy(update={"credentials": credentials})
-    identity(settings)
+    s3_credentials(settings)
     return settings
 
 
 def compare_with_mirror(settings: Download, folder: Path) -> str:
-    """Compare a source with its mirror, and say in a line what changed.
+    """Compare a source with its mirror.
 
     Args:
-        settings: as `check_address` gives them.
-        folder: the mirror; there may be none yet.
+        settings: as `check_address` returns them.
+        folder: the mirror. It need not exist.
+
+    Returns:
+        One line that counts the changes.
 
     Raises:
-        CapetownError: if the source cannot be listed.
+        CapetownError: the source cannot be listed.
     """
 
     async def look() -> list[Object]:
-        async with open_source(settings.source, settings) as source:
-            return await describe(source, settings.source, settings.model_copy(update={"tries": 2}))
+        async with open_store(settings.source, settings) as store:
+            quick = settings.model_copy(update={"tries": 2})
+            return await list_objects(store, settings.source, quick)
 
     items = asyncio.run(look())
     known = read_inventory(folder / INVENTORY)
@@ -65,33 +76,32 @@ def compare_with_mirror(settings: Download, folder: Path) -> str:
 
 
 def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[str]:
-    """Check that a folder holds what `download` is to take of it, each object of its kind.
+    """Check that a folder contains everything that `download` will read from it.
 
     Args:
-        folder: a bucket's objects.
-        settings: which of them are chosen.
-        tables: those that the stages need.
+        folder: the source.
+        settings: which objects are chosen.
+        tables: the tables that the stages need.
 
     Returns:
         The chosen keys.
 
     Raises:
-        CapetownError: if a table, a class's tiles or a tile that a manifest names is missing though
-            asked for, or an object is not what its key says.
+        CapetownError: a chosen table or tile is missing, or an object has the wrong content.
     """
     fix = "run `dvc pull data.dvc`" if folder.name == "data" else "set download.source"
     if not folder.is_dir():
-        raise CapetownError(f"{folder}: no such folder; {fix}.")
+        raise CapetownError("no such folder", where=folder, fix=fix)
     keys = folder_keys(str(folder))
     for table in tables:
         if matches(table, settings.include) and table not in keys:
-            raise CapetownError(f"{folder / table}: no such file; {fix}.")
+            raise CapetownError("no such file", where=folder / table, fix=fix)
     chosen = choose(keys, settings.include, settings.max_tiles)
     check_keys(chosen)
-    for place in CLASS_FOLDERS:
-        asked = matches(f"{place}/A_1_1.tif", settings.include)
-        if asked and not any(is_tile(key) and key.startswith(f"{place}/") for key in chosen):
-            raise CapetownError(f"{folder / place}: no tiles (*.tif) in it; {fix}.")
+    for name in CLASS_FOLDERS:
+        asked = matches(f"{name}/A_1_1.tif", settings.include)
+        if asked and not any(is_tile(key) and key.startswith(f"{name}/") for key in chosen):
+            raise CapetownError("no tiles (*.tif) in it", where=folder / name, fix=fix)
     compare_manifests(dict.fromkeys(chosen, folder), settings)
     for key in chosen:
         check_regular(folder / key)
@@ -99,5 +109,5 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
             with (folder / key).open("rb") as file:
                 check_content(key, file)
         except CapetownError as error:
-            raise CapetownError(f"{folder / key}: {error}; {fix}.") from error
+            raise CapetownError(error.what, where=folder / key, fix=fix) from error
     return chosen
