@@ -1,7 +1,7 @@
-"""Tables with polygons, written as GeoParquet 1.1.
+"""Write tables with polygons as GeoParquet 1.1.
 
-geopandas writes GeoParquet too, but importing it takes longer than the whole join of requests.
-Files without a ``crs`` member are in OGC:CRS84, longitude first, as the standard says.
+Importing geopandas would take longer than the whole join of requests. Without a ``crs`` member, the
+standard's default applies: OGC:CRS84, longitude first.
 """
 
 import json
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 GEOMETRY = "geometry"
-# Rows per row group: smaller tables are collected until there are as many.
+# Smaller tables are collected into row groups of at least this many rows.
 ROW_GROUP = 50_000
 
 
@@ -24,7 +24,7 @@ def write_frame(frame: pl.DataFrame, rings: Sequence[npt.NDArray[np.float64]], p
     """Write a table with one polygon per row.
 
     Args:
-        frame: without the geometry.
+        frame: the table without its geometry.
         rings: the outer ring of each row's polygon, shape (vertices, 2), longitude first, closed.
         path: the file.
     """
@@ -43,8 +43,8 @@ def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, file: IO[bytes])
     """Write tables one after the other into one file.
 
     Args:
-        tables: each of `schema`; the column ``geometry`` has polygons as WKB, or nulls.
-        schema: that of the file.
+        tables: each with `schema`. Its column ``geometry`` has polygons as WKB, or nulls.
+        schema: of the file.
         file: open for writing.
     """
     import shapely
@@ -68,7 +68,7 @@ def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, file: IO[bytes])
 
 
 def _metadata(box: list[float] | None) -> dict[str, str]:
-    """The file's metadata; `box` is west, south, east, north, or None without any geometry."""
+    """The file's metadata. `box` is west, south, east, north; None without any geometry."""
     column: dict[str, Any] = {"encoding": "WKB", "geometry_types": []}
     if box:
         column |= {"geometry_types": ["Polygon"], "bbox": box}

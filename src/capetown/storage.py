@@ -1,6 +1,6 @@
-"""Files by path or URL: read, listed, and written whole or not at all.
+"""Read, list and write files by path or URL. A file is written completely or not at all.
 
-Paths are local files. URLs are whatever fsspec opens, such as ``s3://bucket/key``.
+Paths are local. URLs are those of fsspec, such as ``s3://bucket/key``.
 """
 
 import os
@@ -42,11 +42,13 @@ def check_replaceable(path: Path) -> None:
         CapetownError: the path is one of these.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise CapetownError(f"{path}: is not a regular file and is left alone; name another one.")
+        raise CapetownError(
+            "is not a regular file and is left alone", where=path, fix="name another one"
+        )
 
 
 def write_file(url: str | Path, data: bytes) -> None:
-    """Write a file, which appears when it is whole. Its folder exists.
+    """Write a file to an existing folder. It appears when it is whole.
 
     Raises:
         CapetownError: it cannot be written, or a local path is not a regular file.
@@ -61,21 +63,21 @@ def write_file(url: str | Path, data: bytes) -> None:
             part.write_bytes(data)
     except CapetownError:
         raise
-    except Exception as error:  # every file system fails in its own way
+    except Exception as error:  # any kind, depending on the file system
         raise unwritable(str(url), error) from error
 
 
 def unwritable(url: str, error: Exception) -> CapetownError:
     """The error for a file that cannot be written."""
     why = getattr(error, "strerror", None) or one_line(error)
-    return CapetownError(f"{url}: cannot be written ({why}).")
+    return CapetownError(f"cannot be written ({why})", where=url)
 
 
 def read_file(url: str) -> bytes:
     """The bytes of a file.
 
     Raises:
-        Exception: any kind, as its file system fails.
+        Exception: any kind, depending on the file system.
     """
     fs, location = open_storage(url)
     return bytes(fs.cat_file(location))
@@ -89,7 +91,7 @@ def walk_files(root: str) -> Iterator[str]:
     """
 
     def _stop(error: OSError) -> None:
-        raise CapetownError(f"{error.filename}: cannot be listed ({error.strerror}).")
+        raise CapetownError(f"cannot be listed ({error.strerror})", where=error.filename)
 
     seen = set()
     for folder, below, files in os.walk(root, followlinks=True, onerror=_stop):
@@ -104,8 +106,8 @@ def walk_files(root: str) -> Iterator[str]:
 def open_storage(url: str) -> tuple[Any, str]:
     """The fsspec file system of a path or URL, and the location within it.
 
-    Buckets are opened anonymously unless the environment has AWS credentials or a profile.
-    ``AWS_ENDPOINT_URL`` names another server than AWS's.
+    Access is anonymous unless the environment has AWS credentials or a profile.
+    ``AWS_ENDPOINT_URL`` selects another server.
     """
     anonymous = url.startswith("s3://") and not CREDENTIALS & set(os.environ)
     fs, location = url_to_fs(url, **({"anon": True} if anonymous else {}))
@@ -113,12 +115,12 @@ def open_storage(url: str) -> tuple[Any, str]:
 
 
 def is_local(fs: Any) -> bool:
-    """True if a file system is this machine's, so that a location is a path."""
+    """True for the local file system, whose locations are paths."""
     return isinstance(fs, LocalFileSystem)
 
 
 def absolute(path: str) -> str:
-    """A path or URL that means the same in every working directory."""
+    """A path or URL that does not depend on the working directory."""
     return path if "://" in path or not path else str(Path(path).expanduser().absolute())
 
 
@@ -143,7 +145,7 @@ def size_of(url: str) -> int | None:
 
 
 def make_folder(url: str) -> None:
-    """Make a local folder in an existing one. Buckets need none.
+    """Make a local folder in an existing one. Buckets need no folders.
 
     Raises:
         CapetownError: it cannot be made.

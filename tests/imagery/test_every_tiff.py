@@ -1,4 +1,4 @@
-"""No TIFF gives pixels that tifffile would not: every kind it can write is read so, or refused."""
+"""Every TIFF that tifffile can write is read with the same pixels, or refused."""
 
 import io
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def written(pixels: Array, bits: int, compression: str | None) -> Iterator[bytes
 
 
 def by_tifffile(file: bytes) -> Array | str:
-    """What tifffile makes of it, as 8-bit RGB, or why that cannot be shown."""
+    """The 8-bit RGB of tifffile, or the reason why it cannot be shown."""
     with tifffile.TiffFile(io.BytesIO(file)) as tiff:
         page = tiff.pages.first
         pixels, bits, white = page.asarray(), page.bitspersample, page.photometric == 0
@@ -66,7 +66,7 @@ def by_tifffile(file: bytes) -> Array | str:
     if pixels.max() > 2**bits - 1:
         return "damaged: a value of"
     if pixels.shape[2] == 2:
-        return "2 bands, neither grey nor colours"
+        return "2 bands, neither grey nor RGB"
     shown = np.rint(pixels.astype(float) * 255 / (2**bits - 1)).astype(np.uint8)
     shown = 255 - shown if white else shown
     return np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown[..., :3]
@@ -101,9 +101,7 @@ def test_numbers_without_a_full_range_are_refused() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["RGB", "L", "P", "RGBA", "I;16", "CMYK"])
-def test_a_tile_is_turned_the_right_way_up_by_path_and_by_bytes(
-    kind: str, orientation: int, tmp_path: Path
-) -> None:
+def test_a_tile_is_turned_upright(kind: str, orientation: int, tmp_path: Path) -> None:
     if kind == "I;16":
         image = Image.fromarray(samples(16, 1)[..., 0])
     else:

@@ -99,7 +99,7 @@ def test_sixteen_bits_are_scaled_by_the_full_range(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda p: p.symlink_to("nowhere.tif"), lambda p: p.mkdir()])
-def test_what_cannot_be_opened_is_refused_with_its_reason(
+def test_a_file_that_cannot_be_opened_is_refused(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
     make(tmp_path / "a.tif")
@@ -112,7 +112,7 @@ def cut(source: Path, share: float) -> bytes:
     return data[: int(len(data) * share)]
 
 
-def test_what_is_no_tile_is_refused_with_its_reason(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "plain", RGB, photometric="rgb")
     tifffile.imwrite(tmp_path / "five", FIVE, photometric="minisblack", planarconfig="contig")
     Image.fromarray(RGB).save(tmp_path / "lzw", format="TIFF", compression="tiff_lzw")
@@ -129,30 +129,26 @@ def test_what_is_no_tile_is_refused_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "five_cut.tif").write_bytes(cut(tmp_path / "five", 0.7))
     (tmp_path / "lzw_cut.tif").write_bytes(cut(tmp_path / "lzw", 0.7))
     (tmp_path / "jpeg_cut.tif").write_bytes(cut(tmp_path / "jpeg", 0.7))
-    no_image = "no image that is known here, or damaged."
+    not_shown = "pixels of type {}: signed, or over 16 bits; set tiles.scale"
     expected = {
-        "empty.tif": "empty: 0 bytes.",
-        "text.tif": no_image,
-        "plain_cut.tif": "damaged: the file ends before its pixels do.",
+        "empty.tif": "empty: 0 bytes",
+        "text.tif": "not an image, or damaged",
+        "plain_cut.tif": "damaged: the file ends before its pixels do",
         "header_cut.tif": "damaged: ",
-        "five_cut.tif": "damaged: the file ends before its pixels do.",
+        "five_cut.tif": "damaged: the file ends before its pixels do",
         "lzw_cut.tif": "damaged: ",
         "jpeg_cut.tif": "damaged: ",
-        "float.tif": "pixels of type float32: not unsigned, or over 16 bits; set tiles.scale.",
-        "long.tif": "pixels of type uint32: not unsigned, or over 16 bits; set tiles.scale.",
-        "lab.tif": "colours as CIELAB, 3 bands of 8 bits: cannot be shown.",
-        "wide.tif": "20000 x 2 pixels, over 4096 a side: no tile.",
-        "vast.tif": "20000 x 20000 pixels, over 4096 a side: no tile.",
+        "float.tif": not_shown.format("float32"),
+        "long.tif": not_shown.format("uint32"),
+        "lab.tif": "cannot show CIELAB, 3 bands of 8 bits",
+        "wide.tif": "20000 x 2 pixels, over 4096 per side",
+        "vast.tif": "20000 x 20000 pixels, over 4096 per side",
     }
-    found = {}
-    for name in expected:
+    for name, reason in expected.items():
         for source in (tmp_path / name, io.BytesIO((tmp_path / name).read_bytes())):
-            with pytest.raises(UnreadableTileError) as caught:
+            with pytest.raises(UnreadableTileError) as error:
                 read_tile(source)
-            found[name] = str(caught.value)
-    assert {n: reason.startswith(expected[n]) for n, reason in found.items()} == dict.fromkeys(
-        expected, True
-    ), found
+            assert str(error.value).startswith(reason), name
 
 
 def test_the_sheet_is_what_stands_before_row_and_column() -> None:
@@ -192,7 +188,7 @@ def test_the_digest_is_of_the_pixels_and_not_of_the_file(tmp_path: Path) -> None
     assert pixel_digest(RGB) != pixel_digest(RGB.reshape(32, 24, 3))
 
 
-# --- what used to be read wrongly without a word ----------------------------------------------
+# --- kinds that are easily read wrongly -------------------------------------------------------
 
 
 def read(file: io.BytesIO, **rule: Any) -> npt.NDArray[np.uint8]:
@@ -220,20 +216,20 @@ def test_planes_of_16_bits_are_bands_whatever_the_file_calls_them() -> None:
     np.testing.assert_array_equal(read(five), RGB)
 
 
-def test_twelve_bits_are_scaled_by_twelve_and_in_sixteen_are_refused_but_by_a_range() -> None:
+def test_twelve_bits_in_sixteen_need_a_range() -> None:
     twelve = np.rint(RGB.astype(float) * 4095 / 255).astype(np.uint16)
     packed = tiff(twelve, photometric="rgb", bitspersample=12)
     np.testing.assert_array_equal(read(packed), RGB)
     in_sixteen = tiff(twelve, photometric="rgb")
-    with pytest.raises(UnreadableTileError, match=r"no value over \d+: nearly black; set tiles"):
+    with pytest.raises(UnreadableTileError, match=r"no value over \d+; set tiles"):
         read(in_sixteen)
     np.testing.assert_array_equal(read(in_sixteen, scale=[0, 4095]), RGB)
     np.testing.assert_array_equal(read(tiff(np.zeros_like(twelve), photometric="rgb")), 0 * RGB)
 
 
-def test_numbers_below_zero_and_radiances_are_shown_by_a_range() -> None:
+def test_signed_and_float_pixels_need_a_range() -> None:
     signed = (RGB.astype(np.int16) - 128).astype(np.int8)
-    with pytest.raises(UnreadableTileError, match="pixels of type int8: not unsigned"):
+    with pytest.raises(UnreadableTileError, match="pixels of type int8: signed"):
         read(tiff(signed, photometric="rgb"))
     np.testing.assert_array_equal(read(tiff(signed, photometric="rgb"), scale=[-128, 127]), RGB)
     shares = RGB.astype(np.float32) / 255
@@ -252,8 +248,8 @@ def test_percentiles_are_the_tiles_own() -> None:
     assert not read(flat, scale="percentile").any()
 
 
-def test_a_range_that_a_tiles_bits_cannot_reach_is_of_another_scale() -> None:
-    with pytest.raises(UnreadableTileError, match=r"can be over 255: tiles\.scale ends at 4095"):
+def test_a_range_beyond_the_bits_is_refused() -> None:
+    with pytest.raises(UnreadableTileError, match=r"over 255, but tiles\.scale ends at 4095"):
         read(tiff(RGB, photometric="rgb"), scale=[0, 4095])
 
 
@@ -261,15 +257,15 @@ def test_bands_are_the_ones_asked_for() -> None:
     four = tiff(FOUR, photometric="rgb", extrasamples=["unspecified"])
     np.testing.assert_array_equal(read(four, bands=[4, 1, 2]), FOUR[..., [3, 0, 1]])
     grey = tiff(RGB[..., 0], photometric="minisblack")
-    with pytest.raises(UnreadableTileError, match=r"has 1 bands; tiles\.bands asks for 3"):
+    with pytest.raises(UnreadableTileError, match=r"has 1 bands, but tiles\.bands asks for 3"):
         read(grey, bands=[1, 2, 3])
     two = tiff(RGB[..., :2], photometric="minisblack", planarconfig="contig")
-    with pytest.raises(UnreadableTileError, match=r"2 bands, neither grey nor colours"):
+    with pytest.raises(UnreadableTileError, match=r"2 bands, neither grey nor RGB"):
         read(two)
     np.testing.assert_array_equal(read(two, bands=[2, 1, 1]), RGB[..., [1, 0, 0]])
 
 
-def test_alpha_that_was_multiplied_in_is_taken_out_and_other_alpha_is_dropped() -> None:
+def test_premultiplied_alpha_is_divided_out() -> None:
     stored = np.array([[[50, 100, 25, 128], [0, 0, 0, 0], [9, 8, 7, 255]]], np.uint8)
     multiplied = tiff(stored, photometric="rgb", extrasamples=["assocalpha"])
     assert read(multiplied).tolist() == [[[100, 199, 50], [0, 0, 0], [9, 8, 7]]]
@@ -277,7 +273,7 @@ def test_alpha_that_was_multiplied_in_is_taken_out_and_other_alpha_is_dropped() 
     assert read(straight).tolist() == stored[..., :3].tolist()
 
 
-def test_alpha_that_cannot_have_been_multiplied_in_is_dropped() -> None:
+def test_impossible_premultiplied_alpha_is_dropped() -> None:
     stored = np.array([[[50, 200, 25, 128], [7, 7, 7, 0]]], np.uint8)
     mislabelled = tiff(stored, photometric="rgb", extrasamples=["assocalpha"])
     assert read(mislabelled).tolist() == stored[..., :3].tolist()
@@ -290,7 +286,7 @@ def test_ycbcr_of_other_coefficients_than_jpegs_is_refused() -> None:
         if fine:
             assert read(file).shape == RGB.shape
         else:
-            with pytest.raises(UnreadableTileError, match="colours as YCBCR, 3 bands of 8 bits"):
+            with pytest.raises(UnreadableTileError, match="cannot show YCBCR, 3 bands of 8 bits"):
                 read(file)
 
 
@@ -311,13 +307,13 @@ def test_a_colour_map_of_8_bits_is_as_bright_as_one_of_16() -> None:
         (RGB, {"compression": "webp", "compressionargs": {"lossless": True}, "photometric": "rgb"}),
     ],
 )
-def test_what_was_called_damaged_and_is_not(
+def test_compressed_tiles_are_not_damaged(
     pixels: npt.NDArray[Any], options: dict[str, Any]
 ) -> None:
     np.testing.assert_array_equal(read(tiff(pixels, **options)), RGB)
 
 
-def test_blocks_that_a_file_leaves_out_are_black() -> None:
+def test_omitted_blocks_are_black() -> None:
     file = tiff(RGB, photometric="rgb", rowsperstrip=8, compression="zlib")
     with tifffile.TiffFile(file) as opened:
         tags = opened.pages.first.tags
@@ -336,11 +332,11 @@ def test_a_compression_that_cannot_be_read_is_named() -> None:
     file = tiff(RGB, photometric="rgb")
     with tifffile.TiffFile(file, mode="r+") as opened:
         opened.pages.first.tags[259].overwrite(32809)
-    with pytest.raises(UnreadableTileError, match="compressed as THUNDERSCAN: cannot be read"):
+    with pytest.raises(UnreadableTileError, match="cannot decompress THUNDERSCAN"):
         read(file)
 
 
-def test_decoders_say_nothing_of_their_own(capfd: pytest.CaptureFixture[str]) -> None:
+def test_decoders_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     for compression in ("lzw", "zlib", "jpeg", "zstd"):
         data = bytearray(tiff(RGB, photometric="rgb", compression=compression).getvalue())
         with tifffile.TiffFile(io.BytesIO(data)) as opened:

@@ -1,4 +1,4 @@
-"""Any image file as 8-bit RGB, and its location on Earth.
+"""Images as 8-bit RGB, and their georeference.
 
 May import: the modules at the top of the package.
 """

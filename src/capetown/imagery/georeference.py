@@ -1,8 +1,7 @@
-"""Where a tile lies on Earth: by its GeoTIFF tags or the world file beside it.
+"""The georeference of a tile: an affine transform from pixels to a CRS.
 
-A place is an affine transform from pixels to a CRS. The tags come first; a world file stands in for
-a transform that they lack, and a ``.prj`` file, or the CRS that is asked for, for a CRS that they
-lack. As GDAL reads them.
+As in GDAL, GeoTIFF tags come first. A world file replaces a missing transform. A ``.prj`` file, or
+the user's choice, replaces a missing CRS.
 """
 
 import warnings
@@ -23,22 +22,22 @@ from capetown.errors import CapetownError, one_line
 WGS84 = "OGC:CRS84"
 # Decimals of a degree: a millimetre.
 DECIMALS = 8
-# Tags of a TIFF file that has something to say of its place: pixel scale, tie points, matrix, CRS.
+# GeoTIFF tags: pixel scale, tie points, matrix, CRS.
 TAGS = (33550, 33922, 34264, 34735)
-# An image without a place is nothing to be warned of.
+# Images without a georeference are normal.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 Points = npt.NDArray[np.float64]
 
 
 class GeoreferenceError(CapetownError):
-    """What says a tile's place cannot be used, and why."""
+    """A tile's georeference cannot be used."""
 
 
 class Georeference(NamedTuple):
-    """A place on Earth.
+    """The georeference of an image.
 
     Attributes:
-        transform: from pixels, counted from the upper left corner, to the CRS, x first.
+        transform: from pixels, from the upper left corner, to the CRS, x first.
         crs: in any form that PROJ reads.
     """
 
@@ -46,16 +45,16 @@ class Georeference(NamedTuple):
     crs: str
 
     def part(self, left: int, top: int) -> "Georeference":
-        """That of a window."""
+        """The georeference of a window."""
         return Georeference(self.transform @ Affine.translation(left, top), self.crs)
 
     def upright(self, orientation: int, width: int, height: int) -> "Georeference":
-        """That of an image that was turned the right way up: a place is that of stored pixels.
+        """The georeference of the upright image. A transform refers to the pixels as stored.
 
         Args:
-            orientation: how the image is stored, as in TIFF and EXIF.
+            orientation: of the stored image, as in TIFF and EXIF.
             width: of the upright image, in pixels.
-            height: likewise.
+            height: of the upright image, in pixels.
         """
         stored = Affine.identity()
         if orientation in (5, 6, 7, 8):
@@ -67,28 +66,30 @@ class Georeference(NamedTuple):
         return Georeference(self.transform @ stored, self.crs)
 
     def to_earth(self, pixels: Points) -> Points:
-        """Longitude and latitude in WGS84, in degrees, of points in pixels.
+        """Longitude and latitude in WGS84, in degrees, shape (points, 2).
 
         Args:
-            pixels: shape (points, 2): to the right and down from the upper left corner.
+            pixels: shape (points, 2), to the right and down from the upper left corner.
 
         Raises:
-            PlaceError: if there is no way from the CRS to WGS84, or no such place.
+            GeoreferenceError: the CRS has no transformation to WGS84, or the result is not valid.
         """
         transformer, turned = _to_wgs84(self.crs)
         a, b, c, d, e, f = self.transform[:6]
         x, y = pixels @ (a, b) + c, pixels @ (d, e) + f
-        # South African systems count westing and southing. Files that look as if they counted
-        # easting and northing, as nearly all do, write these numbers with the other sign.
+        # The axes of South African systems point west and south. Nearly all files use easting and
+        # northing nevertheless, so their numbers have the opposite sign.
         sign = -1 if turned and self.transform.a > 0 else 1
         found = np.column_stack(transformer.transform(sign * x, sign * y))
         if not (np.isfinite(found).all() and (np.abs(found) <= (180, 90)).all()):
-            raise GeoreferenceError(f"no place on Earth: {x[0]:g}, {y[0]:g} in {_name(self.crs)}.")
+            raise GeoreferenceError(
+                f"{x[0]:g}, {y[0]:g} in {_name(self.crs)} are not valid coordinates"
+            )
         return np.asarray(found.round(DECIMALS))
 
 
 class Outline(NamedTuple):
-    """A tile in WGS84: its corners, shape (4, 2), in a ring, and its centre; degrees."""
+    """A tile in WGS84, in degrees: the ring of its corners, shape (4, 2), and its centre."""
 
     corners: Points
     longitude: float
@@ -99,7 +100,7 @@ def outline(place: Georeference, width: int, height: int) -> Outline:
     """The outline of an image.
 
     Raises:
-        PlaceError: as `Place.to_earth`.
+        GeoreferenceError: as `Georeference.to_earth`.
     """
     corners = [(0, 0), (0, height), (width, height), (width, 0)]
     found = place.to_earth(np.array([*corners, (width / 2, height / 2)], np.float64))
@@ -109,16 +110,16 @@ def outline(place: Georeference, width: int, height: int) -> Outline:
 def find_georeference(
     data: bytes, world: bytes | None, prj: bytes | None, crs: str
 ) -> Georeference | None:
-    """The place of an image file; None if nothing says it.
+    """The georeference of an image file; None if it has none.
 
     Args:
         data: the file.
-        world: the world file beside it, if there is one.
-        prj: likewise, the file of the CRS.
-        crs: what to take where nothing names one; empty for nothing.
+        world: the world file beside it, if any.
+        prj: the ``.prj`` file beside it, if any.
+        crs: the default CRS; empty for none.
 
     Raises:
-        PlaceError: if what says the place cannot be used.
+        GeoreferenceError: it cannot be used.
     """
     transform, named = _tags(data)
     if transform is None and world is not None:
@@ -129,16 +130,14 @@ def find_georeference(
 
 
 def choose_crs(named: str, prj: bytes | None, crs: str) -> str:
-    """The CRS that a file names, or its ``.prj``, or else the one asked for.
+    """The CRS in a file's tags, else in its ``.prj`` file, else the default.
 
     Raises:
-        PlaceError: if there is none.
+        GeoreferenceError: there is none.
     """
     beside = prj.decode(errors="replace").strip() if prj else ""
     if not (chosen := named or beside or crs):
-        raise GeoreferenceError(
-            "placed, but in no CRS: name it with --crs, or put a .prj file beside it."
-        )
+        raise GeoreferenceError("has no CRS", fix="name it with --crs, or add a .prj file")
     return chosen
 
 
@@ -146,23 +145,23 @@ def parse_world_file(data: bytes) -> Affine:
     """The transform of a world file.
 
     Raises:
-        PlaceError: if it is not six numbers, or makes pixels without an area.
+        GeoreferenceError: it is not six numbers, or its pixels have no area.
     """
     try:
         a, d, b, e, c, f = map(float, data.decode("ascii").replace(",", ".").split())
     except ValueError as error:
-        raise GeoreferenceError("the world file is not six numbers.") from error
-    # It names the centre of the first pixel.
+        raise GeoreferenceError("the world file is not six numbers") from error
+    # A world file refers to the centre of the first pixel.
     transform = Affine(a, b, c, d, e, f) @ Affine.translation(-0.5, -0.5)
     if not np.isfinite(transform.determinant) or not np.isfinite([c, f]).all():
-        raise GeoreferenceError("the world file is not six numbers.")
+        raise GeoreferenceError("the world file is not six numbers")
     if transform.determinant == 0:
-        raise GeoreferenceError("the world file says that a pixel has no area.")
+        raise GeoreferenceError("the pixels of the world file have no area")
     return transform
 
 
 def _tags(data: bytes) -> tuple[Affine | None, str]:
-    """Transform and CRS by the tags of a TIFF file; none and empty where they do not say."""
+    """Transform and CRS in the tags of a TIFF file; None and empty if missing."""
     import tifffile
 
     try:
@@ -173,41 +172,41 @@ def _tags(data: bytes) -> tuple[Affine | None, str]:
         return None, ""
     try:
         with MemoryFile(data) as file, file.open() as dataset:
-            return of_dataset(dataset)
+            return read_georeference(dataset)
     except RasterioError as error:
-        raise GeoreferenceError(f"its tags cannot be read ({one_line(error)}).") from error
+        raise GeoreferenceError(f"its tags cannot be read ({one_line(error)})") from error
 
 
-def of_dataset(dataset: rasterio.DatasetReader) -> tuple[Affine | None, str]:
-    """Transform and CRS of a dataset; none and empty where it does not say.
+def read_georeference(dataset: rasterio.DatasetReader) -> tuple[Affine | None, str]:
+    """Transform and CRS of a dataset; None and empty if missing.
 
     Raises:
-        PlaceError: if it is placed by control points alone.
+        GeoreferenceError: it has only ground control points.
     """
     crs = dataset.crs.to_wkt() if dataset.crs else ""
     if dataset.transform != Affine.identity():
         return dataset.transform, crs
     if dataset.gcps[0]:
-        raise GeoreferenceError("placed by control points alone: warp it first, as gdalwarp does.")
+        raise GeoreferenceError("has only ground control points", fix="run gdalwarp first")
     return None, crs
 
 
 @lru_cache(maxsize=64)
 def _to_wgs84(crs: str) -> tuple[pyproj.Transformer, bool]:
-    """The way to WGS84, and whether the CRS counts westing and southing."""
+    """The transformer to WGS84, and whether the axes of the CRS point west and south."""
     try:
         source = pyproj.CRS.from_user_input(crs)
         turned = [axis.direction for axis in source.axis_info[:2]] == ["west", "south"]
         return pyproj.Transformer.from_crs(source, WGS84, always_xy=True), turned
     except pyproj.exceptions.ProjError as error:
-        raise GeoreferenceError(f"no way from {_name(crs)} to WGS84.") from error
+        raise GeoreferenceError(f"{_name(crs)} has no transformation to WGS84") from error
 
 
 def check_crs(crs: str) -> None:
-    """Refuse a CRS that leads nowhere.
+    """Refuse a CRS without a transformation to WGS84.
 
     Raises:
-        PlaceError: if PROJ does not know it, or knows no way to WGS84.
+        GeoreferenceError: PROJ does not know the CRS or a transformation.
     """
     _to_wgs84(crs)
 

@@ -1,9 +1,6 @@
-"""Aerial tiles: finding them, and reading any of them as 8-bit RGB.
+"""Read any image file as 8-bit RGB.
 
-Tiles lie in one folder a class, and are named after the map sheet that they were cut from. Files
-that are not ``.tif`` or ``.tiff``, in any case, are no tiles: the City puts a ``manifest`` beside
-them. A tile is read by its file's own tags and one rule of bands and scale, the same for training
-and predicting: it is kept in the model's card.
+The file's tags and one `BandRendering` decide how. Training and prediction use the same rendering.
 """
 
 import warnings
@@ -30,92 +27,92 @@ from capetown.imagery.tiff import UnreadableTileError as UnreadableTileError
 from capetown.params import BandRendering
 
 PLAIN = (GREY, COLOUR)
-# The rule that fits most tiles.
+# The rendering that fits most tiles.
 AS_STORED = BandRendering(bands=None, scale="full")
-# A file that calls itself a TIFF may be one of these.
+# Formats that some files with the name of a TIFF have.
 OTHER_FORMATS = ("PNG", "JPEG", "JPEG2000", "WEBP", "BMP", "GIF")
-# 16 bits of which no value needs more than 12 would be all but black.
+# An image of 16 bits with smaller values only would be nearly black.
 TWELVE_BITS = 4095
 
-# A damaged tile is one error of ours, not warnings besides.
+# A damaged tile is reported once, as an error.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def read_tile(source: Path | BinaryIO, rule: BandRendering = AS_STORED) -> Pixels:
-    """Read the first image of a file as 8-bit RGB, whatever its name ends in.
+def read_tile(source: Path | BinaryIO, rendering: BandRendering = AS_STORED) -> Pixels:
+    """Read the first image of a file as 8-bit RGB.
 
     Args:
-        source: a file's path, or a binary file that can seek; the result is the same.
-        rule: which bands to show, and what range of values as 0 to 255. Bands that it does not
-            name are the file's own: grey as three equal ones, else the first three.
+        source: a path or a seekable binary file.
+        rendering: which bands to show, and which values become 0 and 255. Without bands, grey
+            becomes three equal bands, and other images show their first three.
 
     Returns:
-        uint8, shape (height, width, 3), the right way up.
+        uint8, shape (height, width, 3), upright.
 
     Raises:
-        UnreadableTileError: the reason, if the file cannot be opened, is empty, damaged, no image,
-            more than `MAX_SIDE` pixels wide or high, or cannot be shown faithfully by the rule.
+        UnreadableTileError: the file is unreadable, damaged, not an image, more than `MAX_SIDE`
+            pixels wide or high, or the rendering does not fit.
     """
-    return to_rgb(read_raster(source), rule)
+    return to_rgb(read_raster(source), rendering)
 
 
 def read_raster(source: Path | BinaryIO) -> Raster:
-    """The first image of a file as it is stored.
+    """The first image of a file, with its values as stored.
 
     Raises:
-        UnreadableTileError: as `read_tile`, but for the rule.
+        UnreadableTileError: as `read_tile`.
     """
     if isinstance(source, Path):
         try:
             with source.open("rb") as file:
                 return read_raster(file)
         except OSError as error:
-            raise UnreadableTileError(f"cannot be read ({error.strerror}).") from error
+            raise UnreadableTileError(f"cannot be read ({error.strerror})") from error
     source.seek(0)
     if not (start := source.read(4)):
-        raise UnreadableTileError("empty: 0 bytes.")
+        raise UnreadableTileError("empty: 0 bytes")
     source.seek(0)
     try:
         return read_tiff(source) if start in BYTE_ORDERS else _read_other(source)
     except UnreadableTileError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableTileError("no image that is known here, or damaged.") from error
+        raise UnreadableTileError("not an image, or damaged") from error
     except Image.DecompressionBombError as error:
-        raise TooLargeError(f"over {MAX_SIDE} pixels a side: no tile.") from error
+        raise TooLargeError(f"over {MAX_SIDE} pixels per side") from error
     except Exception as error:  # a decoder may fail in any way on a damaged file
-        raise UnreadableTileError(f"damaged: {one_line(error)}.") from error
+        raise UnreadableTileError(f"damaged: {one_line(error)}") from error
 
 
-def to_rgb(raster: Raster, rule: BandRendering) -> Pixels:
+def to_rgb(raster: Raster, rendering: BandRendering) -> Pixels:
     """An image as 8-bit RGB.
 
     Raises:
-        UnreadableTileError: the reason, if the rule does not fit it.
+        UnreadableTileError: the rendering does not fit the image.
     """
     values, largest = raster.values, raster.largest
     if largest not in (None, 255, 65535) and (most := int(values.max())) > (largest or 0):
-        raise UnreadableTileError(f"damaged: a value of {most}, where the bits hold {largest}.")
-    bands = _bands(raster, rule)
-    # Slices are no copies.
+        raise UnreadableTileError(f"damaged: a value of {most} in bits for {largest}")
+    bands = _bands(raster, rendering)
+    # Slices avoid a copy.
     chosen = values[..., : 1 if bands == GREY else 3] if bands in PLAIN else values[..., bands]
-    if rule.scale == "full":
+    if rendering.scale == "full":
         if largest is None:
             raise UnreadableTileError(
-                f"pixels of type {values.dtype}: not unsigned, or over 16 bits; set tiles.scale."
+                f"pixels of type {values.dtype}: signed, or over 16 bits", fix="set tiles.scale"
             )
         if largest == 65535 and 0 < (top := int(chosen.max())) <= TWELVE_BITS:
             raise UnreadableTileError(
-                f"16 bits, but no value over {top}: nearly black; set tiles.scale."
+                f"nearly black: 16 bits, but no value over {top}", fix="set tiles.scale"
             )
         low, high = 0.0, float(largest)
-    elif rule.scale == "percentile":
+    elif rendering.scale == "percentile":
         low, high = np.nanpercentile(chosen.astype(np.float64), (2, 98))
     else:
-        low, high = rule.scale
+        low, high = rendering.scale
         if largest is not None and high > largest:
             raise UnreadableTileError(
-                f"no value can be over {largest}: tiles.scale ends at {high:g}."
+                f"no value can be over {largest}, but tiles.scale ends at {high:g}"
             )
     shown = _scaled(chosen, low, high, largest)
     if raster.white_is_zero:
@@ -123,20 +120,20 @@ def to_rgb(raster: Raster, rule: BandRendering) -> Pixels:
     return np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], 3)))
 
 
-def _bands(raster: Raster, rule: BandRendering) -> tuple[int, ...]:
+def _bands(raster: Raster, rendering: BandRendering) -> tuple[int, ...]:
     """The bands to show, from 0."""
-    count = raster.values.shape[2]
-    if rule.bands is None:
+    count, bands = raster.values.shape[2], rendering.bands
+    if bands is None:
         if raster.shown is None:
-            raise UnreadableTileError(f"{count} bands, neither grey nor colours; set tiles.bands.")
+            raise UnreadableTileError(f"{count} bands, neither grey nor RGB", fix="set tiles.bands")
         return raster.shown
-    if max(rule.bands) > count:
-        raise UnreadableTileError(f"has {count} bands; tiles.bands asks for {max(rule.bands)}.")
-    return tuple(band - 1 for band in rule.bands)
+    if max(bands) > count:
+        raise UnreadableTileError(f"has {count} bands, but tiles.bands asks for {max(bands)}")
+    return tuple(band - 1 for band in bands)
 
 
 def _scaled(values: npt.NDArray[Any], low: float, high: float, largest: int | None) -> Pixels:
-    """Values from low to high as 0 to 255: cut off beyond, and 0 where there is no number."""
+    """Values from low to high as 0 to 255, clipped beyond. NaN becomes 0."""
     if (low, high, largest) == (0, 255, 255):
         return np.asarray(values, np.uint8)
     if largest is not None:
@@ -155,19 +152,19 @@ def _read_other(source: BinaryIO) -> Raster:
             grey = np.asarray(upright, dtype=np.uint16)
             return Raster(grey[..., None], 65535, GREY, orientation=orientation)
         if upright.mode in ("I", "F", "LAB"):
-            raise UnreadableTileError(f"pixels of mode {image.mode}: cannot be shown.")
+            raise UnreadableTileError(f"pixels of mode {image.mode} cannot be shown")
         return Raster(np.asarray(upright.convert("RGB")), orientation=orientation)
 
 
 def resize(pixels: Pixels, size: int, interpolation: str) -> Pixels:
-    """Squeeze an image into a square, all of it: pools often lie at an edge.
+    """Resize a whole image to a square.
 
-    timm's own evaluation would cut away all but the middle, its ``crop_pct``.
+    timm's evaluation would crop to the centre (``crop_pct``), but pools often touch an edge.
 
     Args:
         pixels: uint8, shape (height, width, 3).
         size: side of the square in pixels.
-        interpolation: ``bilinear``, ``bicubic``, … as timm names them.
+        interpolation: ``bilinear``, ``bicubic``, … as in timm.
 
     Returns:
         uint8, shape (size, size, 3).

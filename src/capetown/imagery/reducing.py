@@ -1,4 +1,4 @@
-"""Tiles made smaller, for keeping: a City's worth of originals is 28 GB, and no model sees it."""
+"""Downsample tiles for storage. The originals take 28 GB, and no model uses that resolution."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -10,46 +10,44 @@ from PIL.TiffImagePlugin import IMAGEDESCRIPTION
 from capetown.imagery.reading import UnreadableTileError, read_raster
 from capetown.imagery.tiff import Raster
 
-# Measured beside other formats and filters: see "Reduced tiles" in benchmarks/README.md.
+# Compared with other formats and filters in benchmarks/README.md, "Reduced tiles".
 QUALITY = 90
 FILTER = Image.Resampling.BILINEAR
 
 
 def reduce_tile(data: bytes, side: int) -> bytes:
-    """The file of a tile whose longer side has at most so many pixels.
+    """Reduce a tile of 8-bit RGB to a TIFF with JPEG compression, without chroma subsampling.
 
-    A larger tile of 8-bit RGB becomes a TIFF with JPEG compression and colours at full resolution;
-    Pillow's filters average over all the pixels that one replaces. Its description says how large
-    it was. Other tags, such as a place on Earth, are not kept.
+    Its description contains the original size. Other tags, such as the georeference, are dropped.
 
     Args:
-        data: of a tile.
-        side: in pixels.
+        data: the file of a tile.
+        side: the most pixels per side.
 
     Returns:
-        The new file, or `data` itself if the tile is no larger.
+        The new file, or `data` itself if the tile is not larger.
 
     Raises:
-        UnreadableTileError: the reason, if the tile cannot be read or would lose more than pixels.
+        UnreadableTileError: the tile cannot be read, or is not 8-bit RGB.
     """
     raster = read_raster(BytesIO(data))
     height, width, bands = raster.values.shape
     if max(height, width) <= side:
         return data
     if not _is_plain(raster):
-        raise UnreadableTileError(f"{bands} bands of {raster.values.dtype}: not 8-bit RGB.")
+        raise UnreadableTileError(f"{bands} bands of {raster.values.dtype}: not 8-bit RGB")
     return _encode(raster, side)
 
 
 def reduce_raster(raster: Raster, side: int) -> Raster:
-    """An image as it is read from the file that `reduce_tile` makes, to the last bit.
+    """An image with exactly the pixels that `reduce_tile` would store.
 
-    JPEG's losses are part of what a network learned from: without them one decision in twenty
-    changed, see "Reduced tiles" in benchmarks/README.md.
+    The losses of JPEG matter to a network that was trained on reduced tiles. Without them, one
+    decision in twenty changed: see "Reduced tiles" in benchmarks/README.md.
 
     Args:
         raster: the image.
-        side: pixels that its longer side has at most; 0 for any.
+        side: the most pixels per side; 0 for no limit.
     """
     if not 0 < side < max(raster.values.shape[:2]) or not _is_plain(raster):
         return raster
@@ -57,7 +55,7 @@ def reduce_raster(raster: Raster, side: int) -> Raster:
 
 
 def _is_plain(raster: Raster) -> bool:
-    """True for 8-bit RGB, which loses nothing but pixels."""
+    """True for 8-bit RGB."""
     values = raster.values
     return values.dtype == np.uint8 and values.shape[2] == 3 and not raster.white_is_zero
 

@@ -1,7 +1,7 @@
-"""The first image of a TIFF file as what its own tags say: bands, their range, and which to show.
+"""Read the first image of a TIFF file: its bands, their range, and which of them to show.
 
-Decoded by tifffile and imagecodecs; the commonest kind, 8-bit RGB under LZW or Deflate, by libtiff,
-which is three times as fast. What the tags say that cannot be shown faithfully is refused by name.
+tifffile and imagecodecs decode it. For 8-bit RGB with LZW or Deflate, the most common kind, libtiff
+is three times as fast. Images that cannot be shown faithfully are refused.
 """
 
 import logging
@@ -18,43 +18,42 @@ from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from capetown.errors import CapetownError
 
-# A tile is a few hundred pixels a side. What is larger is a mosaic or a mistake, and squeezing it
-# into a model's input would leave no pool to see.
+# Larger images are mosaics. Resized to a model's input, they would show no pools.
 MAX_SIDE = 4096
 MAX_BYTES = 2**30
-# How the description of a tile begins that was reduced for keeping: its size as it came.
+# The description of a reduced tile: its original size.
 REDUCED = re.compile(r"reduced from (\d+) x (\d+) pixels")
 Pixels = npt.NDArray[np.uint8]
 BYTE_ORDERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 GREY, COLOUR = (0, 0, 0), (0, 1, 2)
 BY_LIBTIFF = (COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
-# The decoders of these turn YCbCr into RGB.
+# These decoders return RGB.
 TO_RGB = (COMPRESSION.JPEG, COMPRESSION.OJPEG, COMPRESSION.WEBP, COMPRESSION.JPEG2000)
 
-# A damaged tile is one error of ours, not warnings besides.
+# A damaged tile is reported once, as an error.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 class UnreadableTileError(CapetownError):
-    """A tile cannot be used, and why."""
+    """A tile cannot be used."""
 
 
 class TooLargeError(UnreadableTileError):
-    """An image has more pixels or bytes than a tile, and how many."""
+    """An image has more pixels or bytes than a tile."""
 
 
 @dataclass(frozen=True)
 class Raster:
-    """An image before it is made 8-bit RGB.
+    """An image with its stored values.
 
     Attributes:
-        values: numbers, shape (height, width, bands), the right way up.
-        largest: what stands for white; None if the type of the values does not say.
-        shown: the three bands to show; None if the file does not say.
-        white_is_zero: True if the smallest value stands for white.
-        resolution: side of a pixel on the ground, in the file's own unit; 0 if it does not say.
-        side: the longer one, before the tile was reduced for keeping, if its description says so.
-        orientation: how it was stored, as in TIFF and EXIF: 1 is as it is here.
+        values: shape (height, width, bands), upright.
+        largest: the value of white; None if the type does not define it.
+        shown: the three bands to show; None if the file does not define them.
+        white_is_zero: True if 0 is white.
+        resolution: side of a pixel on the ground, in the unit of the CRS; 0 if unknown.
+        side: the longer side before the tile was reduced, from its description; 0 if unknown.
+        orientation: of the stored image, as in TIFF and EXIF. 1 is upright.
     """
 
     values: npt.NDArray[Any]
@@ -67,23 +66,23 @@ class Raster:
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse what is too large for a tile, or nothing at all.
+    """Refuse an image that is too large or empty.
 
     Raises:
         UnreadableTileError: it is.
     """
     if max(width, height) > MAX_SIDE:
-        raise TooLargeError(f"{width} x {height} pixels, over {MAX_SIDE} a side: no tile.")
+        raise TooLargeError(f"{width} x {height} pixels, over {MAX_SIDE} per side")
     if min(width, height) < 1:
-        raise UnreadableTileError(f"{width} x {height} pixels: no image.")
+        raise UnreadableTileError(f"{width} x {height} pixels")
 
 
 def read_tiff(file: BinaryIO) -> Raster:
     """Read the first image of a TIFF file.
 
     Raises:
-        UnreadableTileError: the reason, if the image cannot be shown faithfully.
-        Exception: of any kind, from a decoder, if the file is damaged.
+        UnreadableTileError: the image cannot be shown faithfully.
+        Exception: any kind, from a decoder, if the file is damaged.
     """
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages.first
@@ -101,25 +100,25 @@ def read_tiff(file: BinaryIO) -> Raster:
 def _check(page: Any, file_size: int) -> None:
     check_size(page.imagewidth, page.imagelength)
     if page.imagedepth != 1:
-        raise UnreadableTileError(f"{page.imagedepth} layers of pixels: no tile.")
+        raise UnreadableTileError(f"{page.imagedepth} layers of pixels")
     if not isinstance(page.bitspersample, int):
         bits = ", ".join(map(str, page.bitspersample))
-        raise UnreadableTileError(f"bands of different depths: {bits} bits.")
+        raise UnreadableTileError(f"bands of different depths: {bits} bits")
     if page.dtype is None or page.dtype.kind not in "buif":
         form = getattr(page.sampleformat, "name", page.sampleformat)
-        raise UnreadableTileError(f"pixels of type {form}, {page.bitspersample} bits: not numbers.")
+        raise UnreadableTileError(f"pixels of type {form}, {page.bitspersample} bits: not numbers")
     tile = max(page.tilewidth, page.tilelength) if page.is_tiled else 0
     if page.nbytes > MAX_BYTES or tile > 2 * MAX_SIDE:
-        raise UnreadableTileError(f"{page.samplesperpixel} bands: more than a tile has.")
+        raise UnreadableTileError(f"too large: {page.samplesperpixel} bands")
     if page.compression != COMPRESSION.NONE and page.compression not in tifffile.TIFF.DECOMPRESSORS:
-        raise UnreadableTileError(f"compressed as {_name(page.compression)}: cannot be read.")
-    # tifffile would fill what is missing with zeros; blocks that the file leaves out are zeros.
+        raise UnreadableTileError(f"cannot decompress {_name(page.compression)}")
+    # tifffile would read missing bytes as zeros. Blocks that the file omits are really zeros.
     if max(np.add(page.dataoffsets, page.databytecounts)) > file_size:
-        raise UnreadableTileError("damaged: the file ends before its pixels do.")
+        raise UnreadableTileError("damaged: the file ends before its pixels do")
 
 
 def _decode(page: Any, file: BinaryIO) -> npt.NDArray[Any]:
-    """The samples as they are stored, shape (height, width, bands)."""
+    """The stored samples, shape (height, width, bands)."""
     plain = (
         page.photometric == PHOTOMETRIC.RGB
         and (page.dtype, page.bitspersample, page.axes) == (np.uint8, 8, "YXS")
@@ -130,7 +129,7 @@ def _decode(page: Any, file: BinaryIO) -> npt.NDArray[Any]:
         file.seek(0)
         values: npt.NDArray[Any] = imagecodecs.tiff_decode(file.read())
     elif subsampled and page.compression not in TO_RGB:
-        raise UnreadableTileError("YCbCr of fewer colours than pixels, not JPEG: cannot be read.")
+        raise UnreadableTileError("YCbCr with chroma subsampling, but not JPEG")
     else:
         values = page.asarray(maxworkers=1)
     # (planes, depth, height, width, samples)
@@ -140,7 +139,7 @@ def _decode(page: Any, file: BinaryIO) -> npt.NDArray[Any]:
 
 
 def _turn(values: npt.NDArray[Any], page: Any) -> npt.NDArray[Any]:
-    """Put an image the right way up, by TIFF's Orientation."""
+    """Turn an image upright, by TIFF's Orientation."""
     orientation = page.tags.valueof(274, default=1)
     if orientation in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)
@@ -152,7 +151,7 @@ def _turn(values: npt.NDArray[Any], page: Any) -> npt.NDArray[Any]:
 
 
 def _interpret(page: Any, values: npt.NDArray[Any]) -> Raster:
-    """The bands and what they stand for, by TIFF's PhotometricInterpretation."""
+    """The bands and their meaning, by TIFF's PhotometricInterpretation."""
     largest = 2**page.bitspersample - 1 if page.dtype.kind in "bu" else None
     if largest and largest > 65535:
         largest = None
@@ -169,7 +168,7 @@ def _interpret(page: Any, values: npt.NDArray[Any]) -> Raster:
             return Raster(straight, largest, shown, white)
         case PHOTOMETRIC.PALETTE if largest and page.colormap is not None:
             colours = np.asarray(page.colormap).T
-            # Some writers fill 8 of the 16 bits.
+            # Some programs use only 8 of the 16 bits.
             eight = colours >> 8 if colours.max() > 255 else colours
             rgb = eight.astype(np.uint8)[values[..., 0]]
             return Raster(rgb)
@@ -182,20 +181,20 @@ def _interpret(page: Any, values: npt.NDArray[Any]) -> Raster:
             if largest == 255:
                 return Raster(_by_pillow("CMYK", values[..., :4]))
     bits = f"{bands} bands of {page.bitspersample} bits"
-    raise UnreadableTileError(f"colours as {_name(page.photometric)}, {bits}: cannot be shown.")
+    raise UnreadableTileError(f"cannot show {_name(page.photometric)}, {bits}")
 
 
 def _straight(page: Any, values: npt.NDArray[Any], largest: int | None) -> npt.NDArray[Any]:
-    """The bands without the alpha that they were multiplied by, if they were."""
+    """The bands divided by premultiplied alpha, if there is any."""
     extras = list(page.extrasamples)
     if EXTRASAMPLE.ASSOCALPHA not in extras:
         return values
     if largest is None:
-        raise UnreadableTileError(f"alpha multiplied into pixels of type {page.dtype}.")
+        raise UnreadableTileError(f"premultiplied alpha in pixels of type {page.dtype}")
     band = values.shape[2] - len(extras) + extras.index(EXTRASAMPLE.ASSOCALPHA)
     alpha = values[..., band : band + 1].astype(np.uint32)
     if (values[..., : values.shape[2] - len(extras)] > alpha).any():
-        return values  # a product cannot be above its factor: the tag is wrong, as is common
+        return values  # no product exceeds its alpha, so the tag is wrong, which is common
     straight = (values * np.uint32(largest) + alpha // 2) // np.maximum(alpha, 1)
     straight = np.minimum(straight, largest)
     straight[..., band] = values[..., band]
@@ -203,7 +202,7 @@ def _straight(page: Any, values: npt.NDArray[Any], largest: int | None) -> npt.N
 
 
 def _is_plain_ycbcr(page: Any) -> bool:
-    """True if YCbCr is as in JPEG: by ITU-R BT.601, of the full range."""
+    """True for the YCbCr of JPEG: ITU-R BT.601 with the full range."""
     for tag, usual in ((529, (0.299, 0.587, 0.114)), (532, (0, 255, 128, 255, 128, 255))):
         found = np.ravel(page.tags.valueof(tag, default=usual)).astype(float)
         if found.size == 2 * len(usual):  # numerators and denominators

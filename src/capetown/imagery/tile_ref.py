@@ -13,17 +13,17 @@ class Window(NamedTuple):
 
 
 class TileRef(NamedTuple):
-    """Where a tile comes from.
+    """A tile, before it is read.
 
     Attributes:
-        path: as asked for; that of the row.
-        url: the file, for any working directory.
-        size: of the file, in bytes; 0 if it is not known.
-        mark: of the file and of those beside it: their dates, or what else changes with their
-            content, as far as it is known.
-        world: the URL of the world file beside it; empty if there is none.
-        prj: likewise, of the file that names the CRS.
-        window: the part of the image that is the tile; None for all of it.
+        path: as given by the user.
+        url: of the file, independent of the working directory.
+        size: of the file, in bytes; 0 if unknown.
+        mark: changes with the content of the file and its world and ``.prj`` files, such as their
+            dates.
+        world: URL of the world file; empty if there is none.
+        prj: URL of the ``.prj`` file; empty if there is none.
+        window: the part of the image that is the tile; None for the whole image.
         error: why the image cannot be cut into windows; empty if it can.
     """
 

@@ -1,7 +1,6 @@
-"""Orthophotos of any size, cut into tiles: windows that are read one by one.
+"""Cut orthophotos of any size into windows, and read them one by one.
 
-Only the blocks under a window are read, also of a file in a bucket or on a web server (best of a
-Cloud Optimized GeoTIFF).
+Only the blocks under a window are read, also from buckets and web servers.
 """
 
 from collections.abc import Iterator
@@ -21,18 +20,18 @@ from capetown.imagery.georeference import (
     Georeference,
     GeoreferenceError,
     choose_crs,
-    of_dataset,
     parse_world_file,
+    read_georeference,
 )
 from capetown.imagery.tiff import COLOUR, GREY, MAX_SIDE, Raster, UnreadableTileError
 from capetown.imagery.tile_ref import TileRef, Window
 from capetown.storage import is_local, open_storage, read_file
 
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-# GDAL would look for other files beside one in a bucket.
+# Stops GDAL from looking for more files in a bucket.
 NO_LISTING = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
-# No model sees anything in less.
-FEWEST_PIXELS = 32
+# Smaller windows show nothing to a model.
+MIN_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,9 @@ class Tiling:
 
     Attributes:
         metres: side of a window on the ground.
-        pixels: side of a window of what has no scale; 0 if there is to be none.
-        overlap: share of a window's side that its neighbour shows, too.
-        crs: as in `capetown.imagery.georeference.choose_crs`.
+        pixels: side of a window of images without a scale; 0 refuses them.
+        overlap: share of a window's side that its neighbour repeats.
+        crs: the default CRS.
     """
 
     metres: float = 0
@@ -61,8 +60,8 @@ class Orthophoto:
         self._has_nodata = any(f != [MaskFlags.all_valid] for f in dataset.mask_flag_enums)
 
     def place(self, crs: str) -> Georeference | None:
-        """The place of the whole image; see `capetown.imagery.georeference.find_georeference`."""
-        transform, named = of_dataset(self.dataset)
+        """The georeference of the whole image, as `georeference.find_georeference` finds it."""
+        transform, named = read_georeference(self.dataset)
         if transform is None and self.source.world:
             transform = parse_world_file(read_file(self.source.world))
         if transform is None:
@@ -71,10 +70,10 @@ class Orthophoto:
         return Georeference(transform, choose_crs(named, prj, crs))
 
     def read(self, window: Window) -> Raster | None:
-        """The pixels of a window; None if all of it is nodata.
+        """The pixels of a window; None if it has only nodata.
 
         Raises:
-            UnreadableTileError: the reason, if they cannot be read.
+            UnreadableTileError: they cannot be read.
         """
         rectangle = Rectangle(*window)
         try:
@@ -82,16 +81,16 @@ class Orthophoto:
                 return None
             values = np.moveaxis(self.dataset.read(window=rectangle), 0, 2)
         except (RasterioError, OSError) as error:
-            raise UnreadableTileError(f"damaged: {one_line(error.__cause__ or error)}.") from error
+            raise UnreadableTileError(f"damaged: {one_line(error.__cause__ or error)}") from error
         return _interpret(self.dataset, values)
 
 
 @contextmanager
 def open_image(source: TileRef) -> Iterator[Orthophoto]:
-    """An image, open for reading, in this thread alone.
+    """Open an image for reading in this thread.
 
     Raises:
-        UnreadableTileError: the reason, if it cannot be opened.
+        UnreadableTileError: it cannot be opened.
     """
     fs, location = open_storage(source.url)
     how, options = ({}, {}) if is_local(fs) else ({"opener": fs}, NO_LISTING)
@@ -99,21 +98,21 @@ def open_image(source: TileRef) -> Iterator[Orthophoto]:
         with rasterio.Env(**options):
             dataset = rasterio.open(location, **how)
     except (RasterioError, OSError) as error:
-        raise UnreadableTileError(f"cannot be opened ({one_line(error)}).") from error
+        raise UnreadableTileError(f"cannot be opened ({one_line(error)})") from error
     with closing(dataset):
         yield Orthophoto(dataset, source)
 
 
 def windows_of(source: TileRef, how: Tiling) -> list[TileRef]:
-    """The windows of an image, row by row; itself, with the reason, if it cannot be cut.
+    """The windows of an image, row by row; the image itself with an error if it cannot be cut.
 
-    They are all of one size and spread evenly, so that the last ends where the image does; their
-    neighbours overlap at least as asked. An image that is smaller is one window.
+    All have the same size and are spread evenly from edge to edge, so they may overlap more than
+    asked. A smaller image is one window.
     """
     try:
         with open_image(source) as image:
             width, height = image.dataset.width, image.dataset.height
-            across, down = _sides(image, how)
+            across, down = _window_size(image, how)
     except CapetownError as error:
         return [source._replace(error=str(error))]
     windows = [
@@ -128,50 +127,50 @@ def windows_of(source: TileRef, how: Tiling) -> list[TileRef]:
 
 
 def starts(length: int, side: int, overlap: float) -> list[int]:
-    """Where windows begin along a side of an image.
+    """The first pixels of the windows along one side of an image.
 
     Args:
         length: of the image, in pixels.
         side: of a window, in pixels.
-        overlap: share of a window that the next one shows, too, at least.
+        overlap: the smallest share of a window that the next one repeats.
     """
     left = max(length - side, 0)
     step = max(1, int(side * (1 - overlap)))
     return [round(at) for at in np.linspace(0, left, -(-left // step) + 1).tolist()]
 
 
-def _sides(image: Orthophoto, how: Tiling) -> tuple[int, int]:
+def _window_size(image: Orthophoto, how: Tiling) -> tuple[int, int]:
     """Width and height of a window in pixels.
 
     Raises:
-        CapetownError: if the image has no scale and nothing else is asked for, or a window would
-            be no tile.
+        CapetownError: the image has no scale, or the window is too small or too large.
     """
     try:
         place = image.place(how.crs) if how.metres else None
         if place:
             place.to_earth(np.zeros((1, 2)))
-            across, down = _metres_a_pixel(place, image.dataset)
+            across, down = _metres_per_pixel(place, image.dataset)
     except GeoreferenceError as error:
         if not how.pixels:
-            raise CapetownError(f"{error} --tile-pixels cuts it without a scale.") from error
+            fix = f"{error.fix}; or " * bool(error.fix) + "give --tile-pixels"
+            raise CapetownError(error.what, fix=fix) from error
         place = None
     if place:
         sides = max(1, round(how.metres / across)), max(1, round(how.metres / down))
     elif how.pixels:
         sides = how.pixels, how.pixels
     else:
-        raise CapetownError("has no scale, so metres say nothing: give --tile-pixels.")
-    if not FEWEST_PIXELS <= min(sides) <= max(sides) <= MAX_SIDE:
+        raise CapetownError("has no scale in metres", fix="give --tile-pixels")
+    if not MIN_SIDE <= min(sides) <= max(sides) <= MAX_SIDE:
         raise CapetownError(
-            f"a window would have {sides[0]} x {sides[1]} pixels, not {FEWEST_PIXELS} to "
-            f"{MAX_SIDE}: give another --tile-metres or --tile-pixels."
+            f"windows would have {sides[0]} x {sides[1]} pixels, not {MIN_SIDE} to {MAX_SIDE}",
+            fix="give another --tile-metres or --tile-pixels",
         )
     return sides
 
 
-def _metres_a_pixel(place: Georeference, dataset: Any) -> tuple[float, float]:
-    """Width and height of a pixel, by the map's own unit, or on the ground if that is degrees."""
+def _metres_per_pixel(place: Georeference, dataset: Any) -> tuple[float, float]:
+    """Width and height of a pixel, on the map, or on the ground if the unit is degrees."""
     a, b, _, d, e, _ = place.transform[:6]
     crs = pyproj.CRS.from_user_input(place.crs)
     if crs.is_projected:
@@ -187,7 +186,7 @@ def _metres_a_pixel(place: Georeference, dataset: Any) -> tuple[float, float]:
 
 
 def _interpret(dataset: Any, values: Any) -> Raster:
-    """The bands and what they stand for, as GDAL knows it."""
+    """The bands and their meaning, from GDAL."""
     colours = dataset.colorinterp
     largest = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(values.dtype)
     bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")

@@ -96,7 +96,7 @@ def test_tiles_are_looked_at_and_handed_on_while_they_are_read(tmp_path: Path) -
     kept: dict[int, Pixels] = {}
     found, reasons = profile_tiles(tiles, tmp_path, AS_STORED, kept.__setitem__)
     assert found[tiles[1]][1] == TileProfile(60, 0, dark=False, grey=False)
-    assert reasons == {tiles[0]: "empty: 0 bytes."}
+    assert reasons == {tiles[0]: "empty: 0 bytes"}
     assert list(kept) == [1]
     assert (kept[1] == RGB).all()
 

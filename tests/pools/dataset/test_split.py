@@ -249,7 +249,7 @@ def test_the_stage_lists_what_it_leaves_out_and_what_is_twice(workspace: Path) -
     assert done.returncode == 0, done.stderr
     rejected = pd.read_csv(workspace / "splits" / "rejected.csv")
     assert rejected.to_numpy().tolist() == [
-        ["images/swimming-pool/yes/S99_1_1.tif", "empty: 0 bytes."],
+        ["images/swimming-pool/yes/S99_1_1.tif", "empty: 0 bytes"],
         ["images/swimming-pool/yes/old/S98_1_1.tif",
          "not directly in swimming-pool/yes or swimming-pool/no."],
     ]  # fmt: skip
@@ -308,6 +308,6 @@ def test_without_a_readable_tile_the_stage_says_so_and_lists_why(workspace: Path
     assert not (workspace / "splits").exists()
     rejected = pd.read_csv(workspace / "logs" / "split-rejected.csv")
     assert rejected["reason"].value_counts().to_dict() == {
-        "empty: 0 bytes.": 24,
-        "cannot be read (No such file or directory).": 1,
+        "empty: 0 bytes": 24,
+        "cannot be read (No such file or directory)": 1,
     }

@@ -103,7 +103,7 @@ def test_pixels_cut_what_has_no_scale(model: tuple[nn.Module, Path], tmp_path: P
         model[1], tmp_path / "no.csv", str(tmp_path / "plain.png"), str(write(tmp_path / "o.tif")),
         "--tile-metres", "100",
     )  # fmt: skip
-    assert row["error"][0] == "has no scale, so metres say nothing: give --tile-pixels."
+    assert row["error"][0] == "has no scale in metres; give --tile-pixels"
     assert (row["error"][1:] == "").all()
 
 
@@ -155,9 +155,9 @@ def test_bands_and_depths_are_read_by_the_models_rule(
     for name in ("alpha", "deep"):
         assert by_name[name]["probability"].astype(float).equals(plain["probability"])
     assert (by_name["grey"]["unlike"].str.contains("grey")).all()
-    assert by_name["twelve"]["error"][0].startswith("16 bits, but no value over 4080")
-    assert by_name["two"]["error"][0].startswith("2 bands, neither grey nor colours")
-    assert by_name["zfloat"]["error"][0].startswith("pixels of type float32: not unsigned")
+    assert by_name["twelve"]["error"][0].startswith("nearly black: 16 bits, but no value over 4080")
+    assert by_name["two"]["error"][0].startswith("2 bands, neither grey nor RGB")
+    assert by_name["zfloat"]["error"][0].startswith("pixels of type float32: signed")
 
 
 def test_what_cannot_be_cut_or_read_is_a_row_with_its_reason(
@@ -177,11 +177,9 @@ def test_what_cannot_be_cut_or_read_is_a_row_with_its_reason(
     assert errors["a"][-1].startswith("damaged: ")
     assert len(errors["b"]) == 1
     assert errors["b"][0].startswith("cannot be opened (")
-    assert errors["c"] == [
-        "no way from the mason's to WGS84. --tile-pixels cuts it without a scale."
-    ]
-    assert errors["d"][0].startswith("placed, but in no CRS: name it with --crs")
-    assert errors["e"][0].startswith("a window would have 100000 x 100000 pixels, not 32 to 4096")
+    assert errors["c"] == ["the mason's has no transformation to WGS84; give --tile-pixels"]
+    assert errors["d"][0].startswith("has no CRS; name it with --crs")
+    assert errors["e"][0].startswith("windows would have 100000 x 100000 pixels, not 32 to 4096")
 
 
 def test_an_orthophoto_in_a_bucket_or_on_a_web_server_is_read_by_ranges(
@@ -206,7 +204,7 @@ def test_a_mosaic_that_is_no_tile_says_what_cuts_it(
     with pytest.raises(SystemExit, match="no tile could be read"):
         predict(model[1], tmp_path / "out.csv", str(image))
     [said] = pd.read_csv(tmp_path / "out.csv")["error"]
-    assert said == "5000 x 100 pixels, over 4096 a side: no tile. --tile-metres cuts it into tiles."
+    assert said == "5000 x 100 pixels, over 4096 per side; cut it into tiles with --tile-metres"
 
 
 def test_a_large_orthophoto_is_never_held_whole(

@@ -131,7 +131,7 @@ def prepare(
                 place = place.upright(raster.orientation, width, height)
         return _seen(raster, card, place, place_error)
     except TooLargeError as error:
-        return f"{error} --tile-metres cuts it into tiles."
+        return f"{error}; cut it into tiles with --tile-metres"
     except UnreadableTileError as error:
         return str(error)
     except Exception as error:  # every file system fails in its own way
@@ -174,7 +174,7 @@ def _in_order(
 
 def _fetch(source: TileRef) -> bytes:
     if source.size > MAX_BYTES:
-        raise TooLargeError(f"{source.size / 1e9:.1f} GB: no tile.")
+        raise TooLargeError(f"{source.size / 1e9:.1f} GB")
     fs, location = open_storage(source.url)
     if is_local(fs) and not Path(location).is_file():
         raise UnreadableTileError(
