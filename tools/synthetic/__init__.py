@@ -36,11 +36,12 @@ def make_bucket(
     """
     if not FEWEST_REQUESTS <= requests <= MOST_REQUESTS or tiles < 0 or seed < 0:
         raise CapetownError(
-            f"{requests} requests, {tiles} tiles, seed {seed}: ask for {FEWEST_REQUESTS} to "
-            f"{MOST_REQUESTS} requests, 0 tiles or more, and a seed of 0 or more"
+            "out of range",
+            where=f"{requests} requests, {tiles} tiles, seed {seed}",
+            fix=f"use {FEWEST_REQUESTS} to {MOST_REQUESTS} requests, and no negative number",
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CapetownError(f"{out} is not an empty folder: name another one or empty it first")
+        raise CapetownError("is not an empty folder", where=out, fix="name another one or empty it")
     target = out.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -53,4 +54,6 @@ def make_bucket(
                 write_tiles(made, tiles, seed, tile_side, georeferenced=georeferenced)
             made.rename(target)
     except OSError as error:
-        raise CapetownError(f"cannot write {out}: {error.strerror}; name another folder") from error
+        raise CapetownError(
+            f"cannot be written ({error.strerror})", where=out, fix="name another folder"
+        ) from error

@@ -1,4 +1,4 @@
-"""Places on Earth for made-up tiles, as GeoTIFF tags.
+"""Georeferences of synthetic tiles, as GeoTIFF tags.
 
 The true places of the City's map sheets are not known here: each sheet gets a square of the metro,
 the first one where most people live, and its tiles lie in it by their names.
@@ -38,7 +38,7 @@ def tags(name: str, number: int, side: int, metres: int) -> ImageFileDirectory_v
     """
     found = TILE_NAME.match(name)
     if found is None or number >= len(squares(metres)):
-        raise CapetownError(f"{name}: no place is left for its map sheet; ask for fewer tiles")
+        raise CapetownError("no area is left for its map sheet", where=name, fix="use fewer tiles")
     west, north = squares(metres)[number]
     down, across = divmod(int(found["block"]) - 1, BLOCKS_ACROSS)
     row, column = divmod(int(found["cell"]) - 1, CELLS_ACROSS)

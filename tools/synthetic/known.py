@@ -1,4 +1,4 @@
-"""The requests whose answers are known: they stand in a sample bucket, as many as it bears."""
+"""Requests with known answers, which every synthetic bucket contains."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Known:
 
     @property
     def index(self) -> str | None:
-        """The cell of the point by H3; None where the point is no place on Earth."""
+        """The H3 cell of the point; None if its coordinates are not valid."""
         try:
             lat, lon = float(self.latitude), float(self.longitude)
         except ValueError:
@@ -65,5 +65,5 @@ FAILING = 0.0007
 
 
 def known_requests(count: int) -> tuple[Known, ...]:
-    """The known requests of a bucket of `count`: all answers, and as many failures as it bears."""
+    """The known requests of a bucket of `count`, with as many failures as the threshold allows."""
     return (*ANSWERS, *(*OUTSIDE, *DAMAGED)[: int(FAILING * count)])

@@ -1,4 +1,4 @@
-"""The places of requests: a map of where people live and work.
+"""Locations of requests: a map of where people live and work.
 
 Suburbs are round clouds of points at their true positions; what falls outside the City or in
 cells where hardly anyone lives (sea, mountain, farmland) is drawn again.

@@ -88,7 +88,7 @@ def write_requests(folder: Path, count: int, seed: int) -> None:
 
 
 def catalogue() -> pl.DataFrame:
-    """The kinds of request, a row each, with the directorate in charge.
+    """The kinds of request, one per row, with the directorate in charge.
 
     `weight` and `informal_weight` are how often it comes from a formal suburb and from an
     informal settlement, `lost_weight` how readily it comes without coordinates, `median_days` how

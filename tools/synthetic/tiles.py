@@ -1,4 +1,4 @@
-"""Made-up aerial tiles in the layout of the City's bucket, with and without swimming pools.
+"""Synthetic aerial tiles in the layout of the City's bucket, with and without swimming pools.
 
 Tiles are cut from scenes of several tiles a side, so that neighbours continue each other: roads run
 on, and pools are cut at edges. A scene is a piece of a block of a map sheet, and a tile's name says
@@ -69,9 +69,9 @@ def write_tiles(
         CapetownError: `count` or `side` is out of range.
     """
     if not 1 <= count <= MOST_TILES:
-        raise CapetownError(f"cannot make {count} tiles: ask for 1 to {MOST_TILES}")
+        raise CapetownError("out of range", where=f"{count} tiles", fix=f"use 1 to {MOST_TILES}")
     if not 64 <= side <= 2048:
-        raise CapetownError(f"cannot make tiles of {side} pixels: ask for 64 to 2048")
+        raise CapetownError("out of range", where=f"a side of {side} pixels", fix="use 64 to 2048")
     left = {"yes": round(count * WITH_POOL)}
     left["no"] = count - left["yes"]
     names: dict[str, list[str]] = {label: [] for label in CLASSES}

@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,13 +65,6 @@ def indexed(bucket: Path) -> pl.DataFrame:
     return read(bucket / "sr_hex.csv.gz")
 
 
-@pytest.fixture(scope="module")
-def located(indexed: pl.DataFrame) -> pl.DataFrame:
-    """The requests with coordinates in the City, which most are, as numbers."""
-    inside = indexed.filter(pl.col("h3_level8_index").is_in(list(city_cells())))
-    return inside.with_columns(pl.col("latitude", "longitude").cast(pl.Float64))
-
-
 def test_same_arguments_give_the_same_bytes_on_any_number_of_threads(
     bucket: Path, tmp_path: Path
 ) -> None:
@@ -90,11 +82,6 @@ def test_another_seed_gives_other_requests_in_the_same_city(bucket: Path, tmp_pa
     ours, other = bytes_of(bucket), bytes_of(tmp_path / "other")
     assert all(ours[name] == other[name] for name in HEXAGONS)
     assert all(ours[name] != other[name] for name in TABLES)
-
-
-def test_no_time_of_writing_in_the_compressed_files(bucket: Path) -> None:
-    for name in TABLES[:2]:
-        assert (bucket / name).read_bytes()[4:8] == b"\0\0\0\0"
 
 
 def test_the_city_has_its_3832_cells() -> None:
@@ -278,51 +265,6 @@ def test_times_are_a_year_in_order_and_some_end_before_they_begin(indexed: pl.Da
     assert monthly.arg_min() == 3, "April was the lockdown"
 
 
-def test_who_is_asked_for_what(indexed: pl.DataFrame) -> None:
-    shares = dict(indexed["directorate"].value_counts(normalize=True).iter_rows())
-    assert len(shares) == 13
-    assert 0.005 < shares[None] < 0.016
-    assert max(shares, key=lambda name: shares[name]) == "WATER AND SANITATION"
-    assert indexed["code"].null_count() == 0
-    assert indexed["cause_code"].null_count() > COUNT / 2
-    assert indexed["cause_code"].drop_nulls().str.contains(",").any(), "some text needs quotes"
-    assert not indexed.select(pl.col(pl.String).str.contains("{", literal=True).any()).row(0)[5]
-    roads = indexed.filter(pl.col("section") == "District: Somerset West")
-    assert set(roads["branch"]) == {"RIM Area East"}
-    informal = indexed.filter(pl.col("code_group").str.contains("INFORMAL"))
-    assert "KHAYELITSHA" in informal["official_suburb"]
-    assert "SEA POINT" not in informal["official_suburb"]
-
-
-def test_requests_come_from_where_people_live(located: pl.DataFrame) -> None:
-    cells = located["h3_level8_index"].n_unique()
-    assert 1300 < cells < 2083
-    points = located.select("latitude", "longitude").n_unique() / len(located)
-    assert 0.58 < points < 0.70
-    busiest = located["h3_level8_index"].value_counts(sort=True)["count"]
-    assert busiest.head(cells // 5).sum() > 0.45 * len(located)
-    middle = located.group_by("official_suburb").agg(pl.median("latitude", "longitude"))
-    places = {name: (lat, lon) for name, lat, lon in middle.iter_rows()}
-    for name, where in {
-        "SEA POINT": (-33.918, 18.388),
-        "KHAYELITSHA": (-34.038, 18.677),
-        "STRAND": (-34.108, 18.832),
-        "MELKBOSSTRAND": (-33.722, 18.446),
-    }.items():
-        assert places[name] == pytest.approx(where, abs=0.01)
-
-
-def test_coordinates_are_as_long_as_the_citys(indexed: pl.DataFrame) -> None:
-    text = indexed.filter(pl.col("h3_level8_index").is_in(list(city_cells())))
-    for name in ("latitude", "longitude"):
-        decimals = text[name].str.split(".").list.last().str.len_chars()
-        shares = {low: decimals.is_between(low, high).mean() for low, high in
-                  ((0, 5), (6, 7), (8, 8), (9, 11), (12, 12), (13, 15))}  # fmt: skip
-        # A last digit of 0 is not written, so that a tenth of each kind is one shorter.
-        expected = {0: 0.044, 6: 0.182, 8: 0.506, 9: 0.04, 12: 0.183, 13: 0.048}
-        assert shares == pytest.approx(expected, abs=0.02)
-
-
 def test_rows_are_the_same_people_in_any_number_of_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,39 +293,37 @@ def test_no_more_requests_fail_than_the_pipeline_lets_pass(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "where"),
     [
-        ({"requests": 99}, "99 requests, 0 tiles, seed 1: ask for 100 to"),
+        ({"requests": 99}, "99 requests, 0 tiles, seed 1"),
+        ({"requests": 300_000_000}, "300000000 requests, 0 tiles, seed 1"),
         ({"tiles": -1}, "100 requests, -1 tiles, seed 1"),
         ({"seed": -1}, "100 requests, 0 tiles, seed -1"),
+        ({"tiles": 1_000_000}, "1000000 tiles"),
+        ({"tiles": 1, "tile_side": 5_000}, "a side of 5000 pixels"),
     ],
 )
-def test_a_number_out_of_range_is_refused_before_anything_is_written(
-    tmp_path: Path, given: dict[str, Any], said: str
+def test_a_number_out_of_range_is_refused(
+    tmp_path: Path, given: dict[str, Any], where: str
 ) -> None:
-    with pytest.raises(CapetownError, match=said):
+    with pytest.raises(CapetownError) as error:
         make_bucket(tmp_path / "bucket", **{"requests": 100, "tiles": 0, "seed": 1, **given})
+    assert error.value.where == where
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_content_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    said = re.escape(f"error: {tmp_path} is not an empty folder")
-    with pytest.raises(SystemExit, match=said):
+    with pytest.raises(SystemExit, match="is not an empty folder"):
         main([str(tmp_path), "--requests", "100", "--tiles", "0"])
+    with pytest.raises(CapetownError, match="File exists"):
+        make_bucket(tmp_path / "mine.txt" / "bucket", requests=100, tiles=0, seed=1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-
-
-def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    said = re.escape(f"cannot write {tmp_path}/file/bucket: File exists")
-    with pytest.raises(CapetownError, match=said):
-        make_bucket(tmp_path / "file" / "bucket", requests=100, tiles=0, seed=1)
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CapetownError, match="cannot make 1000000 tiles"):
+    with pytest.raises(CapetownError, match="1000000 tiles"):
         make_bucket(tmp_path / "empty", requests=100, tiles=1_000_000, seed=1)
     assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
     make_bucket(tmp_path / "empty", requests=100, tiles=0, seed=1)

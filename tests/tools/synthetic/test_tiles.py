@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +14,6 @@ from rasterio.warp import transform
 from scipy import ndimage
 
 from capetown.city import CELLS_ACROSS
-from capetown.errors import CapetownError
-from tools.synthetic import make_bucket
 from tools.synthetic.tiles import ACROSS, Cut, cuts, places, write_tiles
 
 SIDE = 192
@@ -130,20 +127,6 @@ def test_a_few_labels_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert Counter(labels.values()) == {"yes": 2000, "no": 1000}
     wrong = sum((label == "yes") != name.startswith("1") for name, label in labels.items())
     assert 25 < wrong < 70
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"requests": 300_000_000}, "300000000 requests, .*: ask for 100 to 20000000"),
-        ({"tiles": 1_000_000}, "cannot make 1000000 tiles"),
-        ({"tiles": 1, "tile_side": 5_000}, "cannot make tiles of 5000 pixels"),
-    ],
-)
-def test_what_would_not_fit_is_refused(given: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(CapetownError, match=said):
-        make_bucket(tmp_path / "b", **{"requests": 100, "tiles": 0, "seed": 1, **given})
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_georeferenced_tiles_are_the_same_pictures_in_the_metro(tmp_path: Path) -> None:
