@@ -47,7 +47,11 @@ def test_without_one_the_report_does_not_speak_of_it(tmp_path: Path) -> None:
 
 def test_hexagons_of_the_map_carry_their_numbers(predicted: Predicted) -> None:
     [[first, second]] = predicted_map(predicted).to_dict()["datasets"].values()
-    assert (first["index"], first["pools_expected"], first["pools_high"]) == (CELLS[0], 1.0, 2)
+    assert (first["index"], first["tiles_with_pool_expected"], first["tiles_with_pool_high"]) == (
+        CELLS[0],
+        1.0,
+        2,
+    )
     assert second["tiles"] == 1
     assert len(first["geometry"]["coordinates"][0]) == 7
 

@@ -11,7 +11,15 @@ from capetown.errors import CapetownError, one_line
 from capetown.report.charts import Chart
 from capetown.report.hexagon_map import count_breaks
 
-COLUMNS = ("index", "tiles", "unread", "pools_expected", "pools_low", "pools_high", "called")
+COLUMNS = (
+    "index",
+    "tiles",
+    "unread",
+    "tiles_with_pool_expected",
+    "tiles_with_pool_low",
+    "tiles_with_pool_high",
+    "called",
+)
 # Degrees to five decimals: a metre, on hexagons of a kilometre.
 PRECISION = 1e-5
 
@@ -36,7 +44,7 @@ class Predicted:
     @property
     def expected(self) -> int:
         """Tiles expected to have a pool, a whole number."""
-        return round(float(self.table["pools_expected"].sum()))
+        return round(float(self.table["tiles_with_pool_expected"].sum()))
 
     @property
     def called(self) -> int:
@@ -46,7 +54,9 @@ class Predicted:
     @property
     def most(self) -> gpd.GeoDataFrame:
         """The five hexagons where most tiles are expected to have a pool."""
-        return self.table.sort_values(["pools_expected", "index"], ascending=[False, True]).head(5)
+        return self.table.sort_values(
+            ["tiles_with_pool_expected", "index"], ascending=[False, True]
+        ).head(5)
 
 
 def read_predicted(path: Path) -> Predicted | None:
@@ -75,15 +85,15 @@ def predicted_map(predicted: Predicted) -> Chart:
     rings = shapely.orient_polygons(
         shapely.set_precision(table.geometry.to_numpy(), PRECISION, "pointwise"), exterior_cw=True
     )
-    numbers = table[list(COLUMNS)].round({"pools_expected": 1}).to_dict("records")
+    numbers = table[list(COLUMNS)].round({"tiles_with_pool_expected": 1}).to_dict("records")
     features = [
         {"type": "Feature", "geometry": shapely.geometry.mapping(ring), **row}
         for ring, row in zip(rings, numbers, strict=True)
     ]
-    breaks = count_breaks(round(max(table["pools_expected"])))[1:]
+    breaks = count_breaks(round(max(table["tiles_with_pool_expected"])))[1:]
     colours = [f"var(--q{number})" for number in range(len(breaks) + 1)]
     colour = alt.Color(
-        "pools_expected:Q",
+        "tiles_with_pool_expected:Q",
         title="Tiles expected to have a pool",
         scale=alt.Scale(type="threshold", domain=breaks, range=colours),
         legend=alt.Legend(orient="bottom"),
@@ -96,9 +106,9 @@ def predicted_map(predicted: Predicted) -> Chart:
             tooltip=[
                 alt.Tooltip("index:N", title="Hexagon"),
                 alt.Tooltip("tiles:Q", title="Tiles"),
-                alt.Tooltip("pools_expected:Q", title="expected to have a pool"),
-                alt.Tooltip("pools_low:Q", title="at least (95 %)"),
-                alt.Tooltip("pools_high:Q", title="at most (95 %)"),
+                alt.Tooltip("tiles_with_pool_expected:Q", title="expected to have a pool"),
+                alt.Tooltip("tiles_with_pool_low:Q", title="at least (95 %)"),
+                alt.Tooltip("tiles_with_pool_high:Q", title="at most (95 %)"),
                 alt.Tooltip("called:Q", title="called by the model"),
             ],
         )

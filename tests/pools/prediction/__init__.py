@@ -1,10 +1,12 @@
-"""A small model with weights of its own, and `capetown predict` with it."""
+"""A small model with weights of its own, and commands that use it."""
 
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
-from capetown.cli import main
+from capetown.cli import main, parser
+from capetown.errors import CapetownError
 from capetown.imagery.reading import AS_STORED
 from capetown.pools.model.manifest import ModelManifest
 from tests.pools import USUAL
@@ -17,9 +19,18 @@ CARD = ModelManifest(
 
 
 def predict(folder: Path, out: Path, *arguments: str) -> pd.DataFrame:
-    """What `capetown predict` writes with a model's folder."""
+    """The output of `capetown predict` with a model's folder."""
     main(["predict", *arguments, "--model", str(folder), "--out", str(out)])
     if out.suffix == ".parquet":
         return pd.read_parquet(out)
-    text = dict.fromkeys(("decision", "error", "h3_index", "place_error", "geometry"), str)
+    text = dict.fromkeys(("decision", "error", "h3_index", "location_error", "geometry"), str)
     return pd.read_csv(out, dtype=text, keep_default_na=False)
+
+
+def refused(*arguments: str) -> CapetownError:
+    """The error of a command: one line without a full stop."""
+    given = parser().parse_args(arguments)
+    with pytest.raises(CapetownError) as caught:
+        given.handler(given)
+    assert "\n" not in str(caught.value)
+    return caught.value
