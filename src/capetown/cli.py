@@ -79,7 +79,7 @@ def compare(arguments: argparse.Namespace) -> None:
         read_experiment(
             rev,
             predictions="metrics/predictions.csv",
-            figures="metrics/evaluate.json",
+            metrics="metrics/evaluate.json",
             params="params.yaml",
         )
         for rev in arguments.revisions
