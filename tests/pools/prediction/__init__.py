@@ -1,11 +1,13 @@
 """A small model with weights of its own, and commands that use it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from torch import nn
 
-from capetown.cli import main, parser
+from capetown.cli import parser
 from capetown.errors import CapetownError
 from capetown.imagery.reading import AS_STORED
 from capetown.pools.model.manifest import ModelManifest
@@ -18,9 +20,12 @@ CARD = ModelManifest(
 )  # fmt: skip
 
 
-def predict(folder: Path, out: Path, *arguments: str) -> pd.DataFrame:
-    """The output of `capetown predict` with a model's folder."""
-    main(["predict", *arguments, "--model", str(folder), "--out", str(out)])
+Model = tuple[nn.Module, Path]
+Predict = Callable[..., pd.DataFrame]
+
+
+def read_output(out: Path) -> pd.DataFrame:
+    """A file that `capetown predict` wrote."""
     if out.suffix == ".parquet":
         return pd.read_parquet(out)
     text = dict.fromkeys(("decision", "error", "h3_index", "location_error", "geometry"), str)

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from torch import nn
 
 from capetown.cli import main
 from capetown.imagery.reading import AS_STORED, read_tile, resize
@@ -20,12 +19,12 @@ from capetown.pools.metrics import calibrated
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.manifest import save_model
 from tests import s3
-from tests.pools.prediction import CARD, predict, refused
+from tests.pools.prediction import CARD, Model, Predict, refused
 
 
 def test_each_tile_has_a_probability_or_an_error(
-    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    predict: Predict, model: Model, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     def refuse(*_: object) -> None:
         raise AssertionError("the network was used")
@@ -33,7 +32,7 @@ def test_each_tile_has_a_probability_or_an_error(
     copied = tmp_path / "copied"
     shutil.copytree(model[1], copied)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    found = predict(copied, tmp_path / "out.csv", str(tiles))
+    found = predict("out.csv", tiles, folder=copied)
 
     names = ["A_1_1.tif", "C_1_1.tiff", "D_1_1.tif", "deep/B_1_1.TIF"]
     assert found["path"].tolist() == [str(tiles / name) for name in names]
@@ -56,29 +55,27 @@ def test_each_tile_has_a_probability_or_an_error(
 
 
 def test_paths_keep_their_order_and_a_file_may_have_any_name(
-    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
+    predict: Predict, tiles: Path, tmp_path: Path
 ) -> None:
     shutil.copy(tiles / "A_1_1.tif", odd := tmp_path / "photo.dat")
     paths = [str(odd), str(tiles / "manifest"), str(tiles / "deep")]
-    found = predict(model[1], tmp_path / "out.csv", *paths)
+    found = predict("out.csv", *paths)
     assert found["path"].tolist() == [*paths[:2], str(tiles / "deep" / "B_1_1.TIF")]
     assert found["error"].ne("").tolist() == [False, True, False]
 
 
-def test_a_url_is_read_through_fsspec(
-    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
-) -> None:
+def test_a_url_is_read_through_fsspec(predict: Predict, tiles: Path, tmp_path: Path) -> None:
     fsspec.filesystem("memory").put(str(tiles / "A_1_1.tif"), "/tiles/A_1_1.tif")
-    found = predict(model[1], tmp_path / "url.csv", "memory://tiles")
+    found = predict("url.csv", "memory://tiles")
     assert found["path"].tolist() == ["memory:///tiles/A_1_1.tif"]
     assert found["probability"].notna().all()
     url = f"file://{tiles}/A_1_1.tif"  # fsspec needs the path unquoted
-    assert predict(model[1], tmp_path / "file.csv", url)["path"].tolist() == [url]
+    assert predict("file.csv", url)["path"].tolist() == [url]
 
 
 @pytest.mark.parametrize("keys", [False, True])
 def test_a_bucket_is_read_from_the_server_in_the_environment(
-    model: tuple[nn.Module, Path], bucket: Path, seaweed: s3.Server, tmp_path: Path,
+    predict: Predict, model: Model, bucket: Path, seaweed: s3.Server, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, keys: bool,
 ) -> None:  # fmt: skip
     for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"):
@@ -92,9 +89,9 @@ def test_a_bucket_is_read_from_the_server_in_the_environment(
         error = refused("predict", private, "--model", str(model[1]), "--out", "no.csv")
         assert (error.where, "Forbidden" in error.what) == (private, True)
     url = private if keys else f"s3://{s3.PUBLIC}/city/images/swimming-pool"
-    remote = predict(model[1], tmp_path / "remote.csv", url)
+    remote = predict("remote.csv", url)
     folder = bucket / "images" / "swimming-pool"
-    local = predict(model[1], tmp_path / "local.csv", str(folder))
+    local = predict("local.csv", folder)
     assert len(local) == 24
     assert remote["path"].tolist() == [p.replace(str(folder), url) for p in local["path"]]
     assert remote.drop(columns="path").equals(local.drop(columns="path"))
@@ -120,7 +117,7 @@ def test_a_bucket_is_read_from_the_server_in_the_environment(
     ],
 )
 def test_unusable_arguments_are_refused_and_nothing_is_written(
-    arguments: list[str], where: str, model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path,
+    arguments: list[str], where: str, model: Model, tiles: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
@@ -155,7 +152,7 @@ def test_only_regular_files_are_replaced(kind: str, tiles: Path, tmp_path: Path)
 
 
 def test_links_are_followed_once_and_pipes_are_not_read(
-    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
+    predict: Predict, tiles: Path, tmp_path: Path
 ) -> None:
     linked = tmp_path / "linked"
     linked.mkdir()
@@ -163,14 +160,14 @@ def test_links_are_followed_once_and_pipes_are_not_read(
     (linked / "folder").symlink_to(tiles / "deep")
     (linked / "folder" / "again").symlink_to(linked)
     os.mkfifo(linked / "pipe.tif")
-    found = predict(model[1], tmp_path / "out.csv", str(linked))
+    found = predict("out.csv", linked)
     names = ["folder/B_1_1.TIF", "one.tif", "pipe.tif"]
     assert found["path"].tolist() == [str(linked / name) for name in names]
     assert found["error"].tolist() == ["", "", "not a regular file"]
 
 
 def test_images_of_other_formats_are_left_out_and_counted(
-    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    predict: Predict, tiles: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     others = tmp_path / "others"
     others.mkdir()
@@ -178,26 +175,22 @@ def test_images_of_other_formats_are_left_out_and_counted(
     left_out = "1 images of other formats are left out"
     assert left_out in refused("predict", str(others), "--out", "o.csv").what
     shutil.copy(tiles / "A_1_1.tif", others)
-    assert len(predict(model[1], tmp_path / "out.csv", str(others))) == 1
+    assert len(predict("out.csv", others)) == 1
     assert f"{others}: {left_out}" in caplog.text
 
 
 def test_standard_output_gets_only_the_rows(
-    model: tuple[nn.Module, Path],
-    tiles: Path,
-    tmp_path: Path,
+    predict: Predict, model: Model, tiles: Path, tmp_path: Path,
     capfdbinary: pytest.CaptureFixture[bytes],
-) -> None:
+) -> None:  # fmt: skip
     main(["predict", str(tiles), "--model", str(model[1]), "--out", "-"])
     said = capfdbinary.readouterr()
-    predict(model[1], tmp_path / "out.csv", str(tiles))
+    predict("out.csv", tiles)
     assert said.out == (tmp_path / "out.csv").read_bytes()
     assert b"-: 4 tiles, " in said.err
 
 
-def test_a_run_without_a_readable_tile_fails(
-    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
-) -> None:
+def test_a_run_without_a_readable_tile_fails(model: Model, tiles: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     error = refused(
         "predict", str(tiles / "D_1_1.tif"), "--model", str(model[1]), "--out", str(out)
@@ -207,7 +200,7 @@ def test_a_run_without_a_readable_tile_fails(
 
 
 def test_an_original_gives_the_prediction_of_its_reduced_copy(
-    model: tuple[nn.Module, Path], tmp_path: Path
+    predict: Predict, model: Model, tmp_path: Path
 ) -> None:
     """If the manifest says that the model was trained on reduced tiles."""
     pixels = np.random.default_rng(5).integers(0, 256, (150, 130, 3), dtype=np.uint8)
@@ -221,9 +214,9 @@ def test_an_original_gives_the_prediction_of_its_reduced_copy(
     assert typical_profile([look]).reduced == 60
     save_model(learned, model[0], CARD.model_copy(update={"usual": typical_profile([look])}))
     columns = ["probability", "decision", "drift"]
-    found = predict(learned, tmp_path / "a.csv", str(originals))
-    assert found[columns].equals(predict(learned, tmp_path / "b.csv", str(kept))[columns])
+    found = predict("a.csv", originals, folder=learned)
+    assert found[columns].equals(predict("b.csv", kept, folder=learned)[columns])
     assert found["drift"].tolist() == [""]
     # A model trained on originals reads them unreduced.
-    plain = predict(model[1], tmp_path / "c.csv", str(originals))
+    plain = predict("c.csv", originals)
     assert plain["probability"][0] != found["probability"][0]

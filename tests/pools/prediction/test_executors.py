@@ -15,7 +15,6 @@ import distributed
 import numpy as np
 import pytest
 from PIL import Image
-from torch import nn
 
 from capetown.cli import main
 from capetown.errors import CapetownError
@@ -25,7 +24,7 @@ from capetown.pools.prediction import engine, executors, run
 from capetown.pools.prediction.executors import Backend
 from capetown.pools.prediction.inference_worker import Job, make_shard
 from tests import s3
-from tests.pools.prediction import predict, refused
+from tests.pools.prediction import Model, Predict, refused
 
 NOWHERE = "tcp://127.0.0.1:1"
 JOB = Job("", "", "cpu", "", "", "9.9.9")
@@ -57,9 +56,9 @@ def scheduler(workers: int, threads: int = 1) -> Iterator[str]:
 
 
 def test_a_killed_worker_changes_no_byte(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predict: Predict, model: Model, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict(model[1], alone := tmp_path / "alone.parquet", str(many))
+    predict(alone := tmp_path / "alone.parquet", many)
     out, parts = tmp_path / "out.parquet", tmp_path / "out.parquet.parts"
     arguments = ["predict", str(many), "--model", str(model[1]), "--out", str(out)]
     killed, submit = threading.Event(), run._submit
@@ -89,7 +88,7 @@ def test_a_killed_worker_changes_no_byte(
 
 
 def test_a_cluster_needs_only_the_bucket(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, seaweed: s3.Server,
+    predict: Predict, model: Model, many: Path, tmp_path: Path, seaweed: s3.Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Tiles, model and shards pass through it; the output equals that of this process."""
@@ -101,7 +100,7 @@ def test_a_cluster_needs_only_the_bucket(
     tiles, out = f"s3://{s3.WORK}/many", f"s3://{s3.WORK}/out/found.csv"
     with scheduler(1, threads=3) as address:
         main(["predict", tiles, "--model", str(model[1]), "--out", out, "--cluster", address])
-    predict(model[1], tmp_path / "here.csv", tiles)
+    predict("here.csv", tiles)
     seaweed.fs.invalidate_cache()
     assert seaweed.fs.cat(f"{s3.WORK}/out/found.csv") == (tmp_path / "here.csv").read_bytes()
     left = sorted(Path(name).name for name in seaweed.fs.find(f"{s3.WORK}/out"))
@@ -117,7 +116,7 @@ def threads_of_the_engine(model: str) -> int:
     return asked[0]
 
 
-def test_the_engine_uses_all_threads_of_its_worker(model: tuple[nn.Module, Path]) -> None:
+def test_the_engine_uses_all_threads_of_its_worker(model: Model) -> None:
     folder = str(model[1])
     with scheduler(1, threads=3) as address, distributed.Client(address) as client:
         assert client.submit(threads_of_the_engine, folder).result() == 3
@@ -125,7 +124,7 @@ def test_the_engine_uses_all_threads_of_its_worker(model: tuple[nn.Module, Path]
 
 
 def test_unusable_clusters_are_refused(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unreachable, without workers, or with a worker of another version."""
     out = tmp_path / "out.csv"
@@ -164,7 +163,7 @@ def test_a_late_worker_of_another_version_computes_nothing() -> None:
 
 @pytest.mark.parametrize("failure", ["a shard that does not arrive", "a lost worker"])
 def test_failed_shards_are_explained(
-    failure: str, model: tuple[nn.Module, Path], many: Path, tmp_path: Path,
+    failure: str, model: Model, many: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """A shard does not arrive if a worker has an unshared folder of the same name."""

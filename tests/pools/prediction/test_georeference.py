@@ -14,7 +14,6 @@ import shapely
 from affine import Affine
 from PIL import Image
 from pyproj import Transformer
-from torch import nn
 
 from capetown.imagery.georeference import (
     Georeference,
@@ -26,7 +25,7 @@ from capetown.imagery.georeference import (
 from capetown.imagery.reading import read_tile, resize
 from capetown.pools.model.manifest import save_model
 from capetown.pools.model.saliency import saliency_maps, strongest_points
-from tests.pools.prediction import CARD, predict
+from tests.pools.prediction import CARD, Model, Predict
 
 SCHEMA = json.loads(Path(__file__).with_name("geoparquet-1.1.0.schema.json").read_text())
 # A hundred metres at Cape Town's city hall, in UTM zone 34 south and in the City's own system.
@@ -56,11 +55,9 @@ WORLD = f"2.5\n0\n0\n-2.5\n{WEST + 1.25}\n{NORTH - 1.25}\n"
 TO_EARTH = Transformer.from_crs(UTM, "EPSG:4326")
 
 
-def test_outline_centre_and_cell_follow_the_tags(
-    model: tuple[nn.Module, Path], tmp_path: Path
-) -> None:
+def test_outline_centre_and_cell_follow_the_tags(predict: Predict, tmp_path: Path) -> None:
     geotiff(tmp_path / "a.tif")
-    row = predict(model[1], tmp_path / "out.parquet", str(tmp_path / "a.tif")).iloc[0]
+    row = predict("out.parquet", tmp_path / "a.tif").iloc[0]
     latitude, longitude = TO_EARTH.transform(WEST + 50, NORTH - 50)
     assert (row["latitude"], row["longitude"]) == pytest.approx((latitude, longitude), abs=1e-8)
     assert row["h3_index"] == h3.latlng_to_cell(latitude, longitude, 8)
@@ -77,27 +74,25 @@ def test_outline_centre_and_cell_follow_the_tags(
         ("a.TIF", "a.TFW"), ("a.png", "a.wld"),
     ],
 )  # fmt: skip
-def test_a_world_file_equals_tags(
-    name: str, world: str, model: tuple[nn.Module, Path], tmp_path: Path
-) -> None:
+def test_a_world_file_equals_tags(name: str, world: str, predict: Predict, tmp_path: Path) -> None:
     (tmp_path / "world").mkdir()
     geotiff(tmp_path / "b.tif")
     with_world_file(tmp_path / "world", name, world, WORLD)
-    tagged = predict(model[1], tmp_path / "tags.csv", str(tmp_path / "b.tif"))
-    placed = predict(model[1], tmp_path / "world.csv", str(tmp_path / "world"), "--crs", UTM)
+    tagged = predict("tags.csv", tmp_path / "b.tif")
+    placed = predict("world.csv", tmp_path / "world", "--crs", UTM)
     columns = ["h3_index", "longitude", "latitude", "geometry"]
     assert placed[columns].equals(tagged[columns])
     (tmp_path / "world" / "a.prj").write_text(
         rasterio.CRS.from_string(UTM).to_wkt(version="WKT1_ESRI")
     )
-    beside = predict(model[1], tmp_path / "prj.csv", str(tmp_path / "world" / name))
+    beside = predict("prj.csv", tmp_path / "world" / name)
     assert beside[columns].equals(tagged[columns])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["tags", "world file"])
 def test_turning_an_image_upright_keeps_its_location(
-    orientation: int, kind: str, model: tuple[nn.Module, Path], tmp_path: Path
+    orientation: int, kind: str, predict: Predict, tmp_path: Path
 ) -> None:
     """Stored pixels are 40 wide and 20 high. GDAL locates these, whatever the orientation."""
     if kind == "tags":
@@ -109,7 +104,7 @@ def test_turning_an_image_upright_keeps_its_location(
         exif[274] = orientation
         Image.fromarray(PIXELS[:20]).save(path, exif=exif)
         (tmp_path / "a.jgw").write_text(WORLD)
-    row = predict(model[1], tmp_path / "out.parquet", str(path), "--crs", UTM).iloc[0]
+    row = predict("out.parquet", path, "--crs", UTM).iloc[0]
     found = shapely.from_wkb(row["geometry"])
     corners = [(0, 0), (0, -50), (100, -50), (100, 0)]
     expected = [TO_EARTH.transform(WEST + x, NORTH + y)[::-1] for x, y in corners]
@@ -158,7 +153,7 @@ def test_invalid_world_files_are_refused(text: str) -> None:
 
 
 def test_a_tile_with_an_unusable_georeference_is_still_predicted(
-    model: tuple[nn.Module, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "tiles"
     folder.mkdir()
@@ -169,7 +164,7 @@ def test_a_tile_with_an_unusable_georeference_is_still_predicted(
     geotiff(folder / "4.tif", transform=Affine(2.5, 0, 9e9, 0, -2.5, 9e9))
     geotiff(folder / "5.tif", crs='LOCAL_CS["the mason\'s",UNIT["metre",1]]')
     geotiff(folder / "6.tif", crs=None)
-    found = predict(model[1], tmp_path / "out.csv", str(folder))
+    found = predict("out.csv", folder)
     assert (found["error"] == "").all()
     assert found["probability"].notna().all()
     said = found["location_error"].tolist()
@@ -181,9 +176,9 @@ def test_a_tile_with_an_unusable_georeference_is_still_predicted(
 
 
 def test_without_a_georeference_the_location_columns_are_empty(
-    model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
+    predict: Predict, tiles: Path, tmp_path: Path
 ) -> None:
-    found = predict(model[1], tmp_path / "out.parquet", str(tiles))
+    found = predict("out.parquet", tiles)
     assert (
         found[["h3_index", "longitude", "latitude", "geometry", "location_error"]]
         .isna()
@@ -194,13 +189,13 @@ def test_without_a_georeference_the_location_columns_are_empty(
 
 @pytest.mark.parametrize("located", [True, False])
 def test_the_file_is_geoparquet(
-    located: bool, model: tuple[nn.Module, Path], tiles: Path, tmp_path: Path
+    located: bool, predict: Predict, tiles: Path, tmp_path: Path
 ) -> None:
     """It follows the standard's schema, and geopandas reads it."""
     if located:
         geotiff(tiles / "deep" / "located.tif")
     out = tmp_path / "out.parquet"
-    predict(model[1], out, str(tiles))
+    predict(out, tiles)
     geo = json.loads(pq.read_metadata(out).metadata[b"geo"])
     jsonschema.validate(geo, SCHEMA)
     read = geopandas.read_parquet(out)
@@ -229,13 +224,12 @@ def test_tags_precede_a_world_file_and_give_it_their_crs(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("options", [[], ["--tile-metres", "50"]])
 def test_saliency_is_a_point_in_each_tile_with_a_pool_and_on_earth(
-    options: list[str], model: tuple[nn.Module, Path], tmp_path: Path
+    options: list[str], predict: Predict, model: Model, tmp_path: Path
 ) -> None:
     """Pixels are those of the tile, whatever the size of the model's input."""
     save_model(tmp_path / "eager", model[0], CARD.model_copy(update={"threshold": 0.0}))
     image = geotiff(tmp_path / "a.tif", transform=Affine(1.25, 0, WEST, 0, -1.25, NORTH))
-    out = tmp_path / "out.parquet"
-    found = predict(tmp_path / "eager", out, str(image), "--saliency", *options)
+    found = predict("out.parquet", image, "--saliency", *options, folder=tmp_path / "eager")
     assert found["saliency_x"].notna().all()
     for row in found.to_dict("records"):
         _, _, window = row["path"].partition("=")
@@ -256,10 +250,10 @@ def test_saliency_is_a_point_in_each_tile_with_a_pool_and_on_earth(
 
 
 def test_saliency_needs_the_option_and_a_pool(
-    model: tuple[nn.Module, Path], tmp_path: Path
+    predict: Predict, model: Model, tmp_path: Path
 ) -> None:
     save_model(tmp_path / "shy", model[0], CARD.model_copy(update={"threshold": 1.0}))
     image = str(geotiff(tmp_path / "a.tif"))
     for folder, more in ((model[1], []), (tmp_path / "shy", ["--saliency"])):
-        found = predict(folder, tmp_path / f"{len(more)}.csv", image, *more)
+        found = predict(f"{len(more)}.csv", image, *more, folder=folder)
         assert found["saliency_x"].tolist() == [""] or found["saliency_x"].isna().all()

@@ -10,12 +10,11 @@ import fsspec
 import numpy as np
 import pytest
 from PIL import Image
-from torch import nn
 
 from capetown.imagery.tile_ref import TileRef
 from capetown.pools.prediction.inference_worker import _in_order
 from capetown.pools.prediction.inputs import find_files, inputs_digest
-from tests.pools.prediction import predict, refused
+from tests.pools.prediction import Predict, refused
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (40, 40, 3), dtype=np.uint8)
 
@@ -40,9 +39,9 @@ def names(*paths: str) -> list[str]:
 
 
 def test_a_folder_selects_its_tiffs_pngs_and_jpegs(
-    folder: Path, model: tuple[nn.Module, Path], tmp_path: Path
+    folder: Path, predict: Predict, tmp_path: Path
 ) -> None:
-    rows = predict(model[1], tmp_path / "out.csv", str(folder))
+    rows = predict("out.csv", folder)
     assert [Path(path).name for path in rows["path"]] == ["a.jpeg", "b.PNG", "c.tif", "d.jpg"]
     assert (rows["error"] == "").all()
     assert rows["probability"][1] == rows["probability"][2]
@@ -104,12 +103,12 @@ def test_a_glob_may_be_a_url(folder: Path) -> None:
 
 
 def test_a_list_keeps_its_order_and_missing_files(
-    folder: Path, model: tuple[nn.Module, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     url = f"file://{folder}/a.jpeg"
     (tmp_path / "list.txt").write_text(f"c.tif\n\n  gone.tif  \n{url}\nmemory://gone.tif\nc.tif\n")
-    rows = predict(model[1], tmp_path / "out.csv", f"@{tmp_path / 'list.txt'}")
+    rows = predict("out.csv", f"@{tmp_path / 'list.txt'}")
     paths = ["c.tif", "gone.tif", url, "memory://gone.tif", "c.tif"]
     assert rows["path"].tolist() == paths
     assert rows["error"].tolist()[:3] == ["", "no such file", ""]

@@ -13,12 +13,11 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch import nn
 
 from capetown.cli import main
 from capetown.errors import CapetownError
 from capetown.pools.prediction.per_hexagon import interval
-from tests.pools.prediction import predict, refused
+from tests.pools.prediction import Predict, refused
 from tests.pools.prediction.test_georeference import geotiff
 from tests.tables import CELLS, OUTSIDE_CELL, write_hexagons
 
@@ -227,7 +226,7 @@ def not_written(folder: Path, *arguments: str) -> CapetownError:
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_two_commands_make_a_map_of_tiles(
-    ending: str, model: tuple[nn.Module, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ending: str, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiles = tmp_path / "tiles"
     tiles.mkdir()
@@ -236,7 +235,7 @@ def test_two_commands_make_a_map_of_tiles(
     (tiles / "damaged.tif").write_bytes(b"II*\0")
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tiles / "nowhere.tif")
     written = tmp_path / f"predictions.{ending}"
-    predictions = predict(model[1], written, str(tiles))
+    predictions = predict(written, tiles)
     [cell] = {index for index in predictions["h3_index"] if isinstance(index, str) and index}
     hexagons = write_hexagons(tmp_path / "hexagons.geojson", [cell])
     capsys.readouterr()

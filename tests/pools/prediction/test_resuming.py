@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from torch import nn
 
 from capetown.pools.model.manifest import save_model
 from capetown.pools.prediction import run
 from capetown.pools.prediction.inference_worker import Job, make_shard
-from tests.pools.prediction import CARD, predict, refused
+from tests.pools.prediction import CARD, Model, Predict, refused
 
 
 @pytest.fixture
@@ -58,10 +57,10 @@ def interrupt_after(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_an_interrupted_run_resumes_and_gives_the_same_bytes(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, shards_made: list[int],
+    predict: Predict, many: Path, tmp_path: Path, shards_made: list[int],
     monkeypatch: pytest.MonkeyPatch, suffix: str,
 ) -> None:  # fmt: skip
-    predict(model[1], whole := tmp_path / f"whole{suffix}", str(many))
+    predict(whole := tmp_path / f"whole{suffix}", many)
     assert sorted(shards_made) == [0, 1, 2, 3, 4, 5, 6]
     shards_made.clear()
 
@@ -69,20 +68,20 @@ def test_an_interrupted_run_resumes_and_gives_the_same_bytes(
     with monkeypatch.context() as patched:
         interrupt_after(3, patched)
         with pytest.raises(SystemExit) as caught:
-            predict(model[1], out, str(many))
+            predict(out, many)
         assert caught.value.code == 130
     assert not out.exists()
     parts = {path.name for path in (tmp_path / f"out{suffix}.parts").iterdir()}
     assert parts == {"provenance.json", "000000.parquet", "000001.parquet", "000002.parquet"}
 
-    predict(model[1], out, str(many))
+    predict(out, many)
     assert sorted(shards_made) == [3, 4, 5, 6]
     assert out.read_bytes() == whole.read_bytes()
     assert not (tmp_path / f"out{suffix}.parts").exists()
 
 
 def test_a_killed_run_leaves_whole_shards_and_resumes(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, shards_made: list[int]
+    predict: Predict, model: Model, many: Path, tmp_path: Path, shards_made: list[int]
 ) -> None:
     out, parts = tmp_path / "out.csv", tmp_path / "out.csv.parts"
     script = (
@@ -95,29 +94,29 @@ def test_a_killed_run_leaves_whole_shards_and_resumes(
     killed = subprocess.run([sys.executable, "-c", script], check=False, stderr=subprocess.DEVNULL)
     assert killed.returncode == -signal.SIGKILL
     there = {int(path.stem) for path in parts.glob("*.parquet")}
-    predict(model[1], out, str(many))
+    predict(out, many)
     assert set(shards_made) == set(range(7)) - there
 
 
 def test_a_second_run_computes_nothing_and_prints_the_same(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, shards_made: list[int],
+    predict: Predict, many: Path, tmp_path: Path, shards_made: list[int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     out = tmp_path / "out.csv"
-    predict(model[1], out, str(many))
+    predict(out, many)
     said, before = capsys.readouterr().out, out.stat()
     shards_made.clear()
-    predict(model[1], out, str(many))
+    predict(out, many)
     assert shards_made == []
     assert capsys.readouterr().out == said
     assert out.stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_an_output_made_otherwise_is_refused_and_kept(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path
+    predict: Predict, model: Model, many: Path, tmp_path: Path
 ) -> None:
     out, made_by = tmp_path / "out.csv", tmp_path / "out.csv.made-by.json"
-    predict(model[1], out, str(many))
+    predict(out, many)
     whole = out.read_bytes()
 
     def conflict(what: str, folder: Path = model[1], tiles: Path = many) -> None:
@@ -140,19 +139,19 @@ def test_an_output_made_otherwise_is_refused_and_kept(
     conflict("already exists")
     assert out.read_bytes() == whole
     out.unlink()
-    predict(model[1], out, str(many))
+    predict(out, many)
     out.write_bytes(whole[:-1])
     conflict("changed")
 
 
 def test_shards_made_otherwise_or_damaged_are_refused_and_kept(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predict: Predict, model: Model, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, parts = tmp_path / "out.csv", tmp_path / "out.csv.parts"
     with monkeypatch.context() as patched:
         interrupt_after(2, patched)
         with pytest.raises(SystemExit):
-            predict(model[1], out, str(many))
+            predict(out, many)
     before = sorted(parts.iterdir())
     options = ["--model", str(model[1]), "--out", str(out)]
     error = refused("predict", str(many / "01.tif"), *options)
@@ -165,11 +164,11 @@ def test_shards_made_otherwise_or_damaged_are_refused_and_kept(
     assert error.where == str(shard)
     assert "remove it" in error.fix
     shard.unlink()
-    assert len(predict(model[1], out, str(many))) == 20
+    assert len(predict(out, many)) == 20
 
 
 def test_a_full_disk_loses_nothing(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path
+    predict: Predict, model: Model, many: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
     before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.RLIMIT_FSIZE
@@ -183,14 +182,12 @@ def test_a_full_disk_loses_nothing(
     assert "File too large" in str(error)
     assert not out.exists()
     assert [path for path in tmp_path.rglob("*") if path.name.endswith(".part")] == []
-    assert len(predict(model[1], out, str(many))) == 20
+    assert len(predict(out, many)) == 20
 
 
-def test_csv_and_parquet_have_the_same_rows(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path
-) -> None:
-    csv = predict(model[1], tmp_path / "out.csv", str(many))
-    parquet = predict(model[1], tmp_path / "out.parquet", str(many))
+def test_csv_and_parquet_have_the_same_rows(predict: Predict, many: Path, tmp_path: Path) -> None:
+    csv = predict("out.csv", many)
+    parquet = predict("out.parquet", many)
     assert list(csv) == list(parquet)
     pd.testing.assert_series_equal(csv["probability"], parquet["probability"])
     assert csv["path"].tolist() == [str(many / f"{n:02}.tif") for n in range(20)]
