@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from torch import nn
 
 from capetown.cli import parser
@@ -30,6 +32,15 @@ def read_output(out: Path) -> pd.DataFrame:
         return pd.read_parquet(out)
     text = dict.fromkeys(("decision", "error", "h3_index", "location_error", "geometry"), str)
     return pd.read_csv(out, dtype=text, keep_default_na=False)
+
+
+def write_tiles(folder: Path, count: int) -> Path:
+    """A folder of numbered random tiles."""
+    folder.mkdir()
+    pixels = np.random.default_rng(1).integers(0, 256, (count, 40, 40, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{number:03}.tif")
+    return folder
 
 
 def refused(*arguments: str) -> CapetownError:

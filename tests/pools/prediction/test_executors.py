@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import distributed
-import numpy as np
 import pytest
-from PIL import Image
 
 from capetown.cli import main
 from capetown.errors import CapetownError
@@ -24,7 +22,7 @@ from capetown.pools.prediction import engine, executors, run
 from capetown.pools.prediction.executors import Backend
 from capetown.pools.prediction.inference_worker import Job, make_shard
 from tests import s3
-from tests.pools.prediction import Model, Predict, refused
+from tests.pools.prediction import Model, Predict, refused, write_tiles
 
 NOWHERE = "tcp://127.0.0.1:1"
 JOB = Job("", "", "cpu", "", "", "9.9.9")
@@ -33,11 +31,7 @@ JOB = Job("", "", "cpu", "", "", "9.9.9")
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hundred tiles in shards of one; one tile is unreadable."""
-    folder = tmp_path / "many"
-    folder.mkdir()
-    pixels = np.random.default_rng(1).integers(0, 256, (100, 40, 40, 3), dtype=np.uint8)
-    for number, image in enumerate(pixels):
-        Image.fromarray(image).save(folder / f"{number:03}.tif")
+    folder = write_tiles(tmp_path / "many", 100)
     (folder / "050.tif").write_bytes(b"II*\0")
     monkeypatch.setattr(run, "SHARD", 1)
     return folder

@@ -8,26 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from capetown.pools.model.manifest import save_model
 from capetown.pools.prediction import run
 from capetown.pools.prediction.inference_worker import Job, make_shard
-from tests.pools.prediction import CARD, Model, Predict, refused
+from tests.pools.prediction import CARD, Model, Predict, refused, write_tiles
 
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
     """Twenty tiles, in shards of three."""
-    folder = tmp_path / "many"
-    folder.mkdir()
-    pixels = np.random.default_rng(1).integers(0, 256, (20, 40, 40, 3), dtype=np.uint8)
-    for number, image in enumerate(pixels):
-        Image.fromarray(image).save(folder / f"{number:02}.tif")
-    return folder
+    return write_tiles(tmp_path / "many", 20)
 
 
 @pytest.fixture(autouse=True)
@@ -128,8 +121,8 @@ def test_an_output_made_otherwise_is_refused_and_kept(
     other = tmp_path / "other"
     save_model(other, model[0], CARD.model_copy(update={"threshold": 0.1}))
     conflict("by another model", folder=other)
-    conflict("from other inputs", tiles=many / "01.tif")
-    os.utime(many / "03.tif", (1, 1))
+    conflict("from other inputs", tiles=many / "001.tif")
+    os.utime(many / "003.tif", (1, 1))
     conflict("from other inputs")
     made = json.loads(made_by.read_text())
     made["provenance"]["capetown"] = "0.0.1"
@@ -154,7 +147,7 @@ def test_shards_made_otherwise_or_damaged_are_refused_and_kept(
             predict(out, many)
     before = sorted(parts.iterdir())
     options = ["--model", str(model[1]), "--out", str(out)]
-    error = refused("predict", str(many / "01.tif"), *options)
+    error = refused("predict", str(many / "001.tif"), *options)
     assert (error.where, "from other inputs" in error.what) == (str(parts), True)
     assert sorted(parts.iterdir()) == before
 
@@ -190,4 +183,4 @@ def test_csv_and_parquet_have_the_same_rows(predict: Predict, many: Path, tmp_pa
     parquet = predict("out.parquet", many)
     assert list(csv) == list(parquet)
     pd.testing.assert_series_equal(csv["probability"], parquet["probability"])
-    assert csv["path"].tolist() == [str(many / f"{n:02}.tif") for n in range(20)]
+    assert csv["path"].tolist() == [str(many / f"{n:03}.tif") for n in range(20)]

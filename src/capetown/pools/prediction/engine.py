@@ -126,10 +126,7 @@ class Graph(nn.Module):
 def fastest_engine(model: nn.Module, manifest: ModelManifest, threads: int) -> Engine:
     """The fastest engine that gives PyTorch's probabilities; the log names it.
 
-    Args:
-        model: on the device to use, in evaluation mode.
-        manifest: the model's.
-        threads: the number of threads of this process that call the engine at once.
+    The model is on its device, in evaluation mode; `threads` threads call the engine at once.
     """
     pytorch = partial(predict_logits, model, mean=manifest.mean, std=manifest.std, tta=manifest.tta)
     if next(model.parameters()).device.type != "cpu":
@@ -164,12 +161,8 @@ def difference(one: Engine, other: Engine, manifest: ModelManifest) -> float:
 def compile_graph(graph: Graph, size: int, threads: int) -> Engine:
     """Compile a graph for this CPU in full precision; any exception means an unknown operator.
 
-    This calls the converter's parts one by one: OpenVINO's `convert_model` sends telemetry.
-
-    Args:
-        graph: on the CPU, in evaluation mode.
-        size: side of the tiles in pixels.
-        threads: number of threads that call the engine at once.
+    This calls the converter's parts one by one: OpenVINO's `convert_model` sends telemetry. The
+    graph takes tiles of `size` pixels; `threads` threads call the engine at once.
     """
     # Importing OpenVINO sends telemetry unless this module is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -57,13 +57,7 @@ def as_onnx(model: nn.Module, manifest: ModelManifest) -> bytes:
 def as_deepness(model: nn.Module, manifest: ModelManifest, tile_metres: float) -> bytes:
     """A model for QGIS's Deepness: a Regressor whose map is the probability in percent.
 
-    Args:
-        model: on the CPU, in evaluation mode.
-        manifest: the model's.
-        tile_metres: side of a training tile on the ground.
-
-    Raises:
-        CapetownError: as `as_onnx`.
+    `tile_metres` is the side of a training tile on the ground; see `as_onnx`.
     """
     metadata: dict[str, Any] = {
         "model_type": "Regressor",

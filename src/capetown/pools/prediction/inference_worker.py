@@ -187,13 +187,13 @@ def prepare(
         height, width = raster.values.shape[:2]
         georeference, location_error = None, ""
         try:
-            if not tile.window:
-                georeference = _georeference(data, tile, crs)
-                georeference = georeference and georeference.upright(
-                    raster.orientation, width, height
-                )
-            elif whole := image.place(crs):
-                georeference = whole.part(tile.window.left, tile.window.top)
+            if tile.window:
+                whole = image.place(crs)
+                georeference = whole and whole.part(tile.window.left, tile.window.top)
+            else:
+                world, prj = (read_file(url) if url else None for url in (tile.world, tile.prj))
+                stored = find_georeference(data, world, prj, crs)
+                georeference = stored and stored.upright(raster.orientation, width, height)
         except GeoreferenceError as error:
             location_error = str(error)
         except OSError as error:
@@ -223,11 +223,6 @@ def _fetch(tile: TileRef) -> bytes:
     return bytes(fs.cat_file(location))
 
 
-def _georeference(data: bytes, tile: TileRef, crs: str) -> Georeference | None:
-    world, prj = (read_file(url) if url else None for url in (tile.world, tile.prj))
-    return find_georeference(data, world, prj, crs)
-
-
 def _infer(
     model: LoadedModel, tiles: Sequence[PreparedTile], *, saliency: bool
 ) -> Iterator[tuple[float, Points | None]]:
@@ -246,11 +241,7 @@ def _infer(
 
 
 def _row(
-    path: str,
-    tile: PreparedTile,
-    probability: float,
-    point: Points | None,
-    manifest: ModelManifest,
+    path: str, tile: PreparedTile, probability: float, point: Points | None, manifest: ModelManifest
 ) -> dict[str, object]:
     row: dict[str, object] = {
         "path": path,

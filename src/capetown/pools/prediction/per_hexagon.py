@@ -45,16 +45,7 @@ EXPECTED = ("tiles_with_pool_expected", "tiles_with_pool_low", "tiles_with_pool_
 
 
 def write_pools(predictions: Path, hexagons: Path, requests: Path, out: Path) -> list[str]:
-    """Write the table as GeoParquet.
-
-    Args:
-        predictions: written by `capetown predict`.
-        hexagons: the City's.
-        requests: `hexes/counts.parquet`, which may be missing.
-        out: the file to write.
-
-    Returns:
-        Lines to print.
+    """Write the table as GeoParquet; returns lines to print. The requests' file may be missing.
 
     Raises:
         CapetownError: an input cannot be used, or the output cannot be written.

@@ -95,11 +95,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
 
 
 def repeated_area(table: pl.DataFrame) -> float:
-    """The share of the tiles' area that other tiles also show; 0 if no outline is known.
-
-    Args:
-        table: from `read_predictions`.
-    """
+    """The share of the tiles' area that other tiles also show; 0 if no outline is known."""
     if GEOMETRY not in table.columns:
         return 0.0
     known = table[GEOMETRY].drop_nulls()

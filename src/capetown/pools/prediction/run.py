@@ -1,9 +1,9 @@
 """Run ``capetown predict``: list the tiles, compute their shards, and join these."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -81,15 +81,17 @@ def predict(
     if there:
         log.warning("%s: resuming, %d of %d shards exist", out, len(there), len(shards))
     left = {number: shard for number, shard in shards.items() if number not in there}
-    for _ in _compute(left, job._replace(folder=output.folder), backend):
+    for _ in _compute(left, job._replace(folder=absolute(output.folder)), backend):
         pass
     return output.finish(len(tiles))
 
 
 def _print(shards: Shards, job: Job, backend: OpenBackend) -> Summary:
     """Write CSV to standard output, each shard once those before it are written."""
-    with TemporaryDirectory() as folder:
-        computing = _compute(shards, job._replace(folder=folder), backend)
+    with (
+        TemporaryDirectory() as folder,
+        closing(_compute(shards, job._replace(folder=folder), backend)) as computing,
+    ):
 
         def in_order() -> Iterator[int]:
             there: set[int] = set()
@@ -103,7 +105,7 @@ def _print(shards: Shards, job: Job, backend: OpenBackend) -> Summary:
     return counted.summary
 
 
-def _compute(shards: Shards, job: Job, backend: OpenBackend) -> Iterator[int]:
+def _compute(shards: Shards, job: Job, backend: OpenBackend) -> Generator[int, None, None]:
     """Compute shards; yields the number of each when it is written."""
     if not shards:
         return

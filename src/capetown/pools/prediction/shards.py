@@ -20,7 +20,6 @@ from capetown.params import Section
 from capetown.pools.model.manifest import MANIFEST_FILE, WEIGHTS_FILE
 from capetown.pools.prediction.predictions import EMPTY, WRITERS
 from capetown.storage import (
-    absolute,
     is_local,
     make_folder,
     names_in,
@@ -112,7 +111,7 @@ class Output:
 
     def __init__(self, out: str, provenance: Provenance, shards: int) -> None:
         self.out, self.provenance, self.shards = out, provenance, shards
-        self.folder = absolute(f"{out}.parts")
+        self.folder = f"{out}.parts"
         self.manifest_path = f"{out}.made-by.json"
 
     def completed(self) -> Summary | None:
