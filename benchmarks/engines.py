@@ -174,7 +174,7 @@ def as_graph(model: Any, card: Any) -> bytes:
     """A model as ONNX, from tiles to logits."""
     import torch
 
-    from capetown.pools.prediction.graph import Graph
+    from capetown.pools.prediction.engine import Graph
 
     size = card.image_size
     program = torch.onnx.export(
@@ -200,8 +200,7 @@ def by_onnxruntime(architecture: str, size: int) -> Callable[[Pixels], Floats]:
 
 def by_openvino(architecture: str, size: int) -> Callable[[Pixels], Floats]:
     """OpenVINO, as `capetown predict` has it."""
-    from capetown.pools.prediction.engine import compile_graph
-    from capetown.pools.prediction.graph import Graph
+    from capetown.pools.prediction.engine import Graph, compile_graph
 
     model, card = ready(architecture, size)
     return compile_graph(Graph(model, card).eval(), size, THREADS)

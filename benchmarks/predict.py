@@ -13,12 +13,13 @@ Compare CPU seconds where other work shares the machine.
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ def predict(folder: str, model: Path) -> int:
     """The command itself, in this process."""
     import capetown.pools.prediction.run  # noqa: F401
     from capetown.pools.model.manifest import model_digest
+    from capetown.pools.prediction.engine import ready_model
     from capetown.pools.prediction.executors import this_process
-    from capetown.pools.prediction.loading import ready_model
 
     ready_model(str(model), model_digest(model), "cpu")
     _start()
@@ -51,8 +52,6 @@ def workers_of(count: int) -> Callable[[str, Path], int]:
     """
 
     def work(folder: str, model: Path) -> int:
-        from capetown.pools.prediction.executors import processes
-
         with processes(count) as hands:
             first = [str(path) for path in sorted(Path(folder).iterdir())[: 128 * count]]
             _predict(first, model, lambda: nullcontext(hands))
@@ -65,6 +64,23 @@ def workers_of(count: int) -> Callable[[str, Path], int]:
     return work
 
 
+@contextmanager
+def processes(count: int) -> Iterator[Any]:
+    """A Dask cluster of one-threaded processes on this machine."""
+    from distributed import LocalCluster
+
+    from capetown.pools.prediction.executors import cluster
+
+    with (
+        LocalCluster(
+            n_workers=count, threads_per_worker=1, memory_limit=None, silence_logs=logging.ERROR,
+            dashboard_address="127.0.0.1:0",
+        ) as local,
+        cluster(local.scheduler_address) as backend,
+    ):  # fmt: skip
+        yield backend
+
+
 def _bind_to_cores(count: int) -> None:
     """Give each worker, with all its threads, a core."""
     # What watches over them for Dask has two or three threads.
@@ -75,13 +91,13 @@ def _bind_to_cores(count: int) -> None:
             psutil.Process(thread.id).cpu_affinity([core])
 
 
-def _predict(paths: list[str], model: Path, machines: Any) -> int:
+def _predict(paths: list[str], model: Path, backend: Any) -> int:
     from capetown.imagery.windows import Tiling
     from capetown.pools.prediction.run import predict as run
 
     with tempfile.TemporaryDirectory() as scratch:
         out = f"{scratch}/out.csv"
-        return run(paths, out, model=model, device="cpu", cutting=Tiling(), machines=machines).tiles
+        return run(paths, out, model=model, device="cpu", tiling=Tiling(), backend=backend).tiles
 
 
 def batches(folder: str, model: Path) -> int:
@@ -126,17 +142,17 @@ def model_alone(folder: str, model: Path) -> int:
     from concurrent.futures import ThreadPoolExecutor
 
     from capetown.pools.model.manifest import model_digest
+    from capetown.pools.prediction.engine import ready_model
     from capetown.pools.prediction.executors import cores
-    from capetown.pools.prediction.loading import ready_model
 
     ready = ready_model(str(model), model_digest(model), "cpu")
-    count, side = len(list(Path(folder).iterdir())), ready.card.image_size
+    count, side = len(list(Path(folder).iterdir())), ready.manifest.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (ready.batch, side, side, 3), np.uint8)
     parts = [pixels[: min(ready.batch, count - n)] for n in range(0, count, ready.batch)]
-    ready.answer(pixels)
+    ready.engine(pixels)
     _start()
     with ThreadPoolExecutor(cores()) as pool:
-        return sum(len(logits) for logits in pool.map(ready.answer, parts))
+        return sum(len(logits) for logits in pool.map(ready.engine, parts))
 
 
 def decoding_alone(folder: str, model: Path) -> int:
@@ -147,26 +163,25 @@ def decoding_alone(folder: str, model: Path) -> int:
 
     from capetown.pools.model.manifest import load_model
     from capetown.pools.prediction.executors import cores
-    from capetown.pools.prediction.inputs import find_inputs
-    from capetown.pools.prediction.worker import OpenImageCache, prepare
+    from capetown.pools.prediction.inference_worker import OpenRasterCache, prepare
+    from capetown.pools.prediction.inputs import find_files
 
     _, card = load_model(model, torch.device("cpu"))
-    images = OpenImageCache()
+    rasters = OpenRasterCache()
     _start()
-    [(_, found)] = find_inputs([folder])
+    tiles = list(find_files([folder]))
     with ThreadPoolExecutor(cores()) as pool:
-        for _ in pool.map(lambda source: prepare(source, card, "", images), found.sources):
+        for _ in pool.map(lambda tile: prepare(tile, card, "", rasters), tiles):
             pass
-    return len(found.sources)
+    return len(tiles)
 
 
 def empty_pieces(_: str, __: Path) -> int:
     """Pieces that do nothing, handed to a process: what Dask costs a tile."""
     from capetown.imagery.tile_ref import TileRef
-    from capetown.pools.prediction.executors import processes
-    from capetown.pools.prediction.run import PIECE
+    from capetown.pools.prediction.run import SHARD
 
-    pieces = [[TileRef(f"{n}/{k}.tif", f"/a/folder/{n}/{k}.tif") for k in range(PIECE)]
+    pieces = [[TileRef(f"{n}/{k}.tif", f"/a/folder/{n}/{k}.tif") for k in range(SHARD)]
               for n in range(300)]  # fmt: skip
     with processes(1) as hands:
         hands.executor.submit(len, pieces[0]).result()
@@ -174,7 +189,7 @@ def empty_pieces(_: str, __: Path) -> int:
         for piece in pieces:
             hands.executor.submit(len, piece).result()
         _stop()
-    return PIECE * len(pieces)
+    return SHARD * len(pieces)
 
 
 EARLIER: dict[str, Callable[[str, Path], int]] = {

@@ -1,4 +1,4 @@
-"""Judge the model once on the test fold, and pick the tiles that the report shows."""
+"""Evaluate the model once on the test fold, and pick tiles for the report."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ OUTS = (EVALUATION, *(METRICS / name for name in TABLES))
 
 
 def main() -> None:
-    """Write metrics/evaluate.json, what stands beside it, and evaluation/."""
+    """Write metrics/evaluate.json, the tables beside it, and evaluation/."""
     if has_no_tile(TILES):
         write_empty(*OUTS)
         return
@@ -45,17 +45,17 @@ def main() -> None:
         )  # fmt: skip
     with step("predict"):
         logits = predict_logits(model, fold.pixels, mean=card.mean, std=card.std, tta=card.tta)
-    with step("judge"):
-        figures = evaluate(fold, logits, card, resamples=settings.bootstrap, seed=seed)
-    described = judged_card(Path("models"), card, figures, params.download.source)
+    with step("compute the metrics"):
+        results = evaluate(fold, logits, card, resamples=settings.bootstrap, seed=seed)
+    described = judged_card(Path("models"), card, results, params.download.source)
     table = predictions(fold, logits, card)
     with put_in_place(*OUTS) as made, step("write, draw mistakes and samples"):
         metrics, pictures = made / METRICS, made / EVALUATION
         pictures.mkdir()
-        first = summary_metrics(figures)
-        rest = {name: value for name, value in figures.items() if name not in first}
+        summary = summary_metrics(results)
+        rest = {name: value for name, value in results.items() if name not in summary}
         (pictures / CARD_FILE).write_text(described, encoding="utf-8")
-        (metrics / "evaluate.json").write_text(json.dumps(first, indent=2) + "\n")
+        (metrics / "evaluate.json").write_text(json.dumps(summary, indent=2) + "\n")
         (metrics / "judgement.json").write_text(json.dumps(rest, indent=2) + "\n")
         table.to_csv(metrics / "predictions.csv", index=False)
         sheets(fold, logits, card).to_csv(metrics / "sheets.csv", index=False)

@@ -26,7 +26,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    """Say of new tiles whether there is a pool in them, with a trained model."""
+    """Predict pools in new tiles or orthophotos."""
     import logging
 
     from capetown.pools.prediction.command import run
@@ -39,16 +39,16 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 def pools(arguments: argparse.Namespace) -> None:
-    """Count the tiles with a pool in each hexagon, from what `predict` wrote."""
-    from capetown.pools.prediction.per_hexagon_command import run
+    """Count the tiles with a pool in each hexagon, from the output of `predict`."""
+    from capetown.pools.prediction.per_hexagon import write_pools
 
     check_replaceable(arguments.out)
-    for line in run(arguments.predictions, arguments.hexagons, REQUESTS, arguments.out):
+    for line in write_pools(arguments.predictions, arguments.hexagons, REQUESTS, arguments.out):
         print(line)
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Write a trained model as one ONNX file, for programs that know no Python."""
+    """Export the model as ONNX (QGIS, other runtimes)."""
     import torch
 
     from capetown.pools.model.manifest import load_model
@@ -56,7 +56,7 @@ def export(arguments: argparse.Namespace) -> None:
 
     metres = arguments.deepness
     if metres is not None and not 0 < metres < float("inf"):
-        raise CapetownError(f"--deepness {metres}: give the side of a tile in metres, above 0.")
+        raise CapetownError("not above 0", where=f"--deepness {metres}")
     check_replaceable(arguments.out)
     model, card = load_model(arguments.model, torch.device("cpu"))
     data = as_onnx(model, card) if metres is None else as_deepness(model, card, metres)
@@ -67,7 +67,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Compare experiments on the same test tiles, and say which differences are more than noise."""
+    """Compare experiments on the same test tiles and test their differences."""
     from capetown.params import load_params
     from capetown.pools.evaluation import compare as comparing
     from capetown.pools.evaluation.revisions import read_experiment
@@ -79,7 +79,7 @@ def compare(arguments: argparse.Namespace) -> None:
         read_experiment(
             rev,
             predictions="metrics/predictions.csv",
-            figures="metrics/evaluate.json",
+            metrics="metrics/evaluate.json",
             params="params.yaml",
         )
         for rev in arguments.revisions
@@ -95,7 +95,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def labels(arguments: argparse.Namespace) -> None:
-    """Find labels that may be wrong: train by parts, and list the tiles that were doubted."""
+    """Find labels that may be wrong, by models that were not trained on them."""
     import logging
 
     from capetown.params import load_params
@@ -174,37 +174,35 @@ def parser() -> argparse.ArgumentParser:
     added = command("predict", predict)
     added.add_argument(
         "paths", nargs="+", metavar="PATH",
-        help="tile, folder, glob, s3://bucket/prefix, or @list.txt with a file a line",
+        help="tile, folder, glob, s3://bucket/prefix, or @list.txt with one file per line",
     )  # fmt: skip
     added.add_argument("--model", type=Path, default=Path("models"), help="the model's folder")
     added.add_argument(
         "--out", required=True, metavar="FILE",
-        help="file to write, .csv or .parquet (GeoParquet), also in a bucket; - is standard output",
+        help="file to write, local or in a bucket: .csv, .parquet (GeoParquet) or - (stdout)",
     )  # fmt: skip
     added.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
-    added.add_argument("--crs", default="", help="of tiles that name none, such as EPSG:32734")
+    added.add_argument("--crs", default="", help="CRS for tiles without one, such as EPSG:32734")
     added.add_argument(
         "--tile-metres", type=float, default=0, metavar="M",
-        help="cut images into windows of so many metres a side",
+        help="cut images into windows with sides of M metres",
     )  # fmt: skip
     added.add_argument(
         "--tile-pixels", type=int, default=0, metavar="PX",
-        help="cut images into windows of so many pixels, where they have no scale",
+        help="cut images without a scale into windows with sides of PX pixels",
     )  # fmt: skip
     added.add_argument(
         "--overlap", type=float, default=0, metavar="SHARE",
-        help="of a window that its neighbour shows, too, from 0 to 0.9",
+        help="overlap of neighbouring windows, 0 to 0.9",
     )  # fmt: skip
     added.add_argument(
-        "--evidence", action="store_true", help="point to the pool in each tile that has one"
-    )
-    added.add_argument("--workers", type=int, metavar="N", help="processes to work here")
-    added.add_argument("--cluster", metavar="ADDRESS", help="of a Dask cluster that does the work")
+        "--saliency", action="store_true",
+        help="add the most influential point of each tile predicted to have a pool",
+    )  # fmt: skip
+    added.add_argument("--cluster", metavar="ADDRESS", help="compute on this Dask scheduler")
 
     added = command("pools", pools)
-    added.add_argument(
-        "predictions", type=Path, metavar="PREDICTIONS", help="file that `predict` wrote"
-    )
+    added.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="output of `predict`")
     added.add_argument(
         "--hexagons", type=Path, default=Path("raw", HEXAGONS_FILE), metavar="FILE.geojson",
         help="the City's hexagons",
@@ -220,16 +218,16 @@ def parser() -> argparse.ArgumentParser:
     )
     added.add_argument(
         "--deepness", type=float, metavar="METRES",
-        help="for QGIS's Deepness: the side on the ground of the tiles that it learned from",
+        help="export for QGIS's Deepness: the side of a training tile on the ground",
     )  # fmt: skip
 
     added = command("compare", compare)
     added.add_argument(
         "revisions", nargs="+", metavar="REV",
-        help="Git revision, name of an experiment, or 'workspace'; the first is the yardstick",
+        help="Git revision, name of an experiment, or 'workspace'; the first is the baseline",
     )  # fmt: skip
     added.add_argument(
-        "--markdown", action="store_true", help="print it for a pull request, and write no page"
+        "--markdown", action="store_true", help="print Markdown for a pull request, write no page"
     )
     added.add_argument(
         "--out", type=ending_in(".html"), default=Path("compare.html"), metavar="FILE.html",

@@ -67,7 +67,12 @@ def facts(folder: Path) -> Facts:
         crs="OGC:CRS84",
     )
     pools = hexagons[["index", "geometry"]].assign(
-        tiles=4, unread=0, pools_expected=2.25, pools_low=1, pools_high=4, called=2
+        tiles=4,
+        unread=0,
+        tiles_with_pool_expected=2.25,
+        tiles_with_pool_low=1,
+        tiles_with_pool_high=4,
+        called=2,
     )
     joined = sum(range(len(cells)))
     predictions = pd.DataFrame(

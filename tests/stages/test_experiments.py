@@ -91,7 +91,7 @@ def test_a_sweep_is_queued_run_sorted_and_compared(repository: Repository, tmp_p
     assert is_clean(repository)
     unknown = repository.try_run("capetown", "compare", "HEAD", "nobody")
     assert unknown.returncode == 1
-    assert "nobody: metrics/predictions.csv cannot be read" in unknown.stderr
+    assert "nobody: metrics/predictions.csv: " in unknown.stderr
 
 
 def test_the_metrics_are_those_that_a_review_needs(reproduced: Repository) -> None:

@@ -1,7 +1,7 @@
-"""Metrics of probabilities, their intervals, the threshold and calibration.
+"""Classification metrics, their confidence intervals, the threshold and calibration.
 
-Labels are 0 for ``no`` and 1 for ``yes``; a tile is called ``yes`` when its probability is at least
-the threshold.
+Labels are 0 for ``no`` and 1 for ``yes``. A tile is predicted ``yes`` if its probability is at
+least the threshold.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-# Sheets that a bootstrap by sheet needs. The percentile that bounds a 95 % interval takes forty
-# resamples to be one of them; four sheets have 35 different ones, five have 126.
+# Fewest groups for a group bootstrap. A 2.5 % percentile needs at least 40 distinct resamples: 4
+# groups give 35, 5 give 126.
 MIN_GROUPS_FOR_CI = 5
 Aim = Literal["balanced_accuracy", "f1"]
 Floats = npt.NDArray[np.float64]
@@ -21,64 +21,64 @@ Labels = npt.NDArray[np.int64]
 
 
 class Tally(NamedTuple):
-    """Weights of tiles that the metrics are made of, under many weightings at once.
+    """Weighted counts under many weightings at once.
 
     Attributes:
-        hits: tiles with a pool that are called ``yes``, shape (weightings,).
-        alarms: tiles without one that are called ``yes``.
-        positives: tiles with a pool.
-        negatives: tiles without one.
-        found: tiles with a pool down to each distinct probability, from the highest, shape
+        tp: true positives at the threshold, shape (weightings,).
+        fp: false positives at the threshold, same shape.
+        positives: tiles with a pool, same shape.
+        negatives: tiles without a pool, same shape.
+        tp_curve: true positives down to each distinct probability, from the highest, shape
             (weightings, distinct).
-        false: tiles without one, likewise.
+        fp_curve: false positives, same shape.
     """
 
-    hits: Floats
-    alarms: Floats
+    tp: Floats
+    fp: Floats
     positives: Floats
     negatives: Floats
-    found: Floats
-    false: Floats
+    tp_curve: Floats
+    fp_curve: Floats
 
 
 def _balanced_accuracy(tally: Tally) -> Floats:
-    specificity = 1 - tally.alarms / tally.negatives
-    return (tally.hits / tally.positives + specificity) / 2
+    specificity = 1 - tally.fp / tally.negatives
+    return (tally.tp / tally.positives + specificity) / 2
 
 
 def _average_precision(tally: Tally) -> Floats:
-    precision = np.nan_to_num(tally.found / (tally.found + tally.false))
-    steps = tally.found - _before(tally.found)
+    precision = np.nan_to_num(tally.tp_curve / (tally.tp_curve + tally.fp_curve))
+    steps = tally.tp_curve - _before(tally.tp_curve)
     return np.asarray((steps * precision).sum(axis=1) / tally.positives)
 
 
 def _precision(tally: Tally) -> Floats:
-    called = tally.hits + tally.alarms
-    return np.where(called > 0, tally.hits / called, 0.0)
+    called = tally.tp + tally.fp
+    return np.where(called > 0, tally.tp / called, 0.0)
 
 
 def _recall(tally: Tally) -> Floats:
-    return tally.hits / tally.positives
+    return tally.tp / tally.positives
 
 
 def _roc_auc(tally: Tally) -> Floats:
-    steps = tally.false - _before(tally.false)
-    twice = (steps * (tally.found + _before(tally.found))).sum(axis=1)
+    steps = tally.fp_curve - _before(tally.fp_curve)
+    twice = (steps * (tally.tp_curve + _before(tally.tp_curve))).sum(axis=1)
     return np.asarray(twice / (2 * tally.positives * tally.negatives))
 
 
-def _before(cumulated: Floats) -> Floats:
-    return np.pad(cumulated[:, :-1], ((0, 0), (1, 0)))
+def _before(curve: Floats) -> Floats:
+    return np.pad(curve[:, :-1], ((0, 0), (1, 0)))
 
 
 class Metric(NamedTuple):
-    """A metric of a classifier: all that text, tables and figures need to know of it.
+    """A metric and how to present it.
 
     Attributes:
-        name: as people write it.
-        meaning: for a reader who has not met it, with what guessing gives.
-        at_threshold: False if it is taken over all thresholds.
-        value: computes it, as scikit-learn defines it; shape (weightings,).
+        name: for people.
+        meaning: an explanation for laypeople, with the value of guessing.
+        at_threshold: False if it covers all thresholds.
+        value: computes it as scikit-learn does, shape (weightings,).
     """
 
     name: str
@@ -122,10 +122,7 @@ METRICS = {
 
 
 def score(labels: Labels, probabilities: Floats, threshold: float) -> dict[str, float]:
-    """The metrics of `METRICS`; NaN for one that needs both classes where only one is there.
-
-    Precision is 0 where nothing is called ``yes``.
-    """
+    """All `METRICS`: NaN if a class is missing. Precision is 0 without a tile predicted ``yes``."""
     weights = np.ones((1, len(labels)))
     scores = weighted_scores(labels, probabilities, threshold, weights)
     return {name: float(values[0]) for name, values in scores.items()}
@@ -134,32 +131,25 @@ def score(labels: Labels, probabilities: Floats, threshold: float) -> dict[str, 
 def weighted_scores(
     labels: Labels, probabilities: Floats, threshold: float, weights: Floats
 ) -> dict[str, Floats]:
-    """The metrics under many weightings of the tiles at once.
+    """All `METRICS` under many weightings of the tiles at once.
 
-    Args:
-        labels: shape (tiles,).
-        probabilities: shape (tiles,).
-        threshold: of the probability.
-        weights: at least 0, shape (weightings, tiles).
-
-    Returns:
-        Each metric's value, shape (weightings,); NaN where a weighting leaves out a class.
+    Weights are at least 0 and have shape (weightings, tiles). Each metric has shape (weightings,)
+    and is NaN if a weighting leaves out a class.
     """
     order = np.argsort(-probabilities, kind="stable")
     ranked = probabilities[order]
-    # Weight of true and of false positives if all down to some tile are called `yes`; thresholds
-    # lie only between tiles of different probability.
+    # Thresholds lie only between tiles of different probability.
     ends = np.append(ranked[1:] != ranked[:-1], True)
-    found = np.cumsum(weights[:, order] * labels[order], axis=1)[:, ends]
-    false = np.cumsum(weights[:, order] * (1 - labels[order]), axis=1)[:, ends]
+    tp_curve = np.cumsum(weights[:, order] * labels[order], axis=1)[:, ends]
+    fp_curve = np.cumsum(weights[:, order] * (1 - labels[order]), axis=1)[:, ends]
     called = probabilities >= threshold
     tally = Tally(
-        hits=weights @ (called & (labels == 1)),
-        alarms=weights @ (called & (labels == 0)),
-        positives=found[:, -1],
-        negatives=false[:, -1],
-        found=found,
-        false=false,
+        tp=weights @ (called & (labels == 1)),
+        fp=weights @ (called & (labels == 0)),
+        positives=tp_curve[:, -1],
+        negatives=fp_curve[:, -1],
+        tp_curve=tp_curve,
+        fp_curve=fp_curve,
     )
     both = (tally.positives > 0) & (tally.negatives > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -167,32 +157,21 @@ def weighted_scores(
 
 
 def bootstrap_intervals(
-    labels: Labels,
-    probabilities: Floats,
-    threshold: float,
-    groups: npt.NDArray[np.str_],
-    *,
-    resamples: int,
-    seed: int,
-) -> dict[str, list[float]]:
-    """95 % percentile intervals of the metrics, resampling whole groups.
+    labels: Labels, probabilities: Floats, threshold: float, groups: npt.NDArray[np.str_], *,
+    resamples: int, seed: int,
+) -> dict[str, list[float]]:  # fmt: skip
+    """The 2.5th and 97.5th percentile of each metric, by a bootstrap of whole groups.
 
-    Tiles of one sheet are alike, so single tiles would make the intervals too narrow. Resamples
-    that miss a class are left out.
-
-    Returns:
-        The 2.5th and 97.5th percentile of each metric.
+    Tiles of a group are alike, so resampling tiles would give too narrow intervals. Resamples
+    without one of the classes are left out.
     """
     weights = resampled_weights(groups, resamples=resamples, seed=seed)
     scores = weighted_scores(labels, probabilities, threshold, weights)
-    return {
-        name: [float(bound) for bound in np.nanpercentile(values, [2.5, 97.5])]
-        for name, values in scores.items()
-    }
+    return {k: np.nanpercentile(values, [2.5, 97.5]).tolist() for k, values in scores.items()}
 
 
 def resampled_weights(groups: npt.NDArray[np.str_], *, resamples: int, seed: int) -> Floats:
-    """The times that each tile is in each resample of whole groups, shape (resamples, tiles)."""
+    """How often each resample of whole groups has each tile, shape (resamples, tiles)."""
     names, group = np.unique(groups, return_inverse=True)
     rng = np.random.default_rng(seed)
     times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
@@ -204,51 +183,49 @@ def choose_threshold(
 ) -> float:
     """The threshold that maximises balanced accuracy or F1.
 
-    Candidates lie halfway between neighbouring probabilities; of equally good ones the nearest to
-    one half is taken. The highest of many values on a few hundred tiles is partly luck, so that as
-    good counts what is within some standard errors of the best: with one, this is the rule of
-    Breiman et al. 1984, "Classification and Regression Trees".
+    Candidates lie halfway between neighbouring probabilities; the one nearest to 0.5 breaks ties.
+    Thresholds within some standard errors of the best count as equally good, since the maximum on
+    few tiles is partly luck. One error is the rule of Breiman et al. 1984, "Classification and
+    Regression Trees".
 
     Args:
         labels: shape (tiles,).
-        probabilities: likewise.
+        probabilities: shape (tiles,).
         aim: what to maximise.
-        errors: standard errors of the best balanced accuracy; F1 has no simple one.
+        errors: standard errors of the best balanced accuracy; unused for F1.
     """
     distinct = np.unique(probabilities)
     halfway = (distinct[:-1] + distinct[1:]) / 2
-    # Halfway between numbers that are next to each other is the lower one.
+    # Halfway between adjacent floats is the lower one.
     halfway = np.where(halfway > distinct[:-1], halfway, distinct[1:])
     candidates = np.concatenate([distinct[:1], halfway])
     called = probabilities >= candidates[:, None]
-    hits = (called & (labels == 1)).sum(axis=1)
-    alarms = (called & (labels == 0)).sum(axis=1)
+    tp = (called & (labels == 1)).sum(axis=1)
+    fp = (called & (labels == 0)).sum(axis=1)
     positives, negatives = (labels == 1).sum(), (labels == 0).sum()
     error = 0.0
     if aim == "f1":
-        values = 2 * hits / (positives + hits + alarms)
+        values = 2 * tp / (positives + tp + fp)
     else:
-        found, false = hits / positives, alarms / negatives
-        values = found - false
-        variances = found * (1 - found) / positives + false * (1 - false) / negatives
+        tpr, fpr = tp / positives, fp / negatives
+        values = tpr - fpr
+        variances = tpr * (1 - tpr) / positives + fpr * (1 - fpr) / negatives
         error = float(np.sqrt(variances[np.argmax(values)]))
     best = candidates[values >= values.max() - errors * error - 1e-12]
     return float(best[np.argmin(np.abs(best - 0.5))])
 
 
 def fit_temperature(labels: Labels, logits: Floats) -> float:
-    """The temperature T whose probabilities, expit(logit / T), have the least log loss.
+    """The temperature T that minimises the log loss of expit(logit / T).
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks". Between 1/20 and 20, since
-    separable logits have no least loss.
+    Guo et al. 2017, "On Calibration of Modern Neural Networks". T is bounded by 1/20 and 20, since
+    separable logits have no minimum.
     """
-
     bound = np.log(20)
     found = minimize_scalar(
         lambda log_temperature: log_loss(labels, logits / np.exp(log_temperature)),
-        bounds=(-bound, bound),
-        method="bounded",
-    )
+        bounds=(-bound, bound), method="bounded",
+    )  # fmt: skip
     return float(np.exp(found.x))
 
 
@@ -258,19 +235,19 @@ def log_loss(labels: Labels, logits: Floats) -> float:
 
 
 def calibrated(logits: Floats, temperature: float) -> Floats:
-    """Probabilities of ``yes``."""
+    """The calibrated probabilities of ``yes``."""
     return np.asarray(expit(logits / temperature))
 
 
 def brier(labels: Labels, probabilities: Floats) -> float:
-    """The mean squared difference of probability and label (Brier 1950)."""
+    """The mean squared difference between probability and label (Brier 1950)."""
     return float(np.mean((probabilities - labels) ** 2))
 
 
 def calibration_curve(
     labels: Labels, probabilities: Floats, bins: int = 10
 ) -> list[Mapping[str, float]]:
-    """Mean probability and share of ``yes`` in bins of equal width; empty bins are left out."""
+    """Mean probability and share of ``yes`` in non-empty bins of equal width."""
     number = np.minimum((probabilities * bins).astype(int), bins - 1)
     return [
         {
@@ -283,7 +260,7 @@ def calibration_curve(
 
 
 def calibration_error(labels: Labels, probabilities: Floats, bins: int = 10) -> float:
-    """The expected calibration error: the curve's mean distance to the diagonal, by tiles."""
+    """Expected calibration error: the curve's distance to the diagonal, averaged over tiles."""
     curve = calibration_curve(labels, probabilities, bins)
     gaps = [abs(row["mean_probability"] - row["share_of_yes"]) * row["tiles"] for row in curve]
     return sum(gaps) / len(labels)

@@ -11,7 +11,15 @@ from capetown.report.formatting import as_name
 from capetown.report.ground import draw_ground
 from capetown.report.hexagon_map import HexagonMap, count_breaks, layer, ranges
 
-COLUMNS = ("index", "tiles", "unread", "pools_expected", "pools_low", "pools_high", "called")
+COLUMNS = (
+    "index",
+    "tiles",
+    "unread",
+    "tiles_with_pool_expected",
+    "tiles_with_pool_low",
+    "tiles_with_pool_high",
+    "called",
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class PoolsByHexagon:
     def table(self) -> gpd.GeoDataFrame:
         """The hexagons with a tile, those with most expected pools first."""
         table = self.hexagons[self.hexagons["tiles"] > 0]
-        return table.sort_values(["pools_expected", "index"], ascending=[False, True])
+        return table.sort_values(["tiles_with_pool_expected", "index"], ascending=[False, True])
 
 
 def read_pools(path: Path) -> PoolsByHexagon | None:
@@ -60,15 +68,17 @@ def pool_map(pools: PoolsByHexagon, requests: gpd.GeoDataFrame | None) -> Hexago
     if requests is not None:
         table = table.merge(requests[["index", "suburb", "requests"]], on="index", how="left")
     is_seen = table["tiles"].to_numpy() > 0
-    expected = np.where(is_seen, table["pools_expected"], np.nan)
+    expected = np.where(is_seen, table["tiles_with_pool_expected"], np.nan)
     bounds = count_breaks(round(np.nanmax(expected)))[1:]
     words = ranges(bounds) if bounds else ["under 2"]
     title = "Tiles expected to have a pool"
     rows = [(n, row) for n, row in enumerate(table.itertuples()) if row.tiles]
     details = {
         "Tiles": {n: f"{row.tiles:,}" for n, row in rows},
-        "Expected to have a pool": {n: f"{row.pools_expected:.1f}" for n, row in rows},
-        "95 % interval": {n: f"{row.pools_low:.0f} to {row.pools_high:.0f}" for n, row in rows},
+        "Expected to have a pool": {n: f"{row.tiles_with_pool_expected:.1f}" for n, row in rows},
+        "95 % interval": {
+            n: f"{row.tiles_with_pool_low:.0f} to {row.tiles_with_pool_high:.0f}" for n, row in rows
+        },
         "Called by the model": {n: f"{row.called:,}" for n, row in rows},
     }
     suburbs = table["suburb"] if "suburb" in table else [""] * len(table)

@@ -1,4 +1,4 @@
-"""The pictures that the report shows have the same names in every run."""
+"""The report's pictures have the same names in every run."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ ARCHITECTURE = "test_efficientnet.r160_in1k"
 
 @pytest.fixture
 def table(tmp_path: Path) -> pd.DataFrame:
-    """Six tiles in a folder, each of a grey of its own."""
+    """Six tiles in a folder, each of another grey."""
     rows = [(f"{label}{n}.tif", label) for label in ("no", "yes") for n in range(3)]
     for n, (path, _) in enumerate(rows):
         Image.fromarray(np.full((64, 64, 3), 40 * n, np.uint8)).save(tmp_path / path)
@@ -50,8 +50,9 @@ def test_samples_are_numbered_by_path(table: pd.DataFrame, tmp_path: Path) -> No
     assert [grey(folder / name) for name in drawn["tile"]] == [40 * n for n in range(6)]
 
 
-def test_a_tile_that_cannot_be_read_is_named(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_an_unreadable_tile_is_named(table: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "no1.tif").write_bytes((tmp_path / "no1.tif").read_bytes()[:100])
     card = card_of(ARCHITECTURE)
-    with pytest.raises(CapetownError, match=r"no1\.tif: "):
+    with pytest.raises(CapetownError) as caught:
         draw_samples(table, card, seed=3, root=tmp_path, folder=tmp_path)
+    assert caught.value.where == str(tmp_path / "no1.tif")

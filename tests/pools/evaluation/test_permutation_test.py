@@ -1,4 +1,4 @@
-"""How often a difference is called real: exactly as often as it should be."""
+"""The permutation test finds differences exactly as often as it should."""
 
 from itertools import product
 
@@ -9,25 +9,25 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
 
 from capetown.pools.evaluation.compare import Experiment, compare
-from capetown.pools.evaluation.permutation_test import has_power, holm, p_values
+from capetown.pools.evaluation.permutation_test import has_power, holm, permutation_p_values
 from capetown.pools.metrics import METRICS
 
 
 def test_holm_by_hand() -> None:
-    """0.01 is the least of four, 0.02 of the three left, and so on; none falls below the last."""
+    """0.01 is the smallest of four, 0.02 of the other three, and so on; none is below the last."""
     assert holm([0.04, 0.01, 0.03, 0.02]).tolist() == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.6, 0.7]).tolist() == [1, 1]
 
 
-def test_as_many_sheets_as_the_largest_difference_needs() -> None:
-    """2 of 64 exchanges are 3.1 %, 2 of 32 are 6.3 %."""
+def test_the_largest_difference_needs_enough_sheets() -> None:
+    """2 of 64 permutations are 3.1 %, 2 of 32 are 6.3 %."""
     assert has_power(6, 1)
     assert not has_power(5, 1)
     assert [has_power(sheets, 5) for sheets in (7, 8)] == [False, True]
 
 
-def test_the_chances_are_those_of_all_exchanges() -> None:
-    """All 64 of six sheets, one by one, with scikit-learn's metrics."""
+def test_p_values_equal_those_of_all_permutations() -> None:
+    """All 64 permutations of six sheets, with scikit-learn's metrics."""
     rng = np.random.default_rng(3)
     sheets = np.repeat(np.arange(6), 5)
     labels = np.tile([0, 1, 1, 0, 1], 6)
@@ -51,22 +51,22 @@ def test_the_chances_are_those_of_all_exchanges() -> None:
         differences.append({name: abs(one[name] - other[name]) for name in one})
     table = pd.DataFrame(differences)
     expected = (table >= table.loc[0] - 1e-9).mean()
-    found = p_values(
+    found = permutation_p_values(
         labels, (said[0], said[1]), (called[0], called[1]), sheets.astype(str),
-        exchanges=64, seed=1,
+        permutations=64, seed=1,
     )  # fmt: skip
     for name, chance in expected.items():
         assert found[str(name)] == pytest.approx(chance)
-    some = p_values(
+    some = permutation_p_values(
         labels, (said[0], said[1]), (called[0], called[1]), sheets.astype(str),
-        exchanges=63, seed=1,
+        permutations=63, seed=1,
     )  # fmt: skip
     for name, chance in expected.items():
         assert some[str(name)] == pytest.approx(chance, abs=0.2)
 
 
 def drawn(name: str, rng: np.random.Generator, truth: np.ndarray, skill: float) -> Experiment:
-    """A model whose answers are alike on a sheet: six tiles each, of which it may find all hard."""
+    """A model whose predictions are alike on a sheet of six tiles."""
     sheets = len(truth) // 6
     logits = skill * truth + rng.normal(0, 1, sheets).repeat(6) + rng.normal(0, 1, len(truth))
     table = pd.DataFrame(
@@ -80,19 +80,19 @@ def drawn(name: str, rng: np.random.Generator, truth: np.ndarray, skill: float) 
 
 
 def share_with_a_difference(skills: tuple[float, float], draws: int) -> float:
-    """Comparisons that find any of the metrics better or worse."""
+    """The share of comparisons that find any metric better or worse."""
     rng = np.random.default_rng(42)
-    exchanges = 40 * len(METRICS)  # Holm's correction asks more of each, the more there are
+    permutations = 40 * len(METRICS)  # enough for Holm's correction
     found = 0
     for number in range(draws):
         truth = rng.random(72) < 0.5
         pair = [drawn(f"{n}", rng, truth, skill) for n, skill in enumerate(skills)]
-        comparison = compare(pair, resamples=1, seed=number, exchanges=exchanges)
+        comparison = compare(pair, resamples=1, seed=number, permutations=permutations)
         found += bool({"better", "worse"} & set(comparison.differences["verdict"]))
     return found / draws
 
 
-def test_equal_models_differ_in_five_of_a_hundred_comparisons_at_most() -> None:
+def test_equal_models_differ_in_at_most_five_percent_of_comparisons() -> None:
     assert share_with_a_difference((1.5, 1.5), draws=250) <= 0.05
 
 

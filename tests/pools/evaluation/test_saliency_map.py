@@ -1,4 +1,4 @@
-"""Pictures of what spoke for an answer."""
+"""Pictures of saliency."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from capetown.pools.model.saliency import saliency_maps
 from tests.pools.training.tiny import card_of, fold, outspoken_model
 
 
-def test_the_picture_shows_the_evidence_over_the_tile() -> None:
+def test_the_picture_has_the_size_of_the_tile() -> None:
     architecture = "test_efficientnet.r160_in1k"
     model, card, pixels = outspoken_model(architecture), card_of(architecture), fold().pixels
     heat = saliency_map(model, card, pixels[1], towards_yes=True)
@@ -16,10 +16,10 @@ def test_the_picture_shows_the_evidence_over_the_tile() -> None:
     assert overlay(np.zeros((20, 30, 3), np.uint8), heat).size == (30, 20)
 
 
-def test_where_it_is_strongest_the_tile_turns_yellow_and_elsewhere_it_stays_grey() -> None:
+def test_strong_saliency_is_yellow_and_the_rest_stays_grey() -> None:
     heat = np.zeros((10, 10), np.float32)
     heat[2, 3] = 1
     picture = np.asarray(overlay(np.full((10, 10, 3), 100, np.uint8), heat))
-    # Three fifths of yellow, (255, 255, 0), over two fifths of the grey.
+    # 60 % yellow, (255, 255, 0), on 40 % grey.
     assert picture[2, 3].tolist() == [193, 193, 40]
     assert picture[7, 7].tolist() == [100, 100, 100]

@@ -1,10 +1,16 @@
-"""A small model with weights of its own, and `capetown predict` with it."""
+"""A small model with weights of its own, and commands that use it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pytest
+from PIL import Image
+from torch import nn
 
-from capetown.cli import main
+from capetown.cli import parser
+from capetown.errors import CapetownError
 from capetown.imagery.reading import AS_STORED
 from capetown.pools.model.manifest import ModelManifest
 from tests.pools import USUAL
@@ -16,10 +22,31 @@ CARD = ModelManifest(
 )  # fmt: skip
 
 
-def predict(folder: Path, out: Path, *arguments: str) -> pd.DataFrame:
-    """What `capetown predict` writes with a model's folder."""
-    main(["predict", *arguments, "--model", str(folder), "--out", str(out)])
+Model = tuple[nn.Module, Path]
+Predict = Callable[..., pd.DataFrame]
+
+
+def read_output(out: Path) -> pd.DataFrame:
+    """A file that `capetown predict` wrote."""
     if out.suffix == ".parquet":
         return pd.read_parquet(out)
-    text = dict.fromkeys(("decision", "error", "h3_index", "place_error", "geometry"), str)
+    text = dict.fromkeys(("decision", "error", "h3_index", "location_error", "geometry"), str)
     return pd.read_csv(out, dtype=text, keep_default_na=False)
+
+
+def write_tiles(folder: Path, count: int) -> Path:
+    """A folder of numbered random tiles."""
+    folder.mkdir()
+    pixels = np.random.default_rng(1).integers(0, 256, (count, 40, 40, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{number:03}.tif")
+    return folder
+
+
+def refused(*arguments: str) -> CapetownError:
+    """The error of a command: one line without a full stop."""
+    given = parser().parse_args(arguments)
+    with pytest.raises(CapetownError) as caught:
+        given.handler(given)
+    assert "\n" not in str(caught.value)
+    return caught.value

@@ -3,18 +3,20 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+from capetown.cli import main
 from capetown.pools.model.architecture import classifier_layers, create
 from capetown.pools.model.manifest import save_model
-from tests.pools.prediction import CARD
+from tests.pools.prediction import CARD, Model, Predict, read_output
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     torch.manual_seed(3)
     built = create(CARD.architecture, CARD.image_size)
     nn.init.normal_(next(classifier_layers(built)[0].parameters()))
@@ -24,8 +26,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
 
 
 @pytest.fixture
+def predict(model: Model, tmp_path: Path) -> Predict:
+    """Run `capetown predict` and read its output: a path, or a name in the temporary folder."""
+
+    def run(out: str | Path, *arguments: str | Path, folder: Path = model[1]) -> pd.DataFrame:
+        out = tmp_path / out
+        main(["predict", *map(str, arguments), "--model", str(folder), "--out", str(out)])
+        return read_output(out)
+
+    return run
+
+
+@pytest.fixture
 def tiles(tmp_path: Path) -> Path:
-    """Three tiles, one of them grey and one in a folder of its own, and what is none."""
+    """Three tiles, one grey and one in a subfolder, an empty file and a manifest."""
     folder = tmp_path / "tiles"
     (folder / "deep").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Results come in parts that are whole or absent, and nothing is computed twice."""
+"""Shards are whole or absent, and none is computed twice."""
 
 import json
 import os
@@ -8,203 +8,179 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
-from torch import nn
 
-from capetown.cli import main
 from capetown.pools.model.manifest import save_model
 from capetown.pools.prediction import run
-from capetown.pools.prediction.run import make_part
-from tests.pools.prediction import CARD, predict
+from capetown.pools.prediction.inference_worker import Job, make_shard
+from tests.pools.prediction import CARD, Model, Predict, refused, write_tiles
 
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    """Twenty tiles, in pieces of three."""
-    folder = tmp_path / "many"
-    folder.mkdir()
-    pixels = np.random.default_rng(1).integers(0, 256, (20, 40, 40, 3), dtype=np.uint8)
-    for number, image in enumerate(pixels):
-        Image.fromarray(image).save(folder / f"{number:02}.tif")
-    return folder
+    """Twenty tiles, in shards of three."""
+    return write_tiles(tmp_path / "many", 20)
 
 
 @pytest.fixture(autouse=True)
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Pieces of three, whose numbers are noted as they are made."""
+def shards_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the shards, three tiles each, in the order they are made."""
     made: list[int] = []
 
-    def noted(job: run.Job, number: int, *rest: object) -> int:
+    def noted(job: Job, number: int, *rest: object) -> int:
         made.append(number)
-        return make_part(job, number, *rest)  # type: ignore[arg-type]
+        return make_shard(job, number, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "PIECE", 3)
-    monkeypatch.setattr(run, "make_part", noted)
+    monkeypatch.setattr(run, "SHARD", 3)
+    monkeypatch.setattr(run, "make_shard", noted)
     return made
 
 
-def interrupt_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the run end like one that is stopped, when so many parts are there."""
+def interrupt_after(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt the run after some shards."""
 
-    def stopped(job: run.Job, number: int, *rest: object) -> int:
-        if number >= parts:
+    def stopped(job: Job, number: int, *rest: object) -> int:
+        if number >= shards:
             raise KeyboardInterrupt
-        return make_part(job, number, *rest)  # type: ignore[arg-type]
+        return make_shard(job, number, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "make_part", stopped)
+    monkeypatch.setattr(run, "make_shard", stopped)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, small_pieces: list[int],
+def test_an_interrupted_run_resumes_and_gives_the_same_bytes(
+    predict: Predict, many: Path, tmp_path: Path, shards_made: list[int],
     monkeypatch: pytest.MonkeyPatch, suffix: str,
 ) -> None:  # fmt: skip
-    predict(model[1], whole := tmp_path / f"whole{suffix}", str(many))
-    assert sorted(small_pieces) == [0, 1, 2, 3, 4, 5, 6]
-    small_pieces.clear()
+    predict(whole := tmp_path / f"whole{suffix}", many)
+    assert sorted(shards_made) == [0, 1, 2, 3, 4, 5, 6]
+    shards_made.clear()
 
     out = tmp_path / f"out{suffix}"
     with monkeypatch.context() as patched:
         interrupt_after(3, patched)
         with pytest.raises(SystemExit) as caught:
-            predict(model[1], out, str(many))
+            predict(out, many)
         assert caught.value.code == 130
     assert not out.exists()
     parts = {path.name for path in (tmp_path / f"out{suffix}.parts").iterdir()}
-    assert parts == {"origin.json", "000000.parquet", "000001.parquet", "000002.parquet"}
+    assert parts == {"provenance.json", "000000.parquet", "000001.parquet", "000002.parquet"}
 
-    predict(model[1], out, str(many))
-    assert sorted(small_pieces) == [3, 4, 5, 6]
+    predict(out, many)
+    assert sorted(shards_made) == [3, 4, 5, 6]
     assert out.read_bytes() == whole.read_bytes()
     assert not (tmp_path / f"out{suffix}.parts").exists()
 
 
-def test_a_run_that_is_killed_leaves_whole_parts_and_goes_on(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, small_pieces: list[int]
+def test_a_killed_run_leaves_whole_shards_and_resumes(
+    predict: Predict, model: Model, many: Path, tmp_path: Path, shards_made: list[int]
 ) -> None:
     out, parts = tmp_path / "out.csv", tmp_path / "out.csv.parts"
     script = (
         "import os; from capetown.cli import main; from capetown.pools.prediction import run;"
-        "make = run.make_part; run.PIECE = 3;"
-        "run.make_part = lambda job, number, *a: number < 3 and make(job, number, *a) or "
+        "make = run.make_shard; run.SHARD = 3;"
+        "run.make_shard = lambda job, number, *a: number < 3 and make(job, number, *a) or "
         "(os.kill(os.getpid(), 9) if number == 5 else number);"
         f"main(['predict', {str(many)!r}, '--model', {str(model[1])!r}, '--out', {str(out)!r}])"
     )
     killed = subprocess.run([sys.executable, "-c", script], check=False, stderr=subprocess.DEVNULL)
     assert killed.returncode == -signal.SIGKILL
     there = {int(path.stem) for path in parts.glob("*.parquet")}
-    predict(model[1], out, str(many))
-    assert set(small_pieces) == set(range(7)) - there
+    predict(out, many)
+    assert set(shards_made) == set(range(7)) - there
 
 
-def test_a_second_run_computes_nothing_and_says_the_same(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, small_pieces: list[int],
+def test_a_second_run_computes_nothing_and_prints_the_same(
+    predict: Predict, many: Path, tmp_path: Path, shards_made: list[int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     out = tmp_path / "out.csv"
-    predict(model[1], out, str(many))
+    predict(out, many)
     said, before = capsys.readouterr().out, out.stat()
-    small_pieces.clear()
-    predict(model[1], out, str(many))
-    assert small_pieces == []
+    shards_made.clear()
+    predict(out, many)
+    assert shards_made == []
     assert capsys.readouterr().out == said
     assert out.stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_an_output_that_was_made_otherwise_is_refused_and_kept(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, small_pieces: list[int]
+def test_an_output_made_otherwise_is_refused_and_kept(
+    predict: Predict, model: Model, many: Path, tmp_path: Path
 ) -> None:
     out, made_by = tmp_path / "out.csv", tmp_path / "out.csv.made-by.json"
-    predict(model[1], out, str(many))
+    predict(out, many)
     whole = out.read_bytes()
 
-    def refused(said: str, folder: Path = model[1], tiles: str = str(many)) -> None:
-        with pytest.raises(SystemExit, match=rf"out\.csv: {said}; remove it or name another") as e:
-            predict(folder, out, tiles)
-        assert "\n" not in str(e.value)
+    def conflict(what: str, folder: Path = model[1], tiles: Path = many) -> None:
+        error = refused("predict", str(tiles), "--model", str(folder), "--out", str(out))
+        assert (error.where, what in error.what) == (str(out), True)
+        assert "--out" in error.fix
         assert not (tmp_path / "out.csv.parts").exists()
 
     other = tmp_path / "other"
     save_model(other, model[0], CARD.model_copy(update={"threshold": 0.1}))
-    refused("was made by another model", folder=other)
-    refused("was made from other inputs", tiles=str(many / "01.tif"))
-    os.utime(many / "03.tif", (1, 1))
-    refused("was made from other inputs")
+    conflict("by another model", folder=other)
+    conflict("from other inputs", tiles=many / "001.tif")
+    os.utime(many / "003.tif", (1, 1))
+    conflict("from other inputs")
     made = json.loads(made_by.read_text())
-    made["origin"]["capetown"] = "0.0.1"
+    made["provenance"]["capetown"] = "0.0.1"
     made_by.write_text(json.dumps(made))
-    refused(r"was made by capetown 0\.0\.1, and this is .*")
+    conflict("by capetown 0.0.1")
     made_by.unlink()
-    refused("is there, and nothing says from what")
+    conflict("already exists")
     assert out.read_bytes() == whole
     out.unlink()
-    predict(model[1], out, str(many))
+    predict(out, many)
     out.write_bytes(whole[:-1])
-    refused("was changed since it was made")
+    conflict("changed")
 
 
-def test_parts_that_were_made_otherwise_are_refused_and_kept(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_shards_made_otherwise_or_damaged_are_refused_and_kept(
+    predict: Predict, model: Model, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, parts = tmp_path / "out.csv", tmp_path / "out.csv.parts"
     with monkeypatch.context() as patched:
         interrupt_after(2, patched)
         with pytest.raises(SystemExit):
-            predict(model[1], out, str(many))
+            predict(out, many)
     before = sorted(parts.iterdir())
-    said = r"out\.csv\.parts: holds parts of a run that was interrupted, made from other inputs"
-    with pytest.raises(SystemExit, match=f"{said}; remove it to start anew"):
-        predict(model[1], out, str(many / "01.tif"))
+    options = ["--model", str(model[1]), "--out", str(out)]
+    error = refused("predict", str(many / "001.tif"), *options)
+    assert (error.where, "from other inputs" in error.what) == (str(parts), True)
     assert sorted(parts.iterdir()) == before
 
+    shard = parts / "000001.parquet"
+    shard.write_bytes(shard.read_bytes()[:-9])
+    error = refused("predict", str(many), *options)
+    assert error.where == str(shard)
+    assert "remove it" in error.fix
+    shard.unlink()
+    assert len(predict(out, many)) == 20
 
-def test_a_full_disk_is_one_line_and_costs_nothing(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path
+
+def test_a_full_disk_loses_nothing(
+    predict: Predict, model: Model, many: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
     before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.RLIMIT_FSIZE
     soft, hard = resource.getrlimit(limits)
     resource.setrlimit(limits, (2_000, hard))
     try:
-        with pytest.raises(SystemExit, match=r"cannot be written \(File too large\)") as caught:
-            predict(model[1], out, str(many))
+        error = refused("predict", str(many), "--model", str(model[1]), "--out", str(out))
     finally:
         resource.setrlimit(limits, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
-    assert "\n" not in str(caught.value)
+    assert "File too large" in str(error)
     assert not out.exists()
     assert [path for path in tmp_path.rglob("*") if path.name.endswith(".part")] == []
-    assert len(predict(model[1], out, str(many))) == 20
+    assert len(predict(out, many)) == 20
 
 
-def test_a_damaged_part_is_one_line(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, part = tmp_path / "out.csv", tmp_path / "out.csv.parts" / "000001.parquet"
-    with monkeypatch.context() as patched:
-        interrupt_after(2, patched)
-        with pytest.raises(SystemExit):
-            predict(model[1], out, str(many))
-    part.write_bytes(part.read_bytes()[:-9])
-    with pytest.raises(SystemExit, match=r"000001\.parquet: damaged or gone .*; remove it and run"):
-        predict(model[1], out, str(many))
-    part.unlink()
-    assert len(predict(model[1], out, str(many))) == 20
-
-
-def test_rows_are_the_same_however_they_are_written(
-    model: tuple[nn.Module, Path], many: Path, tmp_path: Path
-) -> None:
-    csv = predict(model[1], tmp_path / "out.csv", str(many))
-    parquet = predict(model[1], tmp_path / "out.parquet", str(many))
+def test_csv_and_parquet_have_the_same_rows(predict: Predict, many: Path, tmp_path: Path) -> None:
+    csv = predict("out.csv", many)
+    parquet = predict("out.parquet", many)
     assert list(csv) == list(parquet)
     pd.testing.assert_series_equal(csv["probability"], parquet["probability"])
-    assert csv["path"].tolist() == [str(many / f"{n:02}.tif") for n in range(20)]
-
-
-def test_an_ending_that_is_no_format_is_refused(model: tuple[nn.Module, Path], many: Path) -> None:
-    with pytest.raises(SystemExit, match=r"--out out\.txt: ends in neither \.csv nor \.parquet"):
-        main(["predict", str(many), "--model", str(model[1]), "--out", "out.txt"])
+    assert csv["path"].tolist() == [str(many / f"{n:03}.tif") for n in range(20)]

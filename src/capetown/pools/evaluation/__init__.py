@@ -1,5 +1,1 @@
-"""Evaluation of a classifier on the test fold, and the tiles that show where it fails.
-
-Run by `evaluate` alone. May import: `pools.model`, `pools.tiles`, `pools.scoring` and the
-modules at the top of the package.
-"""
+"""Evaluation on the test fold, comparison of experiments, and the audit of labels."""

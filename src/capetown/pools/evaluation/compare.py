@@ -1,9 +1,9 @@
-"""Experiments side by side on the same tiles, and whether their differences are more than noise.
+"""Comparison of experiments on the same tiles, and the significance of their differences.
 
-Two models that judge the same tiles are compared tile by tile: every resample of groups of tiles
-that are alike gives both their metrics, and the interval is that of the difference. It is far
-narrower than the two models' own intervals would suggest, since a hard group is hard for both. The
-verdict takes all differences together; see `significance`.
+Models are compared tile by tile. Every resample of groups of alike tiles gives both models'
+metrics, and the interval is that of their difference. It is far narrower than the models' own
+intervals suggest, since a hard group is hard for both. The verdict covers all differences together:
+see `permutation_test`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from capetown.pools.evaluation.permutation_test import (
     N_PERMUTATIONS,
     has_power,
     holm,
-    p_values,
+    permutation_p_values,
 )
 from capetown.pools.metrics import (
     METRICS,
@@ -32,19 +32,19 @@ from capetown.pools.metrics import (
     weighted_scores,
 )
 
-# Another threshold gives more of the one for less of the other.
+# Metrics that trade off against each other when the threshold moves.
 TRADED = ("precision", "recall")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment's judgement of its test tiles.
+    """An experiment's predictions for its test tiles.
 
     Attributes:
         name: its Git revision or its name among DVC's experiments.
-        predictions: path, label and probability, a row a tile.
+        predictions: path, label and probability, one row per tile.
         threshold: the model's.
-        params: what it was run with, by dotted keys.
+        params: its params by dotted keys.
     """
 
     name: str
@@ -55,19 +55,19 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Experiments on the tiles that all of them judged.
+    """Experiments on their common tiles.
 
     Attributes:
-        tiles: path, label, group, and a column ``probability: NAME`` and one ``right: NAME`` for
-            each experiment.
-        left_out: tiles that not all judged, or with different labels.
-        metrics: a row an experiment, a column a metric, and ``threshold``.
-        differences: of each experiment but the first from the first: experiment, metric,
-            difference, low and high (its 95 % interval; none on fewer than `FEWEST_SHEETS`
-            groups), and verdict.
-        params: a row for each that is not the same in all, a column an experiment.
-        by_sheet: True if the groups are whole map sheets, False if they are blocks of them.
-        at_chance: experiments whose ROC AUC may be one half, by its 95 % interval.
+        tiles: path, label, group, and the columns ``probability: NAME`` and ``right: NAME`` of each
+            experiment.
+        left_out: number of tiles that some experiment lacks or labels differently.
+        metrics: one row per experiment, one column per metric, and ``threshold``.
+        differences: between each other experiment and the baseline: experiment, metric, difference,
+            low and high (the 95 % interval, NaN with fewer than `MIN_GROUPS_FOR_CI` groups),
+            verdict.
+        params: those that differ, one row per param, one column per experiment.
+        by_sheet: True if groups are whole map sheets, False if they are blocks.
+        at_chance: experiments whose 95 % interval of the ROC AUC includes 0.5.
     """
 
     tiles: pd.DataFrame
@@ -80,80 +80,80 @@ class Comparison:
 
     @property
     def groups(self) -> int:
-        """Groups of tiles that are alike."""
+        """The number of groups."""
         return int(self.tiles["group"].nunique())
 
 
 def compare(
-    experiments: Sequence[Experiment], *, resamples: int, seed: int, exchanges: int = N_PERMUTATIONS
+    experiments: Sequence[Experiment],
+    *,
+    resamples: int,
+    seed: int,
+    permutations: int = N_PERMUTATIONS,
 ) -> Comparison:
-    """Compare experiments with the first of them.
+    """Compare experiments with the first, the baseline.
 
-    A verdict is ``better`` or ``worse`` when Holm's correction over all differences leaves at most
-    one in twenty comparisons of equal models with any such verdict; otherwise ``within noise``, or
-    ``cannot tell`` where there are too few groups for any other. ``from the threshold`` is a
-    difference in precision or recall that goes when both models call as many tiles.
+    A verdict is ``better`` or ``worse`` if Holm's correction over all differences keeps it: equally
+    good models get any such verdict in at most 5 % of comparisons. Others are ``within noise``, or
+    ``cannot tell`` with too few groups. ``from the threshold`` is a difference in precision or
+    recall that disappears if both models predict equally many pools.
 
     Args:
         experiments: two or more, with different names.
         resamples: of the groups, for the intervals.
-        seed: another seed gives other resamples.
-        exchanges: of answers, for the verdicts.
+        seed: of the resamples and permutations.
+        permutations: for the verdicts.
 
     Raises:
-        CapetownError: if there are not two, two names are equal, or the tiles that all judged are
-            none or of one class.
+        CapetownError: fewer than two experiments, a repeated name, or no common tiles of both
+            classes.
     """
     names = [experiment.name for experiment in experiments]
+    where = ", ".join(names)
     if len(names) < 2:
-        raise CapetownError(f"{', '.join(names)}: name two or more experiments to compare.")
+        raise CapetownError("one experiment", where=where, fix="name two or more to compare")
     if len(set(names)) < len(names):
-        raise CapetownError(f"{', '.join(names)}: name each experiment once.")
+        raise CapetownError("repeated experiment", where=where, fix="name each once")
     by_sheet = any(e.params.get("split.strategy") == "sheet" for e in experiments)
     tiles = _common(experiments, by_sheet=by_sheet)
     every = pd.concat([e.predictions["path"] for e in experiments]).nunique()
-    if tiles.empty:
+    if tiles["label"].nunique() < len(CLASSES):
+        found = " and ".join(tiles["label"].unique()) or "none"
         raise CapetownError(
-            f"{', '.join(names)}: no test tile that all of them judged with one label; compare "
-            "experiments with the same data, `split` and `seed`."
-        )
-    if tiles["label"].nunique() == 1:
-        raise CapetownError(
-            f"{', '.join(names)}: all test tiles that they share are `{tiles['label'][0]}`, and "
-            "the metrics need both classes; compare experiments with the same data, `split` and "
-            "`seed`."
-        )
+            f"the common test tiles lack a class (found: {found})", where=where,
+            fix="compare experiments with the same data, `split` and `seed`",
+        )  # fmt: skip
     labels = tiles["label"].map(CLASSES.index).to_numpy(np.int64)
     groups = tiles["group"].to_numpy(np.str_)
     resampled = resampled_weights(groups, resamples=resamples, seed=seed)
     weights = np.vstack([np.ones((1, len(tiles))), resampled])
-    said, called, scores = {}, {}, {}
+    probabilities, called, scores = {}, {}, {}
     for experiment in experiments:
         name = experiment.name
-        said[name] = tiles[f"probability: {name}"].to_numpy(np.float64)
-        called[name] = said[name] >= experiment.threshold
+        probabilities[name] = tiles[f"probability: {name}"].to_numpy(np.float64)
+        called[name] = probabilities[name] >= experiment.threshold
         tiles[f"right: {name}"] = called[name] == (labels == 1)
-        scores[name] = weighted_scores(labels, said[name], experiment.threshold, weights)
-    enough = tiles["group"].nunique() >= MIN_GROUPS_FOR_CI
+        scores[name] = weighted_scores(labels, probabilities[name], experiment.threshold, weights)
+    group_count = tiles["group"].nunique()
+    enough = group_count >= MIN_GROUPS_FOR_CI
     base, *others = names
     rows = []
     for name in others:
-        alike = _as_many(said[name], called[base].sum())
-
-        def by_lot(calls: npt.NDArray[np.bool_], name: str = name) -> dict[str, float]:
-            return p_values(
-                labels, (said[base], said[name]), (called[base], calls), groups,
-                exchanges=exchanges, seed=seed,
-            )  # fmt: skip
-
-        own, matched = by_lot(called[name]), by_lot(alike)
+        same_count = _called_like(probabilities[name], called[base].sum())
+        own, matched = (
+            permutation_p_values(
+                labels, (probabilities[base], probabilities[name]), (called[base], calls), groups,
+                permutations=permutations, seed=seed,
+            )
+            for calls in (called[name], same_count)
+        )  # fmt: skip
         for metric in METRICS:
             difference = scores[name][metric] - scores[base][metric]
             low, high = np.nanpercentile(difference[1:], [2.5, 97.5]) if enough else [np.nan] * 2
             traded = metric in TRADED and matched[metric] > ALPHA
             rows.append((name, metric, difference[0], low, high, own[metric], traded))
     table = pd.DataFrame(
-        rows, columns=["experiment", "metric", "difference", "low", "high", "chance", "traded"]
+        rows, columns=["experiment", "metric", "difference", "low", "high", "p_value", "traded"]
     )
     return Comparison(
         tiles=tiles,
@@ -163,8 +163,8 @@ def compare(
             | {"threshold": [experiment.threshold for experiment in experiments]},
             index=pd.Index(names, name="experiment"),
         ),
-        differences=table.assign(verdict=_verdicts(table, tiles["group"].nunique())).drop(
-            columns=["chance", "traded"]
+        differences=table.assign(verdict=_verdicts(table, group_count)).drop(
+            columns=["p_value", "traded"]
         ),
         params=_different(experiments),
         by_sheet=by_sheet,
@@ -177,52 +177,45 @@ def compare(
 
 
 def changed_sides(comparison: Comparison, base: str, other: str) -> pd.DataFrame:
-    """The tiles that one experiment got right and another wrong.
+    """The tiles that one experiment gets right and another wrong, the largest change first.
 
-    Returns:
-        path, label, both probabilities as ``before`` and ``after``, and ``now``: right or wrong;
-        the largest change first.
+    Columns: path, label, the probabilities ``before`` and ``after``, ``now`` (right or wrong).
     """
     tiles = comparison.tiles
-    table = pd.DataFrame(
-        {
-            "path": tiles["path"],
-            "label": tiles["label"],
-            "before": tiles[f"probability: {base}"],
-            "after": tiles[f"probability: {other}"],
-            "now": np.where(tiles[f"right: {other}"], "right", "wrong"),
-        }
+    table = tiles[["path", "label"]].assign(
+        before=tiles[f"probability: {base}"],
+        after=tiles[f"probability: {other}"],
+        now=np.where(tiles[f"right: {other}"], "right", "wrong"),
     )
     changed = table[tiles[f"right: {base}"] != tiles[f"right: {other}"]]
     by_change = (changed["after"] - changed["before"]).abs().sort_values(ascending=False).index
     return changed.loc[by_change].sort_values("now", kind="stable")
 
 
-def _as_many(probabilities: Floats, wanted: int) -> npt.NDArray[np.bool_]:
-    """Calls by the threshold at which a model calls as many tiles as wanted, or ties allow."""
-    if not wanted:
+def _called_like(probabilities: Floats, count: int) -> npt.NDArray[np.bool_]:
+    """The `count` tiles of highest probability, and those tied with the last."""
+    if not count:
         return np.zeros(len(probabilities), bool)
-    return np.asarray(probabilities >= np.sort(probabilities)[-wanted])
+    return np.asarray(probabilities >= np.sort(probabilities)[-count])
 
 
 def _verdicts(table: pd.DataFrame, groups: int) -> list[str]:
     if not has_power(groups, len(table)):
         return ["cannot tell"] * len(table)
-    real = holm(table["chance"].tolist()) <= ALPHA
+    significant = holm(table["p_value"].tolist()) <= ALPHA
     direction = np.where(table["difference"] > 0, "better", "worse")
     names = np.where(table["traded"], "from the threshold", direction)
-    return list(np.where(real, names, "within noise"))
+    return list(np.where(significant, names, "within noise"))
 
 
 def _different(experiments: Sequence[Experiment]) -> pd.DataFrame:
-    """The params that are not the same in all experiments."""
+    """The params that differ between experiments."""
     table = pd.DataFrame({e.name: pd.Series(e.params, dtype=object) for e in experiments})
-    told = table.map(repr).nunique(axis="columns") > 1
-    return table[told].sort_index()
+    return table[table.map(repr).nunique(axis="columns") > 1].sort_index()
 
 
 def _common(experiments: Sequence[Experiment], *, by_sheet: bool) -> pd.DataFrame:
-    """The tiles that all experiments judged and that have one label in all, with their groups."""
+    """The tiles that all experiments predicted and label alike, with their groups."""
 
     def group(path: str) -> str:
         return group_of(Tile(path, "", sheet_of(path)), "sheet" if by_sheet else "block")

@@ -1,6 +1,6 @@
-"""Tiles as pictures for people: the worst mistakes with what led to them, and samples.
+"""Pictures of tiles for the report: the worst mistakes with their saliency, and random samples.
 
-They are named by number and not by tile, so that Git knows a run's pictures from the last one.
+Files are numbered, not named by tile, so that Git compares a run's pictures with the last one's.
 """
 
 from pathlib import Path
@@ -14,27 +14,27 @@ from capetown.imagery.reading import Pixels, UnreadableTileError, read_tile, res
 from capetown.pools.evaluation.saliency_map import overlay, saliency_map
 from capetown.pools.model.manifest import ModelManifest
 
-# Tiles of each class that are shown as examples.
+# Random tiles of each class to show.
 SAMPLES = 4
 
 
 def draw_mistakes(
     worst: pd.DataFrame, model: nn.Module, card: ModelManifest, *, root: Path, folder: Path
 ) -> pd.DataFrame:
-    """Write pictures of mistakes, and of what spoke for the model's answer, into a folder.
+    """Write pictures of mistakes, with and without saliency, into a folder.
 
     Args:
-        worst: as `capetown.pools.evaluation.metrics_report.worst_mistakes` gives them.
+        worst: from `metrics_report.worst_mistakes`; paths are relative to `root`.
         model: on the device to use, in evaluation mode.
-        card: the model's.
-        root: what the paths are relative to.
+        card: the model's manifest.
+        root: folder of the tiles.
         folder: where to write.
+
+    Returns:
+        The rows, with the pictures' names as ``tile`` and ``saliency``.
 
     Raises:
         CapetownError: a tile cannot be read.
-
-    Returns:
-        The rows, with the names of the pictures as ``tile`` and ``saliency``.
     """
     rows = zip(worst["path"], worst["kind"], strict=True)
     for number, (path, kind) in enumerate(rows, start=1):
@@ -53,20 +53,10 @@ def draw_mistakes(
 def draw_samples(
     table: pd.DataFrame, card: ModelManifest, *, seed: int, root: Path, folder: Path
 ) -> pd.DataFrame:
-    """Write pictures of `SAMPLES` random tiles of each class into a folder.
-
-    Args:
-        table: path and label of the tiles to choose from.
-        card: of the model, which says how tiles are read.
-        seed: another seed gives other tiles.
-        root: what the paths are relative to.
-        folder: where to write.
-
-    Raises:
-        CapetownError: a tile cannot be read.
+    """Write pictures of `SAMPLES` random tiles of each class, as `draw_mistakes` does.
 
     Returns:
-        Path and label, with the name of the picture as ``tile``.
+        Path, label, and the picture's name as ``tile``.
     """
     shuffled = table.sample(frac=1, random_state=seed)
     chosen = shuffled.groupby("label").head(SAMPLES).sort_values("path")[["path", "label"]]
@@ -80,4 +70,4 @@ def _read(path: Path, card: ModelManifest) -> Pixels:
     try:
         return read_tile(path, card.tiles)
     except UnreadableTileError as error:
-        raise CapetownError(f"{path}: {error}") from error
+        raise CapetownError(str(error), where=path) from error

@@ -1,9 +1,9 @@
-"""Labels that a model doubts, by its answers to tiles that it has not learned from.
+"""Find doubtful labels from out-of-fold predictions.
 
-The tiles are divided into parts that share no group. A model answers for each part that learned
-from the others, but for one on which its epoch and temperature are chosen. Sorted by the
-probability of the label that a tile has, wrong labels come first (confident learning: Northcutt,
-Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels").
+The tiles are divided into parts that share no group. Each part is predicted by a model trained on
+the others, except one that its epoch and temperature are chosen on. Sorted by the probability of
+the given label, wrong labels come first (Northcutt, Jiang and Chuang 2021, "Confident Learning:
+Estimating Uncertainty in Dataset Labels").
 """
 
 import logging
@@ -33,16 +33,16 @@ log = logging.getLogger("capetown")
 def divide(
     labels: Labels, groups: npt.NDArray[np.str_], parts: int, seed: int
 ) -> npt.NDArray[np.int64]:
-    """The part of each tile, from 0: no group is in two, and the classes are shared alike.
+    """Each tile's part, from 0: parts share no group and have similar class shares.
 
     Args:
         labels: shape (tiles,).
-        groups: of tiles that are alike, likewise.
-        parts: three or more: one to judge, one to choose on, and the rest to learn from.
-        seed: another seed gives others.
+        groups: shape (tiles,).
+        parts: three or more: one to predict, one to validate on, the others to train on.
+        seed: of the division.
 
     Raises:
-        CapetownError: if a part would lack a class.
+        CapetownError: a part would lack a class.
     """
     found = np.zeros(len(labels), np.int64)
     try:
@@ -53,8 +53,8 @@ def divide(
         found[:] = 0
     if any(len(np.unique(labels[found == part])) < len(CLASSES) for part in range(parts)):
         raise CapetownError(
-            f"the tiles cannot be divided into {parts} parts with both classes: lower --parts, or "
-            "bring more tiles."
+            f"the tiles cannot be divided into {parts} parts with both classes",
+            fix="lower --parts, or add tiles",
         )
     return found
 
@@ -62,20 +62,20 @@ def divide(
 def out_of_fold_probabilities(
     params: Params, *, table: Path, root: Path, cache: Path, checkpoints: Path, parts: int
 ) -> tuple[LabelledTiles, Floats]:
-    """Every tile, and the probability of ``yes`` that a model gives it which has not seen it.
+    """All tiles and the out-of-fold probability of ``yes`` of each.
 
-    Goes on from the checkpoints of an earlier call; one is kept a part until all are done.
+    Resumes from checkpoints, which are kept until all parts are done.
 
     Args:
         params: the model and its training.
-        table: the tiles, as `split` writes them.
-        root: what their paths are relative to.
-        cache: where decoded tiles are kept.
-        checkpoints: the folder of all checkpoints.
+        table: the tiles, written by `split`.
+        root: folder that paths are relative to.
+        cache: folder of decoded tiles.
+        checkpoints: folder of all checkpoints.
         parts: models to train, three or more.
 
     Raises:
-        CapetownError: as those that load, build and train.
+        CapetownError: loading, building or training fails.
     """
     backbone, settings = params.backbone, params.train
     make_repeatable(params.threads)
@@ -130,16 +130,16 @@ def doubtful_labels(tiles: LabelledTiles, probabilities: Floats) -> pd.DataFrame
 
     Args:
         tiles: labelled.
-        probabilities: of ``yes``, of models that have not seen the tile; shape (tiles,).
+        probabilities: out-of-fold, of ``yes``, shape (tiles,).
 
     Returns:
-        path, label, the probability of a pool, and whether the label is suspect: the other class
-        is as probable as it is on average where it is the label.
+        path, label, probability, and whether the label is suspect: P(other class) reaches that
+        class's mean self-confidence (confident learning).
     """
     of_class = np.stack([1 - probabilities, probabilities])
-    usual = [of_class[label][tiles.labels == label].mean() for label in range(len(CLASSES))]
+    confidence = [of_class[label][tiles.labels == label].mean() for label in range(len(CLASSES))]
     rows, other = np.arange(len(tiles.labels)), 1 - tiles.labels
-    suspect = of_class[other, rows] >= np.take(usual, other)
+    suspect = of_class[other, rows] >= np.take(confidence, other)
     order = np.argsort(of_class[tiles.labels, rows], kind="stable")
     return pd.DataFrame(
         {

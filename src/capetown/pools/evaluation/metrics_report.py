@@ -1,4 +1,4 @@
-"""A model's judgement on tiles it has never seen: figures, curves, sheets and mistakes."""
+"""A model's results on the test fold: metrics, curves, sheets and mistakes."""
 
 from typing import Any
 
@@ -25,23 +25,21 @@ from capetown.pools.model.manifest import ModelManifest
 def evaluate(
     fold: LabelledTiles, logits: Floats, card: ModelManifest, *, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """The figures of a model on a fold.
+    """All metrics of a model on a fold, rounded to six digits.
+
+    These are `METRICS` at the model's threshold with 95 % intervals, at 0.5, and for the baseline
+    that always predicts ``yes``; Brier score and calibration error before and after calibration.
 
     Args:
         fold: the tiles.
         logits: the model's, shape (tiles,).
-        card: threshold and temperature.
-        resamples: of the fold's groups of tiles that are alike, for the 95 % intervals.
-        seed: another seed gives other resamples.
-
-    Returns:
-        The five metrics at the model's threshold with intervals, at one half, and of always saying
-        ``yes``; Brier score and expected calibration error before and after the temperature.
-        Rounded to six digits.
+        card: the model's manifest.
+        resamples: of the fold's groups, for the intervals.
+        seed: of the resamples.
     """
     labels = fold.labels
     raw, probabilities = calibrated(logits, 1.0), calibrated(logits, card.temperature)
-    figures = {
+    metrics = {
         **score(labels, probabilities, card.threshold),
         "threshold": card.threshold,
         "n": len(labels),
@@ -61,21 +59,18 @@ def evaluate(
             "ece_after": calibration_error(labels, probabilities),
         },
     }
-    return {**_rounded(figures), "threshold": card.threshold}
+    return {**_rounded(metrics), "threshold": card.threshold}
 
 
-def summary_metrics(figures: dict[str, Any]) -> dict[str, Any]:
-    """The first figures of a review: the metrics, each with its interval in words.
-
-    DVC compares numbers and words, and passes over the lists in which `judge` gives intervals.
-    """
-    enough = figures["groups"] >= MIN_GROUPS_FOR_CI
+def summary_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics to review, each with its interval as text: DVC does not compare lists."""
+    enough = metrics["groups"] >= MIN_GROUPS_FOR_CI
     found: dict[str, Any] = {}
     for name in METRICS:
-        low, high = figures["intervals"][name]
-        found[name] = figures[name]
+        low, high = metrics["intervals"][name]
+        found[name] = metrics[name]
         found[f"{name}_interval"] = f"{low:.3f} to {high:.3f}" if enough else "too few groups"
-    return found | {name: figures[name] for name in ("threshold", "n")}
+    return found | {name: metrics[name] for name in ("threshold", "n")}
 
 
 def _rounded(value: Any) -> Any:
@@ -87,9 +82,9 @@ def _rounded(value: Any) -> Any:
 
 
 def predictions(fold: LabelledTiles, logits: Floats, card: ModelManifest) -> pd.DataFrame:
-    """Path, label and calibrated probability of ``yes`` of every tile.
+    """Each tile's path, label and calibrated probability of ``yes``.
 
-    Not rounded, nor is the threshold in `judge`: whoever compares them decides as the metrics did.
+    Neither these nor the threshold of `evaluate` are rounded, so decisions match the metrics.
     """
     return pd.DataFrame(
         {
@@ -101,7 +96,7 @@ def predictions(fold: LabelledTiles, logits: Floats, card: ModelManifest) -> pd.
 
 
 def sheets(fold: LabelledTiles, logits: Floats, card: ModelManifest) -> pd.DataFrame:
-    """Tiles, tiles with a pool, and mistakes of either kind, a row a sheet."""
+    """Tiles, positives, mistakes and accuracy, one row per map sheet."""
     called = calibrated(logits, card.temperature) >= card.threshold
     columns = {
         "tiles": np.ones(len(called)),
@@ -116,7 +111,7 @@ def sheets(fold: LabelledTiles, logits: Floats, card: ModelManifest) -> pd.DataF
 
 
 def curves(fold: LabelledTiles, logits: Floats, card: ModelManifest) -> dict[str, pd.DataFrame]:
-    """The tables behind the plots: roc, precision_recall, confusion and calibration."""
+    """The tables for the plots: roc, precision_recall, confusion and calibration."""
     labels, probabilities = fold.labels, calibrated(logits, card.temperature)
     false, true, _ = roc_curve(labels, probabilities)
     precision, recall, _ = precision_recall_curve(labels, probabilities)
@@ -132,15 +127,9 @@ def curves(fold: LabelledTiles, logits: Floats, card: ModelManifest) -> dict[str
 
 
 def worst_mistakes(table: pd.DataFrame, threshold: float, each: int) -> pd.DataFrame:
-    """The most confident mistakes of each kind, worst first.
+    """The most confident mistakes in `predictions`, worst first, up to `each` of both kinds.
 
-    Args:
-        table: label and probability, as `predictions` gives them.
-        threshold: of the probability.
-        each: rows of each kind at most.
-
-    Returns:
-        The rows, with their ``kind``: false_positive or false_negative.
+    The column ``kind`` says false_positive or false_negative.
     """
     called = table["probability"] >= threshold
     wrongly = table[called & (table["label"] == "no")].assign(kind="false_positive")

@@ -1,11 +1,10 @@
-"""Significance of a difference between two models on the same tiles.
+"""Permutation test of the difference between two models on the same tiles.
 
-If two models are equally good, nothing changes when they exchange their answers on any group of
-tiles that are alike. So the answers are exchanged on groups drawn by lot, many times: a difference
-counts as real when hardly any of the exchanges gives as large a one. Of few groups there are few
-exchanges, and nothing can be told. The test is that of Venkatraman and Begg 1996, "A distribution-
-free procedure for comparing receiver operating characteristic curves from a paired experiment", on
-whole groups: models are exchanged by their ranks, since one may be surer than the other and no
+If two models are equally good, exchanging their predictions on any group of alike tiles changes
+nothing. The test exchanges them on random sets of groups: a difference is significant if few
+exchanges give one as large. This is the test of Venkatraman and Begg 1996, "A distribution-free
+procedure for comparing receiver operating characteristic curves from a paired experiment", on whole
+groups. It exchanges ranks, since one model may be more confident than the other without being
 better.
 """
 
@@ -17,38 +16,38 @@ from scipy.stats import rankdata
 
 from capetown.pools.metrics import METRICS, Floats, Labels, weighted_scores
 
-# Of a difference that is called real, when there is none.
+# The accepted probability of finding a difference between equally good models.
 ALPHA = 0.05
-# The least p-value is one in as many: after Holm's correction there is room for a hundred tests.
+# The smallest p-value is 1 in as many, so Holm's correction leaves room for a hundred tests.
 N_PERMUTATIONS = 2000
-# Of exchanges at once, so that those of many tiles fit into memory.
+# Permutations at once, so that they fit into memory.
 BATCH = 250
 
 
-def p_values(
+def permutation_p_values(
     labels: Labels,
     probabilities: tuple[Floats, Floats],
     called: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
     groups: npt.NDArray[np.str_],
     *,
-    exchanges: int,
+    permutations: int,
     seed: int,
 ) -> dict[str, float]:
-    """The p-value of each metric's difference between two equally good models, two-sided.
+    """The two-sided p-value of each metric's difference between two models.
 
     Args:
         labels: shape (tiles,).
         probabilities: of each model, shape (tiles,).
-        called: its calls of ``yes``, likewise.
-        groups: the group of each tile.
-        exchanges: how many at most.
-        seed: another seed draws others.
+        called: tiles that each model predicts as ``yes``, shape (tiles,).
+        groups: the group of each tile, shape (tiles,).
+        permutations: how many at most.
+        seed: of the random permutations.
     """
     twice = np.tile(labels, 2)
     ranks = np.concatenate([rankdata(values) / len(values) for values in probabilities])
     calls = np.concatenate(called).astype(np.float64)
     names, group = np.unique(groups, return_inverse=True)
-    drawn = _exchanges(len(names), exchanges, seed)
+    drawn = _permutations(len(names), permutations, seed)
     as_large = dict.fromkeys(METRICS, 0)
     least: dict[str, float] = {}
     for start in range(0, len(drawn), BATCH):
@@ -60,16 +59,16 @@ def p_values(
         for name, metric in METRICS.items():
             values = (by_call if metric.at_threshold else by_rank)[name]
             size = np.abs(np.subtract(*np.split(values, 2)))
-            # Sums in another order differ in the last digits.
+            # The order of a sum changes its last digits.
             least.setdefault(name, float(size[0]) - 1e-9)
             as_large[name] += int((size >= least[name]).sum())
     return {name: count / len(drawn) for name, count in as_large.items()}
 
 
-def _exchanges(groups: int, count: int, seed: int) -> npt.NDArray[np.bool_]:
-    """Groups on which answers are exchanged, none of them first, shape (exchanges, groups).
+def _permutations(groups: int, count: int, seed: int) -> npt.NDArray[np.bool_]:
+    """The groups that each permutation exchanges, shape (permutations, groups).
 
-    All that there are, or where they are more than `count` as many drawn by lot.
+    The first exchanges none. These are all possible ones, or `count` random ones if there are more.
     """
     if 2**groups <= count:
         return np.asarray((np.arange(2**groups)[:, None] >> np.arange(groups)) % 2 == 1)
@@ -78,7 +77,7 @@ def _exchanges(groups: int, count: int, seed: int) -> npt.NDArray[np.bool_]:
 
 
 def holm(p_values: Sequence[float]) -> Floats:
-    """p-values that hold for all tests together: Holm 1979, "A simple sequentially rejective …"."""
+    """Corrected p-values: Holm 1979, "A simple sequentially rejective multiple test procedure"."""
     order = np.argsort(p_values)
     scaled = np.sort(p_values) * np.arange(len(order), 0, -1)
     corrected = np.empty(len(order))
@@ -87,8 +86,8 @@ def holm(p_values: Sequence[float]) -> Floats:
 
 
 def has_power(groups: int, tests: int) -> bool:
-    """True if the largest difference there can be would be called real.
+    """True if the smallest attainable p-value, after Holm's correction, is at most `ALPHA`.
 
-    Of 2 ** groups exchanges two show it: the answers as they are, and all of them exchanged.
+    Two of the 2 ** groups permutations give the largest difference: none and all exchanged.
     """
     return bool(2.0 ** (1 - groups) * tests <= ALPHA)

@@ -1,4 +1,4 @@
-"""Results of an experiment, read from its Git revision or its name among DVC's experiments."""
+"""Read an experiment's results from a Git revision or a DVC experiment."""
 
 import json
 import math
@@ -15,25 +15,23 @@ from capetown.city import CLASSES
 from capetown.errors import CapetownError, one_line
 from capetown.pools.evaluation.compare import Experiment
 
-AGAIN = "run `dvc repro evaluate` there again"
+AGAIN = "run `dvc repro evaluate` there"
 
 
-def read_experiment(revision: str, *, predictions: str, figures: str, params: str) -> Experiment:
-    """An experiment's judgement of its test tiles, and what it was run with.
+def read_experiment(revision: str, *, predictions: str, metrics: str, params: str) -> Experiment:
+    """An experiment's predictions for its test tiles, its threshold and its params.
 
     Args:
-        revision: a Git revision, the name of an experiment, or ``workspace``: the files as they
-            are.
-        predictions: path of the table of predictions, from the repository's root.
-        figures: path of the JSON with the model's threshold.
+        revision: a Git revision, an experiment's name, or ``workspace`` for the current files.
+        predictions: path of the predictions, from the repository's root.
+        metrics: path of the JSON file with the model's threshold.
         params: path of the params file.
 
     Raises:
-        CapetownError: if there is no such revision, or one of the files is not there or not what
-            `evaluate` writes.
+        CapetownError: the revision or a file is missing or invalid.
     """
     table = _table(_read(predictions, revision), f"{revision}: {predictions}")
-    threshold = _threshold(_read(figures, revision), f"{revision}: {figures}")
+    threshold = _threshold(_read(metrics, revision), f"{revision}: {metrics}")
     settings = _settings(_read(params, revision), f"{revision}: {params}")
     return Experiment(revision, table, threshold, settings)
 
@@ -41,26 +39,24 @@ def read_experiment(revision: str, *, predictions: str, figures: str, params: st
 def _read(path: str, revision: str) -> bytes:
     try:
         data: bytes = read(path, rev=None if revision == "workspace" else revision, mode="rb")
-    except Exception as error:  # what DVC and Git raise on what is no commit is their own affair
+    except Exception as error:  # DVC and Git raise many kinds for an unknown revision
         raise CapetownError(
-            f"{revision}: {path} cannot be read ({one_line(error)}); `dvc exp show` lists the "
-            "experiments, `dvc queue status` those that wait or failed; each must have finished "
-            "`evaluate`."
-        ) from error
+            f"unreadable ({one_line(error)})", where=f"{revision}: {path}",
+            fix="name an experiment of `dvc exp show` that finished `evaluate`",
+        ) from error  # fmt: skip
     return data
 
 
 def _table(data: bytes, where: str) -> pd.DataFrame:
-    """Path, label and probability, of tiles that are there once."""
+    """Path, label and probability, each tile once."""
     try:
         table = pl.read_csv(data, infer_schema=False).select("path", "label", "probability")
     except pl.exceptions.PolarsError as error:
-        raise CapetownError(
-            f"{where}: not a table of path, label and probability; {AGAIN}."
-        ) from error
+        what = "not a table of path, label and probability"
+        raise CapetownError(what, where=where, fix=AGAIN) from error
     number = pl.col("probability").cast(pl.Float64, strict=False)
     rules = {
-        "path": (pl.col("path").is_not_null() & pl.col("path").is_unique(), "a path of its own"),
+        "path": (pl.col("path").is_not_null() & pl.col("path").is_unique(), "a unique path"),
         "label": (pl.col("label").is_in(CLASSES), " or ".join(CLASSES)),
         "probability": (number.is_between(0, 1), "a number from 0 to 1"),
     }
@@ -68,11 +64,11 @@ def _table(data: bytes, where: str) -> pd.DataFrame:
         bad = table.with_row_index("row", offset=1).filter(~is_good.fill_null(value=False))
         for row in bad.head(1).iter_rows(named=True):
             raise CapetownError(
-                f"{where}: row {row['row']}: {column} {row[column] or ''!r} is not {wanted}; "
-                f"{AGAIN}."
-            )
+                f"{column} {row[column] or ''!r} is not {wanted}",
+                where=f"{where}: row {row['row']}", fix=AGAIN,
+            )  # fmt: skip
     if table.is_empty():
-        raise CapetownError(f"{where}: no tile in it; {AGAIN}.")
+        raise CapetownError("no tile", where=where, fix=AGAIN)
     return table.with_columns(number).to_pandas()
 
 
@@ -82,17 +78,17 @@ def _threshold(data: bytes, where: str) -> float:
     except (ValueError, TypeError, KeyError):
         threshold = math.nan
     if not 0 <= threshold <= 1:
-        raise CapetownError(f"{where}: no `threshold` from 0 to 1 in it; {AGAIN}.")
+        raise CapetownError("no `threshold` from 0 to 1", where=where, fix=AGAIN)
     return threshold
 
 
 def _settings(data: bytes, where: str) -> dict[str, object]:
-    """Params by dotted keys; of the backbones that of the model alone, as ``backbone``."""
+    """Params by dotted keys, with only the model's backbone, as ``backbone``."""
     try:
         values = loads_yaml(data.decode("utf-8"))
         values["backbone"] = values.pop("backbones")[values["model"]]
     except (YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
-        raise CapetownError(f"{where}: not this project's params ({one_line(error)}).") from error
+        raise CapetownError(f"invalid params ({one_line(error)})", where=where) from error
     return dict(_flat(values))
 
 

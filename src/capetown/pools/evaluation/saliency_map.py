@@ -1,4 +1,4 @@
-"""Saliency: the places of a tile that led to a model's answer, as a picture."""
+"""Saliency as a picture: the points of a tile that influence the model's prediction."""
 
 import numpy as np
 from PIL import Image
@@ -12,23 +12,13 @@ from capetown.pools.model.saliency import Heat, saliency_maps
 def saliency_map(
     model: nn.Module, card: ModelManifest, pixels: Pixels, *, towards_yes: bool
 ) -> Heat:
-    """The `evidence` in one tile, shape (size, size).
-
-    Args:
-        model: a timm model on the device to use, in evaluation mode.
-        card: the model's.
-        pixels: uint8, shape (size, size, 3), of the card's image size.
-        towards_yes: show what speaks for ``yes``, else what speaks for ``no``.
-
-    Raises:
-        CapetownError: if the device's memory is too small.
-    """
+    """The saliency of one tile, shape (size, size): `saliency_maps` for a single one."""
     heat: Heat = saliency_maps(model, card, pixels[None], towards_yes=towards_yes)[0]
     return heat
 
 
 def overlay(pixels: Pixels, heat: Heat) -> Image.Image:
-    """A tile in grey with the heat, stretched to its size, over it: from red to yellow."""
+    """A grey tile with its saliency on top, from red to yellow."""
     height, width = pixels.shape[:2]
     stretched = Image.fromarray(heat).resize((width, height), Image.Resampling.BILINEAR)
     strength = np.asarray(stretched)[..., None]
@@ -36,6 +26,6 @@ def overlay(pixels: Pixels, heat: Heat) -> Image.Image:
     colour = np.concatenate(
         [np.full_like(strength, 255), 255 * strength, np.zeros_like(strength)], axis=2
     )
-    # The tile stays visible where the heat is greatest.
+    # The tile stays visible under the strongest saliency.
     opacity = 0.6 * strength
     return Image.fromarray((grey * (1 - opacity) + colour * opacity).round().astype(np.uint8))

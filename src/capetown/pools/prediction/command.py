@@ -1,4 +1,4 @@
-"""``capetown predict``, from the arguments of the command line to what it prints."""
+"""``capetown predict``: check the arguments, run, and summarise."""
 
 import sys
 from argparse import Namespace
@@ -8,89 +8,83 @@ from pathlib import Path
 from capetown.errors import CapetownError
 from capetown.imagery.georeference import GeoreferenceError, check_crs
 from capetown.imagery.windows import Tiling
-from capetown.pools.prediction.executors import cluster, processes, this_process
+from capetown.pools.prediction.executors import cluster, this_process
+from capetown.pools.prediction.predictions import WRITERS
 from capetown.pools.prediction.run import STANDARD_OUTPUT, predict
-from capetown.pools.prediction.shards import WRITERS, Summary
+from capetown.pools.prediction.shards import Summary
 
-MOST_OVERLAP = 0.9
+MAX_OVERLAP = 0.9
 
 
 def run(arguments: Namespace) -> None:
-    """Predict and print what came out.
-
-    Args:
-        arguments: those of `capetown.cli.parser`.
+    """Predict with the arguments of `capetown.cli.parser`, and print a summary.
 
     Raises:
-        CapetownError: if an argument cannot be used, `predict` fails, or no tile could be read.
+        CapetownError: an argument is invalid, `predict` fails, or no tile is readable.
     """
-    out = arguments.out
-    machines = this_process
-    if arguments.cluster:
-        machines = partial(cluster, arguments.cluster)
-    elif arguments.workers:
-        machines = partial(processes, arguments.workers)
     _check(arguments)
+    out = arguments.out
     summary = predict(
         arguments.paths,
         out,
         model=arguments.model,
         device=arguments.device,
-        cutting=Tiling(
+        tiling=Tiling(
             arguments.tile_metres, arguments.tile_pixels, arguments.overlap, arguments.crs
         ),
-        machines=machines,
-        with_evidence=arguments.evidence,
+        backend=partial(cluster, arguments.cluster) if arguments.cluster else this_process,
+        saliency=arguments.saliency,
     )
     for line in describe(summary, out):
         print(line, file=sys.stderr if out == STANDARD_OUTPUT else sys.stdout)
-    if summary.tiles and summary.unread == summary.tiles:
-        raise CapetownError(f"no tile could be read; {out} says why, tile by tile.")
+    if summary.tiles and summary.unreadable == summary.tiles:
+        raise CapetownError(
+            "no tile could be read", where=out, fix="its column `error` has each tile's reason"
+        )
 
 
 def describe(summary: Summary, out: str) -> list[str]:
-    """A summary in lines."""
+    """The lines to print about a run."""
     lines = []
-    if summary.unlike:
+    if summary.drifted:
         lines.append(
-            f"{summary.unlike} tiles are unlike those that the model learned from, such as "
-            + "; ".join(summary.named)
+            f"{summary.drifted} tiles differ from the training data, such as "
+            + "; ".join(summary.drift_examples)
         )
     if summary.empty:
-        lines.append(f"{summary.empty} windows without any data are left out")
-    if summary.misplaced:
+        lines.append(f"{summary.empty} windows without data are left out")
+    if summary.location_errors:
         lines.append(
-            f"{summary.misplaced} tiles have no place that can be used; place_error says why"
+            f"{summary.location_errors} tiles have an unusable georeference: see `location_error`"
         )
-    if not summary.placed:
-        lines.append("no tile says where it lies, so the columns of places are empty")
+    if not summary.located:
+        lines.append("no tile is georeferenced, so the location columns are empty")
     lines.append(
-        f"{out}: {summary.tiles} tiles, {summary.pools} with a pool, {summary.unread} that cannot "
-        "be read"
+        f"{out}: {summary.tiles} tiles, {summary.pools} with a pool, {summary.unreadable} "
+        "unreadable"
     )
     return lines
 
 
 def _check(arguments: Namespace) -> None:
-    out = arguments.out
-    if out != STANDARD_OUTPUT and Path(out).suffix not in WRITERS:
-        raise CapetownError(f"--out {out}: ends in neither .csv nor .parquet, and is not -.")
-    if arguments.cluster and out == STANDARD_OUTPUT:
-        raise CapetownError("--out -: a cluster writes to a shared folder or bucket; name a file.")
-    if arguments.cluster and arguments.workers:
-        raise CapetownError("--cluster and --workers: choose one.")
-    if arguments.workers is not None and arguments.workers < 1:
-        raise CapetownError(f"--workers {arguments.workers}: ask for one or more.")
-    if not 0 <= arguments.overlap <= MOST_OVERLAP:
-        raise CapetownError(
-            f"--overlap {arguments.overlap}: give a share from 0 to {MOST_OVERLAP}."
-        )
-    if min(arguments.tile_metres, arguments.tile_pixels) < 0:
-        raise CapetownError("--tile-metres, --tile-pixels: give a number above 0.")
-    if arguments.overlap and not (arguments.tile_metres or arguments.tile_pixels):
-        raise CapetownError("--overlap: is of windows; give --tile-metres or --tile-pixels, too.")
+    out, overlap = arguments.out, arguments.overlap
+    sides = arguments.tile_metres, arguments.tile_pixels
+    to_stdout = out == STANDARD_OUTPUT
+    for invalid, where, what, fix in (
+        (not to_stdout and Path(out).suffix not in WRITERS, f"--out {out}",
+         "not .csv, .parquet or -", ""),
+        (to_stdout and arguments.cluster, "--out -", "a cluster cannot write to standard output",
+         "name a file in a bucket or shared folder"),
+        (not 0 <= overlap <= MAX_OVERLAP, f"--overlap {overlap}",
+         f"not between 0 and {MAX_OVERLAP}", ""),
+        (min(sides) < 0, "--tile-metres, --tile-pixels", "must be positive", ""),
+        (overlap and not any(sides), "--overlap", "only windows overlap",
+         "add --tile-metres or --tile-pixels"),
+    ):  # fmt: skip
+        if invalid:
+            raise CapetownError(what, where=where, fix=fix)
     if arguments.crs:
         try:
             check_crs(arguments.crs)
         except GeoreferenceError as error:
-            raise CapetownError(f"--crs {arguments.crs}: {error}") from error
+            raise CapetownError(str(error), where=f"--crs {arguments.crs}") from error

@@ -1,101 +1,181 @@
-"""The fastest engine here for a model's answers: OpenVINO on CPUs, where it is installed, or torch.
+"""A loaded model and its inference engine: OpenVINO on CPUs if it is installed, else PyTorch.
 
-The extra ``fast`` installs it; benchmarks/README.md has what it was chosen by.
+The extra ``fast`` installs OpenVINO; benchmarks/README.md compares engines.
 """
 
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Callable
-from functools import partial
+from copy import deepcopy
+from functools import lru_cache, partial
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from capetown.errors import one_line
 from capetown.imagery.reading import Pixels
-from capetown.pools.model.inference import predict_logits
-from capetown.pools.model.manifest import ModelManifest
-from capetown.pools.prediction.graph import Graph
+from capetown.pools.model import saliency
+from capetown.pools.model.devices import choose_device
+from capetown.pools.model.inference import BATCH_SIZE, flipped_and_turned, predict_logits
+from capetown.pools.model.manifest import MANIFEST_FILE, WEIGHTS_FILE, ModelManifest, load_model
+from capetown.pools.model.saliency import Points
+from capetown.pools.prediction.executors import threads
+from capetown.storage import is_local, open_storage, read_file
 
 # From tiles, uint8, shape (tiles, size, size, 3), to the logit of ``yes`` of each.
-Answer = Callable[[Pixels], npt.NDArray[np.float64]]
+Engine = Callable[[Pixels], npt.NDArray[np.float64]]
 
-# The most that a probability may differ from torch's.
-AGREEMENT = 1e-4
-# Tiles at once, of which a graph has a fixed number; measured: benchmarks/README.md.
-TILES = 4
+# The largest accepted difference of a probability from PyTorch's.
+TOLERANCE = 1e-4
+# Batch size of the compiled graph, measured: benchmarks/README.md.
+GRAPH_BATCH = 4
+# Batch size on CPUs, where each core computes its own: 32 need three times the memory and save no
+# time (benchmarks/README.md).
+CPU_BATCH = 8
 
 log = logging.getLogger("capetown")
 
 
-def fastest_answer(model: nn.Module, card: ModelManifest, threads: int) -> Answer:
-    """A model's answers by the fastest engine here, which the log names.
+class LoadedModel(NamedTuple):
+    """A model that is ready to use.
 
-    Args:
-        model: on the device to use, in evaluation mode.
-        card: the model's.
-        threads: of this process that will ask side by side.
+    Attributes:
+        manifest: the model's.
+        batch: the number of tiles to pass at once.
+        engine: computes the logit of each tile.
+        points: computes the most influential point of each tile for ``yes``, shape (tiles, 2), as
+            `capetown.pools.model.saliency.strongest_points` returns it.
     """
-    by_torch = partial(predict_logits, model, mean=card.mean, std=card.std, tta=card.tta)
-    if next(model.parameters()).device.type != "cpu":
-        return by_torch
-    if not find_spec("openvino"):
-        log.info("the model answers by torch; pip install 'capetown[fast]' for a faster way")
-        return by_torch
-    graph = Graph(model, card).eval()
-    try:
-        by_openvino = compile_graph(graph, card.image_size, threads)
-        apart = difference(by_openvino, by_torch, card)
-    except Exception as error:  # it fails in its own way on what it does not know
-        log.warning("the model answers by torch: OpenVINO cannot take it (%s)", one_line(error))
-        return by_torch
-    if not apart <= AGREEMENT:
-        log.warning("the model answers by torch: by OpenVINO, probabilities differ by %.1g", apart)
-        return by_torch
-    log.info("the model answers by OpenVINO; probabilities are within %.1g of torch's", apart)
-    return by_openvino
+
+    manifest: ModelManifest
+    batch: int
+    engine: Engine
+    points: Callable[[Pixels], Points]
 
 
-def difference(one: Answer, other: Answer, card: ModelManifest) -> float:
-    """The most by which two engines' probabilities can differ, by their logits of four tiles.
-
-    Probability changes with the logit by a quarter at most, whatever the tile.
-    """
-    shape = (4, card.image_size, card.image_size, 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    return float(np.abs(one(noise) - other(noise)).max()) / card.temperature / 4
+_loading = threading.Lock()
 
 
-def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
-    """A graph compiled for this CPU, in full precision: from tiles to logits.
-
-    The converter's parts are called one by one, since OpenVINO's own `convert_model` tells its
-    makers over the network that it was called.
-
-    Args:
-        graph: on the CPU, in evaluation mode.
-        size: side of the tiles in pixels.
-        threads: to compute with: as many as will ask side by side.
+def ready_model(folder: str, digest: str, device: str) -> LoadedModel:
+    """The model of a folder (path or URL) whose files have this digest, loaded once per process.
 
     Raises:
-        Exception: of any kind, where OpenVINO does not know an operator.
+        CapetownError: a file is missing or damaged, or the device does not exist.
     """
-    # When it is imported, OpenVINO tells its makers over the network, unless this is missing.
+    with _loading:
+        return _load(folder, digest, device)
+
+
+@lru_cache(maxsize=1)
+def _load(folder: str, _: str, device: str) -> LoadedModel:
+    chosen = choose_device(device)  # type: ignore[arg-type]
+    fs, location = open_storage(folder)
+    if is_local(fs):
+        model, manifest = load_model(Path(location), chosen)
+    else:
+        with TemporaryDirectory() as copied:
+            for name in (WEIGHTS_FILE, MANIFEST_FILE):
+                Path(copied, name).write_bytes(read_file(f"{folder}/{name}"))
+            model, manifest = load_model(Path(copied), chosen)
+    copies = threading.local()
+
+    def points(pixels: Pixels) -> Points:
+        # Saliency registers hooks, so each thread needs its own copy of the model.
+        if not hasattr(copies, "model"):
+            copies.model = deepcopy(model)
+        heat = saliency.saliency_maps(copies.model, manifest, pixels, towards_yes=True)
+        return saliency.strongest_points(heat)
+
+    batch = CPU_BATCH if chosen.type == "cpu" else BATCH_SIZE
+    return LoadedModel(manifest, batch, fastest_engine(model, manifest, threads()), points)
+
+
+class Graph(nn.Module):
+    """A model with its preprocessing and views, for other engines.
+
+    `forward` takes uint8 or floats from 0 to 255, shape (tiles, 3, size, size), and returns float32
+    logits, shape (tiles,). It normalises the values, and averages the logits of a tile's eight
+    flips and quarter turns if the manifest says so.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, model: nn.Module, manifest: ModelManifest) -> None:
+        super().__init__()
+        self.model, self.views = model, 8 if manifest.tta else 1
+        self.register_buffer("shift", 255 * torch.tensor(manifest.mean).view(3, 1, 1))
+        self.register_buffer("scale", 255 * torch.tensor(manifest.std).view(3, 1, 1))
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """Logits of tiles."""
+        batch = (tiles.float() - self.shift) / self.scale
+        images = batch if self.views == 1 else torch.cat(list(flipped_and_turned(batch)))
+        logits: Tensor = self.model(images)[:, 0].float()
+        return logits.reshape(self.views, -1).mean(0)
+
+
+def fastest_engine(model: nn.Module, manifest: ModelManifest, threads: int) -> Engine:
+    """The fastest engine that gives PyTorch's probabilities; the log names it.
+
+    The model is on its device, in evaluation mode; `threads` threads call the engine at once.
+    """
+    pytorch = partial(predict_logits, model, mean=manifest.mean, std=manifest.std, tta=manifest.tta)
+    if next(model.parameters()).device.type != "cpu":
+        return pytorch
+    if not find_spec("openvino"):
+        log.info("inference by PyTorch; `pip install 'capetown[fast]'` makes it faster")
+        return pytorch
+    graph = Graph(model, manifest).eval()
+    try:
+        compiled = compile_graph(graph, manifest.image_size, threads)
+        apart = difference(compiled, pytorch, manifest)
+    except Exception as error:  # OpenVINO fails in many ways on unknown operators
+        log.warning("inference by PyTorch: OpenVINO cannot run the model (%s)", one_line(error))
+        return pytorch
+    if not apart <= TOLERANCE:
+        log.warning("inference by PyTorch: OpenVINO's probabilities differ by %.1g", apart)
+        return pytorch
+    log.info("inference by OpenVINO; probabilities are within %.1g of PyTorch's", apart)
+    return compiled
+
+
+def difference(one: Engine, other: Engine, manifest: ModelManifest) -> float:
+    """A bound on the difference of two engines' probabilities, from the logits of four tiles.
+
+    A probability changes by at most a quarter of the logit's change.
+    """
+    shape = (4, manifest.image_size, manifest.image_size, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    return float(np.abs(one(noise) - other(noise)).max()) / manifest.temperature / 4
+
+
+def compile_graph(graph: Graph, size: int, threads: int) -> Engine:
+    """Compile a graph for this CPU in full precision; any exception means an unknown operator.
+
+    This calls the converter's parts one by one: OpenVINO's `convert_model` sends telemetry. The
+    graph takes tiles of `size` pixels; `threads` threads call the engine at once.
+    """
+    # Importing OpenVINO sends telemetry unless this module is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     from openvino.preprocess import PrePostProcessor
 
-    shape = [TILES, 3, size, size]
+    shape = [GRAPH_BATCH, 3, size, size]
     frontend = FrontEndManager().load_by_framework("pytorch")
-    # The frontend keeps no reference to it.
+    # The decoder needs a name: the frontend keeps no reference to it.
     with warnings.catch_warnings():
-        # Of sizes that are constants here, and that tracing will give way to exporting.
+        # Tracing warns of sizes that are constants here, and of its own deprecation.
         warnings.simplefilter("ignore")
         decoder = TorchScriptPythonDecoder(
             graph, example_input=torch.zeros(shape, dtype=torch.uint8)
@@ -105,28 +185,25 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Answer:
     prepared = PrePostProcessor(converted)
     prepared.input().tensor().set_layout(openvino.Layout("NHWC"))
     prepared.input().model().set_layout(openvino.Layout("NCHW"))
-    compiled = openvino.Core().compile_model(
-        prepared.build(),
-        "CPU",
-        {
-            # Some CPUs would compute in half precision otherwise.
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            # Every process would bind its threads to the same cores.
-            "ENABLE_CPU_PINNING": False,
-        },
-    )
+    options = {
+        # Some CPUs would compute in half precision otherwise.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        # Otherwise all processes bind their threads to the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    compiled = openvino.Core().compile_model(prepared.build(), "CPU", options)
 
-    def answer(pixels: Pixels) -> npt.NDArray[np.float64]:
+    def infer(pixels: Pixels) -> npt.NDArray[np.float64]:
         logits = np.empty(len(pixels))
-        batch = np.zeros((TILES, size, size, 3), np.uint8)
-        # Its own, since threads may ask at the same time.
+        batch = np.zeros((GRAPH_BATCH, size, size, 3), np.uint8)
+        # One request per call, since threads call at the same time.
         request = compiled.create_infer_request()
-        for start in range(0, len(pixels), TILES):
-            some = pixels[start : start + TILES]
+        for start in range(0, len(pixels), GRAPH_BATCH):
+            some = pixels[start : start + GRAPH_BATCH]
             batch[: len(some)] = some
             logits[start : start + len(some)] = request.infer(batch)[0][: len(some)]
         return logits
 
-    return answer
+    return infer

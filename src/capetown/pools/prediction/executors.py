@@ -1,9 +1,8 @@
-"""Who does the work: threads of this process, processes of this machine, or a Dask cluster.
+"""Who computes shards: the threads of this process, or a Dask cluster.
 
-All of them are executors as in `concurrent.futures`, and get the same pieces.
+Both are executors as in `concurrent.futures` and give the same bytes.
 """
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -25,24 +24,24 @@ RETRIES = 2
 
 @dataclass(frozen=True)
 class Backend:
-    """Who does the work.
+    """Where shards are computed.
 
     Attributes:
-        executor: takes pieces.
-        room: how many pieces can be worked on at once, now.
-        shared: True if they have nothing of this machine but what is in the output's folder.
-        losses: what a piece raises that those who work on it do not live to finish.
+        executor: takes shards.
+        free_slots: the number of shards that can be in progress now.
+        remote: True if workers see only the output's folder, not this machine's disk.
+        worker_failures: exceptions a shard raises when its worker dies.
     """
 
     executor: Executor
-    room: Callable[[], int]
-    shared: bool = False
-    losses: tuple[type[BaseException], ...] = ()
+    free_slots: Callable[[], int]
+    remote: bool = False
+    worker_failures: tuple[type[BaseException], ...] = ()
 
 
 @contextmanager
 def this_process() -> Iterator[Backend]:
-    """A thread a core, each of which computes on a piece of its own."""
+    """One thread per core, each computing a shard of its own."""
     count = cores()
     with ThreadPoolExecutor(count) as pool:
         try:
@@ -52,8 +51,8 @@ def this_process() -> Iterator[Backend]:
 
 
 def threads() -> int:
-    """Pieces that this process works on at once: as a Dask worker, or with a thread a core."""
-    # Only what Dask started is its worker, and has imported this.
+    """The number of shards this process computes at once: a Dask worker's threads, or its cores."""
+    # Only a process that Dask started is a worker, and has imported this.
     if "distributed" in sys.modules:
         from distributed import get_worker
 
@@ -63,91 +62,62 @@ def threads() -> int:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 @contextmanager
-def processes(count: int) -> Iterator[Backend]:
-    """A Dask cluster of this machine's, of one-threaded processes.
-
-    Raises:
-        CapetownError: if Dask is not installed.
-    """
-    _check_installed("--workers")
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=count, threads_per_worker=1, memory_limit=None, silence_logs=logging.ERROR,
-            dashboard_address="127.0.0.1:0",  # a free port: two runs share a machine
-        ) as cluster,
-        Client(cluster) as client,
-    ):  # fmt: skip
-        yield _of(client, shared=False)
-
-
-@contextmanager
 def cluster(address: str) -> Iterator[Backend]:
-    """A Dask cluster that is there.
+    """A running Dask cluster, by its scheduler's address.
 
     Raises:
-        CapetownError: if Dask is not installed, the cluster cannot be reached or has no worker, or
-            a worker has another version of this package.
+        CapetownError: Dask is missing, the cluster is unreachable or has no worker, or a worker has
+            another version of this package.
     """
-    _check_installed("--cluster")
-    from distributed import Client
-
+    where = f"--cluster {address}"
+    try:
+        from distributed import CancelledError, Client, KilledWorker
+        from distributed.comm import CommClosedError
+    except ImportError as error:
+        raise CapetownError(
+            "Dask is not installed", where=where, fix="run `pip install 'capetown[cluster]'`"
+        ) from error
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except Exception as error:  # an address may be wrong in any way
+    except Exception as error:  # a wrong address fails in many ways
         raise CapetownError(
-            f"--cluster {address}: no scheduler can be reached there ({one_line(error)}); start "
-            "one with `dask scheduler`, which prints its address."
-        ) from error
+            f"no scheduler answers ({one_line(error)})", where=where,
+            fix="start one with `dask scheduler`, which prints its address",
+        ) from error  # fmt: skip
     with client:
-        _check_workers(client, address)
-        yield _of(client, shared=True)
+        _check_workers(client, where)
+
+        def free_slots() -> int:
+            return int(2 * sum(client.nthreads().values()))
+
+        # Dask replaces a worker that dies. A failed shard is retried: the network may have failed.
+        executor = client.get_executor(pure=False, retries=RETRIES)
+        failures = KilledWorker, CommClosedError, CancelledError
+        yield Backend(executor, free_slots, remote=True, worker_failures=failures)
 
 
-def _of(client: "Client", *, shared: bool) -> Backend:
-    def room() -> int:
-        return int(2 * sum(client.nthreads().values()))
-
-    from distributed import CancelledError, KilledWorker
-    from distributed.comm import CommClosedError
-
-    # A worker that dies is replaced; what fails is tried again, since a network may have failed.
-    executor = client.get_executor(pure=False, retries=RETRIES)
-    return Backend(executor, room, shared, (KilledWorker, CommClosedError, CancelledError))
-
-
-def _check_workers(client: "Client", address: str) -> None:
+def _check_workers(client: "Client", where: str) -> None:
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
     except TimeoutError as error:
         raise CapetownError(
-            f"--cluster {address}: has no worker; start some with `dask worker {address}`."
+            "the cluster has no worker", where=where, fix="start some with `dask worker ADDRESS`"
         ) from error
     ours = version("capetown")
-    # A function of Python's own: what has no capetown can run it, too.
+    # A function of the standard library: a worker without capetown can run it, too.
     found: dict[str, Any] = client.run(version, "capetown", on_error="return")
     others = {name: theirs for name, theirs in found.items() if theirs != ours}
     if others:
         name, theirs = next(iter(others.items()))
         what = f"capetown {theirs}" if isinstance(theirs, str) else "no capetown"
         raise CapetownError(
-            f"--cluster {address}: worker {name} has {what}, and this is {ours} ({len(others)} of "
-            f"{len(found)} workers differ): install capetown {ours} there."
-        )
-
-
-def _check_installed(option: str) -> None:
-    try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise CapetownError(
-            f"{option}: needs Dask: pip install 'capetown[cluster]', or requirements.lock."
-        ) from error
+            f"worker {name} has {what} ({len(others)} of {len(found)} workers differ)",
+            where=where, fix=f"install capetown {ours} on all workers",
+        )  # fmt: skip

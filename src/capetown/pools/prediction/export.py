@@ -1,9 +1,9 @@
-"""A model as one ONNX file, for programs that know no Python: tiles in, probabilities out.
+"""Export a model as one ONNX file: tiles in, calibrated probabilities out.
 
-`as_onnx` is for any ONNX runtime: from ``tiles``, uint8, (tiles, 3, size, size), red, green and
-blue as they are read and resized, to ``probability``, calibrated, float32, (tiles,). `as_deepness`
-is the same for Deepness, a plugin of QGIS, which hands over floats and wants a map back. Its
-metadata has the names of "Adding metadata to ONNX model" at qgis-plugin-deepness.readthedocs.io.
+`as_onnx` is for any ONNX runtime: it maps ``tiles``, resized RGB, uint8, (tiles, 3, size, size), to
+``probability``, float32, (tiles,). `as_deepness` is for QGIS's plugin Deepness, which passes floats
+and expects a map. Its metadata follows "Adding metadata to ONNX model" at
+qgis-plugin-deepness.readthedocs.io.
 """
 
 import json
@@ -15,88 +15,79 @@ from torch import Tensor, nn
 
 from capetown.errors import CapetownError, one_line
 from capetown.pools.model.manifest import ModelManifest
-from capetown.pools.prediction.graph import Graph, Probabilities
+from capetown.pools.prediction.engine import Graph
 
 TILES, PROBABILITY = "tiles", "probability"
-# What ONNX Runtime since 2023, and QGIS's Python with it, can read.
+# Readable by ONNX Runtime since 2023, and so by QGIS's Python.
 OPSET = 18
-# Deepness keeps a map in whole numbers.
+# Deepness stores a map in whole numbers.
 PERCENT = 100
 
 
-class Map(nn.Module):
-    """Probabilities as a map, each tile of one value, shape (tiles, 1, size, size)."""
+class Probabilities(nn.Module):
+    """Calibrated probabilities of ``yes``, shape (tiles,), or as maps, (tiles, 1, size, size)."""
 
-    def __init__(self, probabilities: Probabilities) -> None:
+    def __init__(self, model: nn.Module, manifest: ModelManifest, *, as_map: bool) -> None:
         super().__init__()
-        self.probabilities = probabilities
+        # Not `graph`: exported modules have an attribute of this name.
+        self.logits, self.temperature = Graph(model, manifest), manifest.temperature
+        self.as_map = as_map
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """A map of tiles whose values are floats from 0 to 255."""
-        values: Tensor = self.probabilities(tiles)
+        """Probabilities of tiles, whose values are uint8 or floats from 0 to 255."""
+        values = torch.sigmoid(self.logits(tiles) / self.temperature)
+        if not self.as_map:
+            return values
         return values[:, None, None, None] + torch.zeros_like(tiles[:, :1])
 
 
-def as_onnx(model: nn.Module, card: ModelManifest) -> bytes:
-    """A model for any ONNX runtime, with ``card`` and ``threshold`` as metadata, in JSON.
+def as_onnx(model: nn.Module, manifest: ModelManifest) -> bytes:
+    """A model for any ONNX runtime, with ``card`` and ``threshold`` as JSON metadata.
 
     Args:
         model: on the CPU, in evaluation mode.
-        card: the model's.
+        manifest: the model's.
 
     Raises:
-        CapetownError: if the extra ``export`` is not installed, or ONNX cannot express the model.
+        CapetownError: the extra ``export`` is missing, or ONNX cannot express the model.
     """
-    return _exported(_whole(model, card), card, torch.uint8, _described(card))
+    return _exported(Probabilities(model, manifest, as_map=False), manifest, torch.uint8, {})
 
 
-def as_deepness(model: nn.Module, card: ModelManifest, tile_metres: float) -> bytes:
-    """A model for QGIS's Deepness, a Regressor whose map is the probability in per cent.
+def as_deepness(model: nn.Module, manifest: ModelManifest, tile_metres: float) -> bytes:
+    """A model for QGIS's Deepness: a Regressor whose map is the probability in percent.
 
-    Args:
-        model: on the CPU, in evaluation mode.
-        card: the model's.
-        tile_metres: side of the tiles that it learned from, on the ground.
-
-    Raises:
-        CapetownError: as `as_onnx`.
+    `tile_metres` is the side of a training tile on the ground; see `as_onnx`.
     """
-    scale: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "model_type": "Regressor",
         "class_names": {0: "pool_percent"},
-        # Centimetres a pixel of the input.
-        "resolution": round(100 * tile_metres / card.image_size, 3),
-        "tiles_size": card.image_size,
+        # Centimetres per pixel of the input.
+        "resolution": round(100 * tile_metres / manifest.image_size, 3),
+        "tiles_size": manifest.image_size,
         "tiles_overlap": 0,
-        # It divides by 255 before; this undoes it.
+        # These undo Deepness's division by 255.
         "standardization_mean": [0.0, 0.0, 0.0],
         "standardization_std": [1 / 255, 1 / 255, 1 / 255],
         "reg_output_scaling": PERCENT,
     }
-    return _exported(Map(_whole(model, card)), card, torch.float32, scale | _described(card))
-
-
-def _whole(model: nn.Module, card: ModelManifest) -> Probabilities:
-    return Probabilities(Graph(model, card), card.temperature)
-
-
-def _described(card: ModelManifest) -> dict[str, Any]:
-    return {"card": card.model_dump(), "threshold": card.threshold}
+    module = Probabilities(model, manifest, as_map=True)
+    return _exported(module, manifest, torch.float32, metadata)
 
 
 def _exported(
-    module: nn.Module, card: ModelManifest, dtype: torch.dtype, metadata: dict[str, Any]
+    module: nn.Module, manifest: ModelManifest, dtype: torch.dtype, metadata: dict[str, Any]
 ) -> bytes:
     try:
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise CapetownError(
-            f"writing ONNX needs {error.name}, which is not installed: pip install "
-            "'capetown[export]'."
+            f"{error.name} is not installed", fix="run `pip install 'capetown[export]'`"
         ) from error
-    example = torch.zeros(2, 3, card.image_size, card.image_size, dtype=dtype)
-    # Its warnings are about itself.
+    metadata |= {"card": manifest.model_dump(), "threshold": manifest.threshold}
+    example = torch.zeros(2, 3, manifest.image_size, manifest.image_size, dtype=dtype)
+    # The exporter warns about its own internals.
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -111,8 +102,9 @@ def _exported(
             verbose=False,
         )
     except Exception as error:  # each architecture fails in its own way
+        why = one_line(error.__cause__ or error)
         raise CapetownError(
-            f"{card.architecture} cannot be written as ONNX ({one_line(error.__cause__ or error)})."
+            f"cannot be written as ONNX ({why})", where=manifest.architecture
         ) from error
     assert program is not None
     proto = program.model_proto

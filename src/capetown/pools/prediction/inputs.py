@@ -1,143 +1,145 @@
-"""New tiles, found wherever they lie: files, folders, globs, prefixes of buckets, lists of these.
+"""Find the tiles to predict: files, folders, globs, prefixes of buckets, lists and orthophotos.
 
-What a folder's listing says of a file is kept: its size and date, so that a run can tell whether
-it goes on with the same inputs, and the world file beside it.
+A reference keeps what the listing says of a file: its size and date, by which a run knows whether
+it resumes with the same inputs, and its world file.
 """
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from capetown.errors import CapetownError, one_line
 from capetown.imagery.tile_ref import TileRef
+from capetown.imagery.windows import Tiling, windows_of
 from capetown.storage import absolute, is_local, open_storage, read_file, walk_files
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-# Images that can be read, too, and that a folder does not stand for.
+# Images that are readable but that folders and globs do not select.
 OTHER_IMAGES = (".jp2", ".webp", ".bmp", ".gif")
+# Orthophotos opened at once to read their sizes.
+OPENERS = 8
 
-
-class Found(NamedTuple):
-    """What is at a path: the files, and how many other images there are."""
-
-    sources: list[TileRef]
-    others: int
+log = logging.getLogger("capetown")
+Info = Mapping[str, Any]
 
 
 class Listing:
-    """What is known of files, by the names that a file system has for them.
+    """The files of a folder, prefix or glob: fsspec's information, and names by lower case."""
 
-    Attributes:
-        infos: what fsspec says of each.
-        names: each by its name in small letters.
-    """
-
-    def __init__(self, infos: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, infos: Mapping[str, Info]) -> None:
         self.infos = infos
         self.names = {name.lower(): name for name in infos}
 
 
-def find_inputs(paths: Sequence[str]) -> Iterator[tuple[str, Found]]:
-    """The tiles at paths, one path after the other, sorted within each.
+def find_tiles(paths: Sequence[str], tiling: Tiling) -> list[TileRef]:
+    """The result of `find_files`, cut into windows if a window size is given."""
+    files = list(find_files(paths))
+    if not (tiling.metres or tiling.pixels):
+        return files
+    with ThreadPoolExecutor(OPENERS) as pool:
+        return list(chain.from_iterable(pool.map(lambda file: windows_of(file, tiling), files)))
 
-    A folder or a bucket's prefix stands for all TIFF, PNG and JPEG files in it, however deep, and
-    in folders that links in it lead to; a glob for those that match; a file for itself, whatever
-    its name; ``@list.txt`` for the files that it names, one a line and in its order, whether they
-    are there or not.
+
+def find_files(paths: Sequence[str]) -> Iterator[TileRef]:
+    """The files at some paths, in the order of the paths, sorted within each.
+
+    A folder or a bucket's prefix selects all its TIFF, PNG and JPEG files, recursively and through
+    links; a glob selects those that match; a file selects itself, whatever its name;
+    ``@list.txt`` selects the files it names, one per line and in its order, even missing ones.
 
     Raises:
-        CapetownError: if there is nothing at a path, or no tile, or it cannot be listed.
+        CapetownError: a path has no tile or cannot be listed.
     """
     folders: dict[str, Listing] = {}
     for path in paths:
         try:
-            found = _listed(path[1:], folders) if path.startswith("@") else _found(path, folders)
+            at = _listed if path.startswith("@") else _found
+            found, others = at(path.removeprefix("@"), folders)
         except CapetownError:
             raise
         except FileNotFoundError as error:
-            raise CapetownError(f"{path}: nothing there, or out of reach.") from error
-        except Exception as error:  # every file system fails in its own way
-            raise CapetownError(f"{path}: cannot be listed ({one_line(error)}).") from error
-        if not found.sources:
-            more = f"; {left_out(found.others)}" if found.others else ""
-            raise CapetownError(f"{path}: no tile (TIFF, PNG or JPEG) there{more}.")
-        yield path, found
+            raise CapetownError("not found or unreachable", where=path) from error
+        except Exception as error:  # each file system fails in its own way
+            raise CapetownError(f"cannot be listed ({one_line(error)})", where=path) from error
+        left_out = f"{others} images of other formats are left out"
+        if not found:
+            more = f" ({left_out})" if others else ""
+            raise CapetownError(
+                f"no TIFF, PNG or JPEG file{more}", where=path, fix="name the tiles one by one"
+            )
+        if others:
+            log.warning("%s: %s; name them one by one", path, left_out)
+        yield from found
 
 
-def left_out(others: int) -> str:
-    """What is said of images that a path does not stand for."""
-    return f"{others} other images are left out, which can be named one by one"
-
-
-def inputs_digest(sources: Iterable[TileRef], how: str) -> str:
-    """A digest of sources and of how they are judged, in any words.
-
-    It is another one if a source is added, moved, changed or cut otherwise.
-    """
-    digest = sha256(how.encode())
-    for source in sources:
-        digest.update(f"{tuple(source)}\n".encode())
+def inputs_digest(tiles: Iterable[TileRef], settings: str) -> str:
+    """A digest of tiles and settings: it changes if a tile is added, moved, changed or recut."""
+    digest = sha256(settings.encode())
+    for tile in tiles:
+        digest.update(f"{tuple(tile)}\n".encode())
     return digest.hexdigest()
 
 
-def _found(path: str, folders: dict[str, Listing]) -> Found:
+def _found(path: str, folders: dict[str, Listing]) -> tuple[list[TileRef], int]:
+    """The tiles at a path, and the number of other images."""
     fs, root = open_storage(path)
     if is_glob(root) and not fs.exists(root):
         matched = fs.glob(root, detail=True)
         return _images(path, fs, {k: v for k, v in matched.items() if v["type"] != "directory"})
     info = fs.info(root)
     if info["type"] == "directory":
-        return _images(
-            path,
-            fs,
-            {name: {} for name in walk_files(root)} if is_local(fs) else fs.find(root, detail=True),
-        )
+        local = is_local(fs)
+        below = {name: {} for name in walk_files(root)} if local else fs.find(root, detail=True)
+        return _images(path, fs, below)
     if is_local(fs):
-        return Found([_source(path, fs, root, _folder_of(fs, root, folders))], 0)
+        return [_reference(path, fs, root, _folder_of(fs, root, folders))], 0
     beside = Listing({root: info} | {n: fs.info(n) for n in _sidecars(root) if fs.exists(n)})
-    return Found([_source(path, fs, root, beside)], 0)
+    return [_reference(path, fs, root, beside)], 0
 
 
 def is_glob(path: str) -> bool:
-    """True if a path has a wildcard in it."""
+    """True if a path has a wildcard."""
     return any(sign in path for sign in "*?[")
 
 
-def _listed(path: str, folders: dict[str, Listing]) -> Found:
+def _listed(path: str, folders: dict[str, Listing]) -> tuple[list[TileRef], int]:
+    """The tiles that a list names, and 0."""
     try:
         lines = read_file(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise CapetownError(f"{path}: not a list of files: not UTF-8.") from error
-    named = [line.strip() for line in lines if line.strip()]
-    if not named:
-        raise CapetownError(f"{path}: names no file; write one a line.")
-    sources = []
-    for name in named:
+        raise CapetownError("not UTF-8 text", where=path) from error
+    found = []
+    for name in filter(None, map(str.strip, lines)):
         fs, location = open_storage(name)
-        sources.append(_source(name, fs, location, _folder_of(fs, location, folders)))
-    return Found(sources, 0)
+        found.append(_reference(name, fs, location, _folder_of(fs, location, folders)))
+    if not found:
+        raise CapetownError("empty list", where=path, fix="write one file per line")
+    return found, 0
 
 
 def _folder_of(fs: Any, location: str, folders: dict[str, Listing]) -> Listing:
-    """The files beside one, each folder listed once; none if it cannot be listed."""
+    """The listing of a file's folder, made once; empty if the folder cannot be listed."""
     folder = location.rpartition("/")[0]
     key = fs.unstrip_protocol(folder)
     if key not in folders:
         try:
             infos = {info["name"]: info for info in fs.ls(folder, detail=True)}
-        except Exception:  # a server that lists nothing may have the file all the same
+        except Exception:  # a server without listings may still have the file
             infos = {}
         folders[key] = Listing(infos)
     return folders[key]
 
 
-def _images(path: str, fs: Any, infos: Mapping[str, Mapping[str, Any]]) -> Found:
-    """The tiles among files that a folder or a glob stands for."""
+def _images(path: str, fs: Any, infos: Mapping[str, Info]) -> tuple[list[TileRef], int]:
+    """The tiles among the files of a folder or glob, and the number of other images."""
     listing, root = Listing(infos), open_storage(path)[1]
     others = sum(name.lower().endswith(OTHER_IMAGES) for name in infos)
-    sources = []
+    found = []
     for name in sorted(name for name in infos if name.lower().endswith(SUFFIXES)):
         if "://" in path:
             shown = fs.unstrip_protocol(name)
@@ -145,12 +147,12 @@ def _images(path: str, fs: Any, infos: Mapping[str, Mapping[str, Any]]) -> Found
             shown = name if Path(path).is_absolute() else os.path.relpath(name)
         else:
             shown = str(Path(path, Path(name).relative_to(root)))
-        sources.append(_source(shown, fs, name, listing))
-    return Found(sources, others)
+        found.append(_reference(shown, fs, name, listing))
+    return found, others
 
 
-def _source(shown: str, fs: Any, location: str, beside: Listing) -> TileRef:
-    """A tile with what is known of it and of what lies beside it."""
+def _reference(shown: str, fs: Any, location: str, beside: Listing) -> TileRef:
+    """The reference to a file, with its sidecars from the listing of its folder."""
 
     def url(name: str) -> str:
         return absolute(name) if is_local(fs) or not name else str(fs.unstrip_protocol(name))
@@ -160,15 +162,15 @@ def _source(shown: str, fs: Any, location: str, beside: Listing) -> TileRef:
     try:
         shown.encode()
     except UnicodeEncodeError as error:
-        raise CapetownError(f"{shown!r}: the name is not UTF-8; rename the file.") from error
+        raise CapetownError("not UTF-8", where=repr(shown), fix="rename the file") from error
     size, mark = _state(fs, location, beside.infos.get(location, {}))
     for name in filter(None, (world, prj)):
         mark += " {}, {}".format(*_state(fs, name, beside.infos.get(name, {})))
     return TileRef(shown, url(location), size, mark, url(world), url(prj))
 
 
-def _state(fs: Any, location: str, info: Mapping[str, Any]) -> tuple[int, str]:
-    """The size and the mark of a file."""
+def _state(fs: Any, location: str, info: Info) -> tuple[int, str]:
+    """A file's size in bytes, and a mark that changes with its content."""
     if is_local(fs):
         try:
             status = Path(location).stat()
@@ -180,7 +182,7 @@ def _state(fs: Any, location: str, info: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def _sidecars(location: str) -> list[str]:
-    """Names that an image's world file may have, in order, and that of the file of its CRS."""
+    """Possible names of an image's world file, in order, and of the file of its CRS."""
     suffix = PurePosixPath(location).suffix
     stem = location.removesuffix(suffix)
     worlds = [f"{suffix[:2]}{suffix[-1]}w", f"{suffix}w", ".wld"] if suffix else [".wld"]

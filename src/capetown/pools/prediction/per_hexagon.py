@@ -1,19 +1,20 @@
-"""Tiles with a pool counted by hexagon, beside the requests of the same hexagon.
+"""``capetown pools``: count the tiles with a pool in each hexagon, beside its requests.
 
-`count_pools` gives one row a hexagon, in the order of the City's file:
+The output has one row per hexagon, in the order of the City's file. A tile counts in the cell of
+its centre.
 
-- `index`: the H3 cell. A tile counts in the cell of its centre.
-- `tiles`: how many the model judged.
-- `unread`: how many could not be read.
-- `pools_expected`: how many of `tiles` are expected to have a pool: the sum of their calibrated
-  probabilities. What is counted is tiles: one with two pools counts once, and a pool that the edge
-  of two tiles cuts counts in both. Null where the model judged no tile.
-- `pools_low`, `pools_high`: the 95 % interval of that number, as `interval` gives it.
-- `called`: how many the model calls ``yes`` at its threshold.
-- `requests`: how many service requests lie in the hexagon; null where that is not known.
+- `index`: the H3 cell.
+- `tiles`: the number of tiles with a prediction.
+- `unread`: the number of unreadable tiles.
+- `tiles_with_pool_expected`: the sum of the tiles' calibrated probabilities; null without tiles.
+  Tiles are counted, not pools: a tile with two pools counts once, and a pool cut by the edge of two
+  tiles counts in both.
+- `tiles_with_pool_low`, `tiles_with_pool_high`: the 95 % interval of that number (`interval`).
+- `called`: the number of tiles predicted ``yes`` at the model's threshold.
+- `requests`: the number of service requests in the hexagon; null if unknown.
 
-Probabilities are right on average for tiles like those that the model was calibrated on. Where
-pools are rarer than among those, the sums are too high.
+The probabilities are right on average for tiles like those that the model was calibrated on. Where
+pools are rarer, the sums are too high.
 """
 
 import math
@@ -25,25 +26,59 @@ from scipy.stats import poisson_binom
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError, one_line
-from capetown.pools.prediction.predictions import CELL, DECISION, PATH, PROBABILITY, shared_area
-from capetown.requests.hexagons import Hexagons
+from capetown.geoparquet import write_frame
+from capetown.pools.prediction.predictions import (
+    CELL,
+    DECISION,
+    PATH,
+    PROBABILITY,
+    read_predictions,
+    repeated_area,
+)
+from capetown.requests.hexagons import Hexagons, read_hexagons
+from capetown.storage import unwritable, written_whole
 
-# Share of the tiles' area that others may show, too, before it deserves a word: neighbours whose
-# outlines are rounded touch.
-OVERLAP = 0.01
+# The share of repeated area to report. Neighbours with rounded outlines touch.
+MAX_OVERLAP = 0.01
 QUANTILES = (0.025, 0.975)
+EXPECTED = ("tiles_with_pool_expected", "tiles_with_pool_low", "tiles_with_pool_high")
+
+
+def write_pools(predictions: Path, hexagons: Path, requests: Path, out: Path) -> list[str]:
+    """Write the table as GeoParquet; returns lines to print. The requests' file may be missing.
+
+    Raises:
+        CapetownError: an input cannot be used, or the output cannot be written.
+    """
+    if out.suffix != ".parquet":
+        raise CapetownError("not .parquet", where=f"--out {out}")
+    for given in (predictions, hexagons, requests):
+        if out.exists() and given.exists() and out.samefile(given):
+            raise CapetownError("is an input of this command", where=f"--out {out}")
+    cells, tiles, known = read_hexagons(hexagons), read_predictions(predictions), None
+    if requests.exists():
+        known = read_requests(requests)
+    table = count_pools(cells, tiles, known)
+    try:
+        with written_whole(out) as part:
+            write_frame(table, cells.rings, part)
+    except OSError as error:
+        raise unwritable(str(out), error) from error
+    lines = notes(tiles, table)
+    if known is None:
+        lines.append(f"{requests} is missing, so the column `requests` is empty")
+    return [
+        *lines,
+        f"{out}: {table['tiles'].sum():,} tiles in {(table['tiles'] > 0).sum():,} of "
+        f"{len(table):,} hexagons, {table[EXPECTED[0]].sum():,.1f} of them expected to have a "
+        f"pool, {table['called'].sum():,} called",
+    ]
 
 
 def count_pools(
     hexagons: Hexagons, predictions: pl.DataFrame, requests: pl.DataFrame | None
 ) -> pl.DataFrame:
-    """Tiles with a pool by hexagon, as the module's description says.
-
-    Args:
-        hexagons: the City's.
-        predictions: as `predictions.read_predictions` gives them.
-        requests: as `read_requests` gives them; none if they are not at hand.
-    """
+    """The table, from the results of `read_hexagons`, `read_predictions` and `read_requests`."""
     by_cell = predictions.group_by(pl.col(CELL).alias("index")).agg(
         tiles=pl.col(PROBABILITY).count(),
         unread=pl.col(PROBABILITY).null_count(),
@@ -55,84 +90,57 @@ def count_pools(
         (math.fsum(each), *interval(each)) if each else (None, None, None)
         for each in table["each"].fill_null([]).to_list()
     ]
-    expected = pl.DataFrame(
-        rows,
-        orient="row",
-        schema={"pools_expected": pl.Float64, "pools_low": pl.Int64, "pools_high": pl.Int64},
+    types = dict(zip(EXPECTED, (pl.Float64, pl.Int64, pl.Int64), strict=True))
+    expected = pl.DataFrame(rows, orient="row", schema=types)
+    counts = table.select(
+        "index", pl.col("tiles", "unread", "called").fill_null(0).cast(pl.Int64)
+    ).hstack(expected)
+    if requests is None:
+        requests = pl.DataFrame(schema={"index": pl.String, "requests": pl.Int64})
+    return counts.join(requests, "index", how="left", maintain_order="left").select(
+        "index", "tiles", "unread", *EXPECTED, "called", "requests"
     )
-    counts = table.select("index", *(pl.col(n).fill_null(0).cast(pl.Int64) for n in
-                                     ("tiles", "unread", "called")))  # fmt: skip
-    nothing = pl.DataFrame(schema={"index": pl.String, "requests": pl.Int64})
-    return (
-        counts.hstack(expected)
-        .join(nothing if requests is None else requests, "index", how="left", maintain_order="left")
-        .select(
-            "index", "tiles", "unread", "pools_expected", "pools_low", "pools_high", "called",
-            "requests",
-        )
-    )  # fmt: skip
 
 
 def interval(probabilities: list[float]) -> tuple[int, int]:
-    """The central 95 % interval of how many of some tiles have a pool.
+    """The central 95 % interval of the number of tiles with a pool.
 
-    Exact quantiles of the Poisson-binomial distribution, which a sum of independent outcomes has,
-    each with a probability of its own (Biscarri, Zhao and Brunner 2018, as scipy computes it). It
-    holds what chance alone does to calibrated probabilities; a model that is wrong in the same way
-    about neighbouring tiles errs by more.
-
-    Args:
-        probabilities: at least one.
+    Exact quantiles of the Poisson-binomial distribution: the sum of independent outcomes with a
+    probability each (Biscarri, Zhao and Brunner 2018, computed by scipy). It covers chance only: a
+    model that errs alike on neighbouring tiles errs by more.
     """
     counts = np.arange(len(probabilities) + 1)
     low, high = np.searchsorted(poisson_binom.cdf(counts, probabilities), QUANTILES)
     return int(low), int(high)
 
 
-def read_requests(path: Path) -> pl.DataFrame | None:
-    """The requests of each hexagon; none if the file is not there.
-
-    Args:
-        path: `hexes/counts.parquet`.
-
-    Raises:
-        CapetownError: the file cannot be read, or is another.
-    """
-    if not path.exists():
-        return None
+def read_requests(path: Path) -> pl.DataFrame:
+    """The number of requests in each hexagon, from `hexes/counts.parquet`."""
     try:
         columns = pl.scan_parquet(path).select(pl.col("index").cast(pl.String), "requests")
         return columns.cast({"requests": pl.Int64}).collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CapetownError(
-            f"{path}: cannot be read ({one_line(error)}); `dvc repro transform` makes it anew"
+            f"unreadable ({one_line(error)})", where=path, fix="run `dvc repro transform`"
         ) from error
 
 
 def notes(predictions: pl.DataFrame, table: pl.DataFrame) -> list[str]:
-    """What a reader of the counts should know: tiles that are not in them, or twice; a line each.
-
-    Args:
-        predictions: as `count_pools` takes them.
-        table: as it gives it.
-    """
+    """Notes on tiles that are not counted or are counted twice, one line each."""
     cell = pl.col(CELL)
     found = []
     for what, which in {
-        "have no place on Earth and count nowhere": cell.is_null(),
-        "lie outside the hexagons and count nowhere": ~cell.is_in(table["index"].implode()),
-        "could not be read and count as unread": cell.is_not_null() & pl.col(PROBABILITY).is_null(),
+        "have no location and are not counted": cell.is_null(),
+        "lie outside the hexagons and are not counted": ~cell.is_in(table["index"].implode()),
+        "are unreadable and count as `unread`": cell.is_not_null() & pl.col(PROBABILITY).is_null(),
     }.items():
         if len(tiles := predictions.filter(which)):
             found.append(f"{len(tiles):,} tiles {what}, such as {tiles[PATH][0]}")
-    if (share := shared_area(predictions)) > OVERLAP:
+    if (share := repeated_area(predictions)) > MAX_OVERLAP:
         found.append(
-            f"{share:.0%} of the tiles' area repeats what others show: what lies there counts in "
-            "each of them"
+            f"{share:.0%} of the tiles' area is shown by other tiles, too: pools there count in "
+            "each tile"
         )
     if table["requests"].null_count() not in (0, len(table)):
-        found.append(
-            f"{table['requests'].null_count():,} hexagons are not among those whose requests are "
-            "known"
-        )
+        found.append(f"{table['requests'].null_count():,} hexagons have no known requests")
     return found

@@ -1,75 +1,104 @@
-"""The table that `capetown predict` writes, read and checked for counting by hexagon."""
+"""The table of predictions: its columns, how it is written, and how it is read again.
 
+`capetown.pools.prediction` describes the columns.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 import polars_h3
+import pyarrow as pa
 import shapely
 
 from capetown.city import CLASSES, RESOLUTION
 from capetown.errors import CapetownError, one_line
+from capetown.geoparquet import GEOMETRY, write_tables
 
-# The columns that are used here.
-PATH, PROBABILITY, DECISION, CELL = COLUMNS = ("path", "probability", "decision", "h3_index")
-OUTLINE = "geometry"
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()), ("probability", pa.float64()), ("decision", pa.string()),
+        ("error", pa.string()), ("drift", pa.string()), ("location_error", pa.string()),
+        ("h3_index", pa.string()), ("longitude", pa.float64()), ("latitude", pa.float64()),
+        ("saliency_x", pa.float64()), ("saliency_y", pa.float64()),
+        ("saliency_longitude", pa.float64()), ("saliency_latitude", pa.float64()),
+        (GEOMETRY, pa.binary()),
+    ]
+)  # fmt: skip
+# Metadata key of a table: the number of windows without data, which have no row.
+EMPTY = b"windows without data"
+# The columns that are read again.
+PATH, PROBABILITY, DECISION, CELL = READ = ("path", "probability", "decision", "h3_index")
+
+
+def as_table(rows: Sequence[Mapping[str, object]], empty: int) -> pa.Table:
+    """Rows as a table, with the number of windows without data in its metadata."""
+    return pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({EMPTY: str(empty)})
+
+
+def write_csv(tables: Iterator[pa.Table], file: IO[bytes]) -> None:
+    """Write tables one after the other, outlines as WKT."""
+    for number, table in enumerate(tables):
+        wkb = table[GEOMETRY].to_numpy(zero_copy_only=False)
+        wkt = shapely.to_wkt(shapely.from_wkb(wkb), rounding_precision=-1)
+        frame = pl.DataFrame(table.drop_columns(GEOMETRY))
+        frame = frame.with_columns(pl.Series(GEOMETRY, wkt.tolist(), dtype=pl.String))
+        frame.write_csv(file, include_header=number == 0)
+
+
+def write_geoparquet(tables: Iterator[pa.Table], file: IO[bytes]) -> None:
+    """Write tables as one GeoParquet file."""
+    write_tables(tables, SCHEMA, file)
+
+
+WRITERS: dict[str, Callable[[Iterator[pa.Table], IO[bytes]], None]] = {
+    ".csv": write_csv,
+    ".parquet": write_geoparquet,
+}
 
 
 def read_predictions(path: Path) -> pl.DataFrame:
-    """Read a row a tile: its path, probability, decision, cell and, in Parquet, outline.
+    """Each tile's path, probability, decision, cell and, if known, outline.
 
     Args:
-        path: what `capetown predict` wrote, ``.parquet`` or ``.csv``.
+        path: written by `capetown predict`, ``.parquet`` or ``.csv``.
 
     Raises:
-        CapetownError: the file cannot be read, lacks a column or has no tile with a place; or a
-            tile is there twice, or its probability, decision or cell can be none. Rows are counted
-            from 1 without the header.
+        CapetownError: the file is unreadable, lacks a column or has no located tile; or a row has
+            an invalid value or repeats a tile. Rows count from 1 without the header.
     """
     table = _read(path)
-    checks = {
-        PROBABILITY: ("no number from 0 to 1", ~pl.col(PROBABILITY).is_between(0, 1)),
-        DECISION: (f"none of {', '.join(CLASSES)}", ~pl.col(DECISION).is_in(CLASSES)),
-        CELL: (
-            f"no H3 cell of resolution {RESOLUTION}",
-            ~polars_h3.is_valid_cell(CELL) | (polars_h3.get_resolution(CELL) != RESOLUTION),
-        ),
-    }
-    for name, (fault, wrong) in checks.items():
-        found = table.select(pl.col(name).is_not_null() & wrong.fill_null(True)).to_series()
-        rows = found.arg_true()
-        if len(rows):
+    known = {name: pl.col(name).is_not_null() for name in READ}
+    in_range, is_class = pl.col(PROBABILITY).is_between(0, 1), pl.col(DECISION).is_in(CLASSES)
+    is_cell = polars_h3.is_valid_cell(CELL) & (polars_h3.get_resolution(CELL) == RESOLUTION)
+    checks = [
+        (PROBABILITY, "not a number from 0 to 1", known[PROBABILITY] & ~in_range),
+        (DECISION, f"not {' or '.join(CLASSES)}", known[DECISION] & ~is_class),
+        (CELL, f"not an H3 cell of resolution {RESOLUTION}",
+         known[CELL] & ~is_cell.fill_null(False)),
+        (DECISION, "inconsistent with its probability", known[PROBABILITY] != known[DECISION]),
+        (PATH, "repeated", pl.col(PATH).is_duplicated()),
+    ]  # fmt: skip
+    for name, what, invalid in checks:
+        if len(rows := table.select(invalid).to_series().arg_true()):
             raise CapetownError(
-                f"{path}: row {rows[0] + 1}: {name} {table[name][rows[0]]!r} is {fault} "
-                f"({len(rows)} such rows); predict again"
-            )
-    judged = pl.col(PROBABILITY).is_not_null() != pl.col(DECISION).is_not_null()
-    if len(rows := table.select(judged).to_series().arg_true()):
-        raise CapetownError(
-            f"{path}: row {rows[0] + 1}: a probability without a decision, or a decision without "
-            f"a probability ({len(rows)} such rows); predict again"
-        )
-    if len(rows := table[PATH].is_duplicated().arg_true()):
-        raise CapetownError(
-            f"{path}: row {rows[0] + 1}: the tile {table[PATH][rows[0]]} is there more than once "
-            f"({len(rows)} such rows) and would count as often; predict each tile once"
-        )
+                f"{name} {table[name][rows[0]]!r} is {what} ({len(rows)} such rows)",
+                where=f"{path}: row {rows[0] + 1}", fix="predict again, each tile once",
+            )  # fmt: skip
     if table[CELL].null_count() == len(table):
         raise CapetownError(
-            f"{path}: no tile has a place on Earth ({CELL} is empty in all {len(table):,} rows): "
-            "predict GeoTIFFs, or tiles with world files beside them"
-        )
+            f"no tile is georeferenced ({CELL} is empty in all {len(table):,} rows)", where=path,
+            fix="predict GeoTIFFs, or tiles with world files",
+        )  # fmt: skip
     return table
 
 
-def shared_area(table: pl.DataFrame) -> float:
-    """The share of the tiles' area that repeats what others show; 0 where no outline is known.
-
-    Args:
-        table: as `read_predictions` gives it.
-    """
-    if OUTLINE not in table.columns:
+def repeated_area(table: pl.DataFrame) -> float:
+    """The share of the tiles' area that other tiles also show; 0 if no outline is known."""
+    if GEOMETRY not in table.columns:
         return 0.0
-    known = table[OUTLINE].drop_nulls()
+    known = table[GEOMETRY].drop_nulls()
     read = shapely.from_wkb if known.dtype == pl.Binary else shapely.from_wkt
     outlines = read(known.to_list(), on_invalid="ignore")
     outlines = outlines[~shapely.is_missing(outlines)]
@@ -78,32 +107,27 @@ def shared_area(table: pl.DataFrame) -> float:
 
 
 def _read(path: Path) -> pl.DataFrame:
-    """The columns that are used here, in their types."""
-    types: dict[str, pl.DataType] = dict.fromkeys((PATH, DECISION, CELL), pl.String())
-    types[PROBABILITY] = pl.Float64()
+    types: dict[str, pl.DataType] = dict.fromkeys(READ, pl.String()) | {PROBABILITY: pl.Float64()}
     try:
-        match path.suffix:
-            case ".parquet":
-                lazy = pl.scan_parquet(path)
-                types[OUTLINE] = pl.Binary()
-            case ".csv":
-                lazy = pl.scan_csv(path, infer_schema=False)
-                types[OUTLINE] = pl.String()
-            case other:
-                raise CapetownError(
-                    f"{path}: a table of predictions ends in .parquet or .csv, not in {other!r}"
-                )
+        if path.suffix == ".parquet":
+            lazy, types[GEOMETRY] = pl.scan_parquet(path), pl.Binary()
+        elif path.suffix == ".csv":
+            lazy, types[GEOMETRY] = pl.scan_csv(path, infer_schema=False), pl.String()
+        else:
+            raise CapetownError("not .parquet or .csv", where=path)
         names = lazy.collect_schema().names()
-        if missing := [name for name in COLUMNS if name not in names]:
+        if missing := [name for name in READ if name not in names]:
             raise CapetownError(
-                f"{path}: no column {', '.join(missing)}; is it what `capetown predict` wrote?"
+                f"no column {', '.join(missing)}", where=path, fix="name an output of `predict`"
             )
         wanted = [pl.col(name).cast(dtype) for name, dtype in types.items() if name in names]
         table = lazy.select(wanted).collect()
     except FileNotFoundError as error:
-        raise CapetownError(f"{path}: no such file; `capetown predict` writes one") from error
+        raise CapetownError(
+            "no such file", where=path, fix="write it with `capetown predict`"
+        ) from error
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise CapetownError(f"{path}: cannot be read ({one_line(error)})") from error
+        raise CapetownError(f"unreadable ({one_line(error)})", where=path) from error
     if table.is_empty():
-        raise CapetownError(f"{path}: no row under the header; predict at least one tile")
+        raise CapetownError("no row", where=path, fix="predict at least one tile")
     return table

@@ -1,90 +1,43 @@
-"""A whole run of ``capetown predict``: from paths to a file with a row a tile."""
+"""Run ``capetown predict``: list the tiles, compute their shards, and join these."""
 
-import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AbstractContextManager, closing
 from importlib.metadata import version
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
-import torch
 from tqdm import tqdm
 
 from capetown.errors import CapetownError, one_line
 from capetown.imagery.tile_ref import TileRef
-from capetown.imagery.windows import Tiling, windows_of
-from capetown.pools.model.manifest import MANIFEST_FILE, WEIGHTS_FILE, model_digest
+from capetown.imagery.windows import Tiling
+from capetown.pools.model.manifest import model_digest
+from capetown.pools.prediction.engine import ready_model
 from capetown.pools.prediction.executors import Backend
-from capetown.pools.prediction.inputs import find_inputs, inputs_digest, left_out
-from capetown.pools.prediction.loading import ready_model
-from capetown.pools.prediction.schema import write_csv
+from capetown.pools.prediction.inference_worker import Job, make_shard
+from capetown.pools.prediction.inputs import find_tiles, inputs_digest, log
+from capetown.pools.prediction.predictions import write_csv
 from capetown.pools.prediction.shards import (
     CountingIterator,
+    Output,
     Provenance,
     Summary,
-    finish,
-    finished,
-    part_name,
-    parts_of,
-    read_part,
-    start_parts,
-    write_part,
+    copy_model,
+    has_shard,
+    read_shard,
 )
-from capetown.pools.prediction.worker import predict_batch
-from capetown.storage import absolute, make_folder, size_of, write_file
+from capetown.storage import absolute
 
-# Tiles of a piece: a second or two of work, which is what an interruption costs.
-PIECE = 32
-# Images whose sizes are asked for at once.
-OPENERS = 8
-# The output that stands for standard output.
+# Tiles per shard: one or two seconds of work, which an interruption loses.
+SHARD = 32
+# The --out that stands for standard output.
 STANDARD_OUTPUT = "-"
 
-log = logging.getLogger("capetown")
-
-
-class Job(NamedTuple):
-    """What is the same for all pieces.
-
-    Attributes:
-        model: the model's folder, a path or URL.
-        digest: of its files.
-        device: to compute on, by name.
-        crs: of tiles whose files name none; empty for none.
-        parts: the folder that parts are written to.
-        capetown: the version of this package that all are made by.
-        with_evidence: as in `capetown.pools.prediction.worker.predict_batch`.
-    """
-
-    model: str
-    digest: str
-    device: str
-    crs: str
-    parts: str
-    capetown: str
-    with_evidence: bool = False
-
-
-def make_part(job: Job, number: int, sources: Sequence[TileRef]) -> int:
-    """Judge a piece of the input and write its part; any process can, and gives the same bytes.
-
-    Raises:
-        CapetownError: if the model cannot be used, the part not be written, or this process has
-            another version of the package.
-    """
-    if (here := version("capetown")) != job.capetown:
-        raise CapetownError(f"a worker has capetown {here}, not {job.capetown}; install that.")
-    # Pieces are worked on side by side, so that more threads for one would only get in the way.
-    torch.set_num_threads(1)
-    model = ready_model(job.model, job.digest, job.device)
-    write_part(
-        job.parts, number, predict_batch(model, sources, job.crs, with_evidence=job.with_evidence)
-    )
-    return number
+Shards = Mapping[int, Sequence[TileRef]]
+OpenBackend = Callable[[], AbstractContextManager[Backend]]
 
 
 def predict(
@@ -93,128 +46,104 @@ def predict(
     *,
     model: Path,
     device: str,
-    cutting: Tiling,
-    machines: Callable[[], AbstractContextManager[Backend]],
-    with_evidence: bool = False,
+    tiling: Tiling,
+    backend: OpenBackend,
+    saliency: bool = False,
 ) -> Summary:
-    """Judge tiles wherever they lie, and write a row each to a file, in the order of the paths.
+    """Predict tiles and write one row each to a file, in the order of the paths.
 
     Args:
-        paths: as `capetown.pools.prediction.inputs.find_inputs` takes them.
-        out: a path or URL that ends in ``.csv`` or ``.parquet``, or ``-`` for standard output.
-        model: a model's folder.
+        paths: as in `capetown.pools.prediction.inputs.find_files`.
+        out: path or URL ending in ``.csv`` or ``.parquet``, or ``-`` for standard output.
+        model: the model's folder.
         device: as in `capetown.params.DeviceName`.
-        cutting: how images are cut; without metres and pixels they are not.
-        machines: starts those who do the work; not called if there is none left.
-        with_evidence: as in `capetown.pools.prediction.worker.predict_batch`.
+        tiling: how to cut orthophotos; without metres and pixels, files are not cut.
+        backend: opens the workers; not called if no shard is left to compute.
+        saliency: as in `Job`.
 
     Raises:
-        CapetownError: if the model, a path, the output or the machines cannot be used.
+        CapetownError: the model, a path, the output or the backend cannot be used.
     """
-    digest = model_digest(model)
-    sources = list(_sources(paths, cutting))
-    inputs = inputs_digest(sources, f"{cutting.crs} {with_evidence}")
-    origin = Provenance(model=digest, inputs=inputs, capetown=version("capetown"))
-    pieces = [(n, sources[i : i + PIECE]) for n, i in enumerate(range(0, len(sources), PIECE))]
-    job = Job(absolute(str(model)), digest, device, cutting.crs, "", origin.capetown, with_evidence)
+    tiles = find_tiles(paths, tiling)
+    shards = {n: tiles[i : i + SHARD] for n, i in enumerate(range(0, len(tiles), SHARD))}
+    job = Job(
+        absolute(str(model)), model_digest(model), device, tiling.crs, "", version("capetown"),
+        saliency,
+    )  # fmt: skip
     if out == STANDARD_OUTPUT:
-        with TemporaryDirectory() as folder:
-            done = _work(pieces, job._replace(parts=folder), machines, len(sources))
-            counted = CountingIterator(read_part(folder, number) for number in _sorted(done))
-            write_csv(iter(counted), sys.stdout.buffer)
-        return counted.summary
-    if (summary := finished(out, origin)) is not None:
+        return _print(shards, job, backend)
+    inputs = inputs_digest(tiles, f"{tiling.crs} {saliency}")
+    provenance = Provenance(model=job.digest, inputs=inputs, capetown=job.capetown)
+    output = Output(out, provenance, len(shards))
+    if (summary := output.completed()) is not None:
         return summary
-    there = start_parts(out, origin, len(pieces))
+    there = output.start()
     if there:
-        log.warning("%s: %d of %d parts are there already", out, len(there), len(pieces))
-    left = [piece for piece in pieces if piece[0] not in there]
-    job = job._replace(parts=absolute(parts_of(out)))
-    for _ in _work(left, job, machines, sum(len(piece) for _, piece in left)):
+        log.warning("%s: resuming, %d of %d shards exist", out, len(there), len(shards))
+    left = {number: shard for number, shard in shards.items() if number not in there}
+    for _ in _compute(left, job._replace(folder=absolute(output.folder)), backend):
         pass
-    return finish(out, origin, len(pieces), len(sources))
+    return output.finish(len(tiles))
 
 
-def _sources(paths: Sequence[str], cutting: Tiling) -> Iterator[TileRef]:
-    with ThreadPoolExecutor(OPENERS) as pool:
-        for path, found in find_inputs(paths):
-            if found.others:
-                log.warning("%s: %s", path, left_out(found.others))
-            if cutting.metres or cutting.pixels:
-                yield from chain.from_iterable(
-                    pool.map(lambda source: windows_of(source, cutting), found.sources)
-                )
-            else:
-                yield from found.sources
+def _print(shards: Shards, job: Job, backend: OpenBackend) -> Summary:
+    """Write CSV to standard output, each shard once those before it are written."""
+    with (
+        TemporaryDirectory() as folder,
+        closing(_compute(shards, job._replace(folder=folder), backend)) as computing,
+    ):
+
+        def in_order() -> Iterator[int]:
+            there: set[int] = set()
+            for number in shards:
+                while number not in there:
+                    there.add(next(computing))
+                yield number
+
+        counted = CountingIterator(read_shard(folder, number) for number in in_order())
+        write_csv(iter(counted), sys.stdout.buffer)
+    return counted.summary
 
 
-def _work(
-    pieces: Sequence[tuple[int, Sequence[TileRef]]],
-    job: Job,
-    machines: Callable[[], AbstractContextManager[Backend]],
-    tiles: int,
-) -> Iterator[int]:
-    """Have parts made; their numbers as each is there, with a progress bar on a terminal."""
-    if not pieces:
+def _compute(shards: Shards, job: Job, backend: OpenBackend) -> Generator[int, None, None]:
+    """Compute shards; yields the number of each when it is written."""
+    if not shards:
         return
     ready_model(job.model, job.digest, job.device)
-    with machines() as hands, tqdm(total=tiles, unit=" tiles", disable=None) as bar:
-        if hands.shared:
-            job = _with_model_beside(job)
-        sizes = {number: len(piece) for number, piece in pieces}
-        for number in _spread(hands, job, iter(pieces)):
-            if hands.shared and size_of(f"{job.parts}/{part_name(number)}") is None:
+    total = sum(map(len, shards.values()))
+    with backend() as workers, tqdm(total=total, unit=" tiles", disable=None) as bar:
+        if workers.remote:
+            job = job._replace(model=copy_model(job.model, job.folder))
+        for number in _submit(workers, job, shards):
+            if workers.remote and not has_shard(job.folder, number):
                 raise CapetownError(
-                    f"{job.parts}: a worker wrote a part that is not there: --out must lie in a "
-                    "bucket, or in a folder that all machines share under this name."
-                )
-            bar.update(sizes[number])
+                    "a worker's shard did not arrive", where=job.folder,
+                    fix="set --out to a bucket, or to a folder that all machines share",
+                )  # fmt: skip
+            bar.update(len(shards[number]))
             yield number
 
 
-def _spread(
-    hands: Backend, job: Job, pieces: Iterator[tuple[int, Sequence[TileRef]]]
-) -> Iterator[int]:
-    """Hand out pieces, as many at once as there is room for."""
-    waiting: dict[Future[int], str] = {}
+def _submit(workers: Backend, job: Job, shards: Shards) -> Iterator[int]:
+    """Submit shards, as many at a time as there are free slots."""
+    left = iter(shards)
+    waiting: dict[Future[int], int] = {}
     try:
         while True:
-            free = max(1, hands.room()) - len(waiting)
-            for number, sources in islice(pieces, max(0, free)):
-                future = hands.executor.submit(make_part, job, number, sources)
-                waiting[future] = sources[0].path
+            free = max(1, workers.free_slots()) - len(waiting)
+            for number in islice(left, max(0, free)):
+                waiting[workers.executor.submit(make_shard, job, number, shards[number])] = number
             if not waiting:
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                first = waiting.pop(future)
+                number = waiting.pop(future)
                 try:
                     yield future.result()
-                except hands.losses as error:
+                except workers.worker_failures as error:
                     raise CapetownError(
-                        f"{first} and the {PIECE - 1} tiles after it: lost with the workers that "
-                        f"had them ({one_line(error)}); run the same command again, which goes on."
-                    ) from error
+                        f"{len(shards[number])} tiles lost with their worker ({one_line(error)})",
+                        where=shards[number][0].path, fix="run the command again to resume",
+                    ) from error  # fmt: skip
     finally:
         for future in waiting:
             future.cancel()
-
-
-def _with_model_beside(job: Job) -> Job:
-    """The job with the model in the folder of the parts, which is all that workers share."""
-    folder = f"{job.parts}/model"
-    make_folder(folder)
-    for name in (WEIGHTS_FILE, MANIFEST_FILE):
-        write_file(f"{folder}/{name}", Path(job.model, name).read_bytes())
-    return job._replace(model=folder)
-
-
-def _sorted(numbers: Iterator[int]) -> Iterator[int]:
-    """Numbers from 0 that come in any order, each as soon as those before it have come."""
-    ready: set[int] = set()
-    following = 0
-    for number in numbers:
-        ready.add(number)
-        while following in ready:
-            ready.remove(following)
-            yield following
-            following += 1

@@ -1,9 +1,8 @@
-"""Results in parts, beside the output that they become: whole or absent, and never made twice.
+"""An output and its shards: resumable, whole or absent, and never mixed from different inputs.
 
-``FILE.parts/`` holds ``origin.json``, which says what the parts are made from, and a Parquet file a
-piece of the input. When all are there they become ``FILE``, beside which ``FILE.made-by.json`` says
-the same, and the folder goes. So the same command goes on where it was interrupted, does nothing
-when all is done, and refuses to mix what differs.
+``FILE.parts/`` holds ``provenance.json`` and one Parquet file per shard of the input. When all
+shards exist they become ``FILE``, ``FILE.made-by.json`` describes it, and the folder is removed. So
+the same command resumes an interrupted run, does nothing after a complete one, and refuses to mix.
 """
 
 import json
@@ -18,7 +17,8 @@ from pydantic import ValidationError
 
 from capetown.errors import CapetownError, one_line
 from capetown.params import Section
-from capetown.pools.prediction.schema import EMPTY, write_csv, write_geoparquet
+from capetown.pools.model.manifest import MANIFEST_FILE, WEIGHTS_FILE
+from capetown.pools.prediction.predictions import EMPTY, WRITERS
 from capetown.storage import (
     is_local,
     make_folder,
@@ -32,14 +32,13 @@ from capetown.storage import (
     written_whole,
 )
 
-ORIGIN = "origin.json"
-WRITERS = {".csv": write_csv, ".parquet": write_geoparquet}
-# Tiles that are named of those that are unlike what the model learned from.
-NAMED = 3
+PROVENANCE = "provenance.json"
+# Drifted tiles that a summary names.
+EXAMPLES = 3
 
 
 class Provenance(Section):
-    """What predictions are made from: digests of the model and the inputs, and the package."""
+    """What predictions are made from: digests of the model and the inputs, and the version."""
 
     model: str
     inputs: str
@@ -47,174 +46,55 @@ class Provenance(Section):
 
 
 class Summary(Section):
-    """Predictions counted.
+    """Counts of predictions.
 
     Attributes:
         tiles: rows.
         pools: tiles with a pool, by the model's threshold.
-        unread: tiles that cannot be read.
-        unlike: tiles unlike those that the model learned from.
-        named: the first of these, each with how.
-        placed: tiles with a place on Earth.
-        misplaced: tiles whose place cannot be used.
-        empty: windows without any data, which have no row.
+        unreadable: tiles that cannot be read.
+        drifted: tiles that differ from the training data.
+        drift_examples: the first of these, each with how it differs.
+        located: georeferenced tiles.
+        location_errors: tiles with an unusable georeference.
+        empty: windows without data, which have no row.
     """
 
     tiles: int = 0
     pools: int = 0
-    unread: int = 0
-    unlike: int = 0
-    named: tuple[str, ...] = ()
-    placed: int = 0
-    misplaced: int = 0
+    unreadable: int = 0
+    drifted: int = 0
+    drift_examples: tuple[str, ...] = ()
+    located: int = 0
+    location_errors: int = 0
     empty: int = 0
 
     def plus(self, table: pa.Table) -> "Summary":
-        """The same with the rows of a part."""
-        unlike = table.filter(table["unlike"].is_valid())
-        pairs = zip(unlike["path"].to_pylist(), unlike["unlike"].to_pylist(), strict=True)
-        named = (*self.named, *(f"{path} ({how})" for path, how in pairs))[:NAMED]
+        """This summary with the rows of a shard added."""
+        drifted = table.filter(table["drift"].is_valid())
+        pairs = zip(drifted["path"].to_pylist(), drifted["drift"].to_pylist(), strict=True)
+        examples = (*self.drift_examples, *(f"{path} ({drift})" for path, drift in pairs))
         return Summary(
             tiles=self.tiles + len(table),
-            pools=self.pools + sum(said == "yes" for said in table["decision"].to_pylist()),
-            unread=self.unread + _count(table, "error"),
-            unlike=self.unlike + len(unlike),
-            named=named,
-            placed=self.placed + _count(table, "h3_index"),
-            misplaced=self.misplaced + _count(table, "place_error"),
+            pools=self.pools + sum(value == "yes" for value in table["decision"].to_pylist()),
+            unreadable=self.unreadable + _count(table, "error"),
+            drifted=self.drifted + len(drifted),
+            drift_examples=examples[:EXAMPLES],
+            located=self.located + _count(table, "h3_index"),
+            location_errors=self.location_errors + _count(table, "location_error"),
             empty=self.empty + int((table.schema.metadata or {}).get(EMPTY, 0)),
         )
 
 
 class Manifest(Section):
-    """What a finished output was made from, its size in bytes and what is in it."""
+    """What describes a complete output; the size is in bytes."""
 
-    origin: Provenance
+    provenance: Provenance
     size: int
     summary: Summary
 
 
-def part_name(number: int) -> str:
-    """The name of a part's file."""
-    return f"{number:06}.parquet"
-
-
-def finished(out: str, origin: Provenance) -> Summary | None:
-    """What is in an output that is complete; None if it is still to be made.
-
-    Raises:
-        CapetownError: if what is there is made from something else.
-    """
-    size = size_of(out)
-    if size is None or _origin_in(parts_of(out)) == origin:
-        return None
-    remedy = f"remove it or name another --out; the same command then makes {out} anew."
-    try:
-        made = Manifest.model_validate_json(read_file(made_by(out)))
-    except (OSError, ValidationError):
-        raise CapetownError(f"{out}: is there, and nothing says from what; {remedy}") from None
-    if made.origin != origin:
-        raise CapetownError(f"{out}: was made {_difference(made.origin, origin)}; {remedy}")
-    if made.size != size:
-        raise CapetownError(f"{out}: was changed since it was made; {remedy}")
-    return made.summary
-
-
-def start_parts(out: str, origin: Provenance, count: int) -> set[int]:
-    """Make the folder of parts ready, and say which parts are there already.
-
-    Args:
-        out: the output.
-        origin: what it is made from.
-        count: how many parts there will be.
-
-    Raises:
-        CapetownError: if there are parts made from something else, or nothing can be written.
-    """
-    folder = parts_of(out)
-    names = names_in(folder)
-    there = {number for number in range(count) if part_name(number) in names}
-    found = _origin_in(folder)
-    if found != origin and (found or there):
-        how = _difference(found, origin) if found else "from something that is not said"
-        raise CapetownError(
-            f"{folder}: holds parts of a run that was interrupted, made {how}; remove it to start "
-            "anew, or name another --out."
-        )
-    try:
-        make_folder(folder)
-        write_file(f"{folder}/{ORIGIN}", _json(origin))
-    except CapetownError as error:
-        raise CapetownError(str(error).replace(folder, out, 1)) from error
-    return there
-
-
-def write_part(folder: str, number: int, table: pa.Table) -> None:
-    """Write a part.
-
-    Raises:
-        CapetownError: it cannot be written.
-    """
-    file = BytesIO()
-    pq.write_table(table, file, compression="zstd")
-    write_file(f"{folder}/{part_name(number)}", file.getvalue())
-
-
-def read_part(folder: str, number: int) -> pa.Table:
-    """Read a part.
-
-    Raises:
-        CapetownError: it is damaged or gone.
-    """
-    url = f"{folder}/{part_name(number)}"
-    try:
-        return pq.read_table(BytesIO(read_file(url)))
-    except (OSError, pa.ArrowException) as error:
-        raise CapetownError(
-            f"{url}: damaged or gone ({one_line(error)}); remove it and run the same command again."
-        ) from error
-
-
-def finish(out: str, origin: Provenance, count: int, expected: int) -> Summary:
-    """Put the parts together to the output, and remove them.
-
-    Args:
-        out: the output.
-        origin: what it is made from.
-        count: how many parts there are.
-        expected: how many tiles, and windows without data, they have.
-
-    Raises:
-        CapetownError: if a part cannot be read, or the output not be written.
-    """
-    folder = parts_of(out)
-    counted = CountingIterator(read_part(folder, number) for number in range(count))
-    fs, location = open_storage(out)
-    try:
-        with TemporaryDirectory() as scratch:
-            here = Path(location) if is_local(fs) else Path(scratch, Path(location).name)
-            with written_whole(here) as part, part.open("wb") as file:
-                WRITERS[Path(location).suffix](iter(counted), file)
-            if not is_local(fs):
-                fs.put_file(str(here), location)
-    except CapetownError:
-        raise
-    except Exception as error:  # every file system fails in its own way
-        raise unwritable(out, error) from error
-    summary = counted.summary
-    if summary.tiles + summary.empty != expected:
-        raise CapetownError(
-            f"{out}: has {summary.tiles + summary.empty} of {expected} tiles, since a part in "
-            f"{folder} is damaged; remove both and run the same command again."
-        )
-    made = Manifest(origin=origin, size=size_of(out) or 0, summary=summary)
-    write_file(made_by(out), _json(made))
-    remove_folder(folder)
-    return summary
-
-
 class CountingIterator:
-    """Tables that pass through one after the other, counted when they have."""
+    """Passes tables through and sums them up in `summary`."""
 
     def __init__(self, tables: Iterable[pa.Table]) -> None:
         self.summary = Summary()
@@ -226,19 +106,130 @@ class CountingIterator:
             yield table
 
 
-def parts_of(out: str) -> str:
-    """The folder of an output's parts."""
-    return f"{out}.parts"
+class Output:
+    """An output, a ``.csv`` or ``.parquet`` path or URL, and the folder of its shards."""
+
+    def __init__(self, out: str, provenance: Provenance, shards: int) -> None:
+        self.out, self.provenance, self.shards = out, provenance, shards
+        self.folder = f"{out}.parts"
+        self.manifest_path = f"{out}.made-by.json"
+
+    def completed(self) -> Summary | None:
+        """The summary of a complete output; None if it has yet to be made.
+
+        Raises:
+            CapetownError: the file exists and was made from something else.
+        """
+        size = size_of(self.out)
+        if size is None or _provenance_in(self.folder) == self.provenance:
+            return None
+        fix = "remove it, or name another --out"
+        try:
+            made = Manifest.model_validate_json(read_file(self.manifest_path))
+        except (OSError, ValidationError):
+            raise CapetownError("already exists", where=self.out, fix=fix) from None
+        if made.provenance != self.provenance:
+            how = _difference(made.provenance, self.provenance)
+            raise CapetownError(f"already exists, made {how}", where=self.out, fix=fix)
+        if made.size != size:
+            raise CapetownError("was changed after it was made", where=self.out, fix=fix)
+        return made.summary
+
+    def start(self) -> set[int]:
+        """Prepare the folder; the numbers of the shards it already has.
+
+        Raises:
+            CapetownError: it has shards made from something else, or cannot be written.
+        """
+        names = names_in(self.folder)
+        there = {number for number in range(self.shards) if shard_name(number) in names}
+        found = _provenance_in(self.folder)
+        if found != self.provenance and (found or there):
+            how = _difference(found, self.provenance) if found else "from unknown inputs"
+            raise CapetownError(
+                f"has shards of an interrupted run, made {how}", where=self.folder,
+                fix="remove it to start again, or name another --out",
+            )  # fmt: skip
+        make_folder(self.folder)
+        write_file(f"{self.folder}/{PROVENANCE}", _json(self.provenance))
+        return there
+
+    def finish(self, expected: int) -> Summary:
+        """Join the shards, write the manifest and remove the folder.
+
+        Args:
+            expected: number of tiles, including windows without data.
+
+        Raises:
+            CapetownError: a shard cannot be read, or the output cannot be written.
+        """
+        counted = CountingIterator(read_shard(self.folder, n) for n in range(self.shards))
+        fs, location = open_storage(self.out)
+        try:
+            with TemporaryDirectory() as scratch:
+                here = Path(location) if is_local(fs) else Path(scratch, Path(location).name)
+                with written_whole(here) as part, part.open("wb") as file:
+                    WRITERS[Path(location).suffix](iter(counted), file)
+                if not is_local(fs):
+                    fs.put_file(str(here), location)
+        except CapetownError:
+            raise
+        except Exception as error:  # each file system fails in its own way
+            raise unwritable(self.out, error) from error
+        summary = counted.summary
+        if (found := summary.tiles + summary.empty) != expected:
+            raise CapetownError(
+                f"has {found} of {expected} tiles: a shard is damaged", where=self.out,
+                fix=f"remove it and {self.folder}, then run the command again",
+            )  # fmt: skip
+        size = size_of(self.out) or 0
+        made = Manifest(provenance=self.provenance, size=size, summary=summary)
+        write_file(self.manifest_path, _json(made))
+        remove_folder(self.folder)
+        return summary
 
 
-def made_by(out: str) -> str:
-    """The file that says what an output was made from."""
-    return f"{out}.made-by.json"
+def shard_name(number: int) -> str:
+    """The file name of a shard."""
+    return f"{number:06}.parquet"
 
 
-def _origin_in(folder: str) -> Provenance | None:
+def write_shard(folder: str, number: int, table: pa.Table) -> None:
+    """Write a shard."""
+    file = BytesIO()
+    pq.write_table(table, file, compression="zstd")
+    write_file(f"{folder}/{shard_name(number)}", file.getvalue())
+
+
+def read_shard(folder: str, number: int) -> pa.Table:
+    """Read a shard; a damaged or missing one is a `CapetownError`."""
+    url = f"{folder}/{shard_name(number)}"
     try:
-        return Provenance.model_validate_json(read_file(f"{folder}/{ORIGIN}"))
+        return pq.read_table(BytesIO(read_file(url)))
+    except (OSError, pa.ArrowException) as error:
+        raise CapetownError(
+            f"damaged or missing ({one_line(error)})", where=url,
+            fix="remove it and run the command again",
+        ) from error  # fmt: skip
+
+
+def has_shard(folder: str, number: int) -> bool:
+    """True if a shard exists."""
+    return size_of(f"{folder}/{shard_name(number)}") is not None
+
+
+def copy_model(model: str, folder: str) -> str:
+    """Copy a local model's files into the folder of the shards, where remote workers find it."""
+    copied = f"{folder}/model"
+    make_folder(copied)
+    for name in (WEIGHTS_FILE, MANIFEST_FILE):
+        write_file(f"{copied}/{name}", Path(model, name).read_bytes())
+    return copied
+
+
+def _provenance_in(folder: str) -> Provenance | None:
+    try:
+        return Provenance.model_validate_json(read_file(f"{folder}/{PROVENANCE}"))
     except (OSError, ValidationError):
         return None
 
@@ -247,7 +238,7 @@ def _difference(found: Provenance, wanted: Provenance) -> str:
     if found.model != wanted.model:
         return "by another model"
     if found.capetown != wanted.capetown:
-        return f"by capetown {found.capetown}, and this is {wanted.capetown}"
+        return f"by capetown {found.capetown}, not {wanted.capetown}"
     return "from other inputs"
 
 
