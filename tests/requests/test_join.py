@@ -430,8 +430,7 @@ def test_cells_are_h3s_own(
         assert cells_of(folder, hexagons, places) == expected
 
 
-def test_at_the_cells_corners_h3_itself_decides(tmp_path: Path, hexagons: Hexagons) -> None:
-    """Three cells meet there, and polars-h3, a port of H3, picks another one at every fifteenth."""
+def test_cells_at_corners_are_those_of_h3(tmp_path: Path, hexagons: Hexagons) -> None:
     corners = [(float(north), float(east)) for north, east in BOUNDARIES.reshape(-1, 2)]
     expected = [h3.latlng_to_cell(*corner, 8) for corner in corners]
     assert cells_of(tmp_path, hexagons, corners) == expected

@@ -23,6 +23,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any
 
+import h3
 import numpy as np
 import polars as pl
 from isal import igzip_threaded
@@ -31,9 +32,8 @@ from polars.io.plugins import register_io_source
 from capetown.city import COMPLETED, CREATED, DIRECTORATE, INDEX, LATITUDE, LONGITUDE, PLACE, SUBURB
 from capetown.city import REQUEST_ID as KEY
 from capetown.errors import CapetownError
-from capetown.requests.cells import Cells, Floats, locate, texts
 from capetown.requests.failure_reasons import with_reasons
-from capetown.requests.hexagons import Hexagons
+from capetown.requests.hexagons import Floats, Hexagons, cells_of
 from capetown.requests.reader import (
     ADDED,
     CATEGORIES,
@@ -117,7 +117,7 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
         opened = _compressed(csv) if csv else nullcontext()
         with opened as text:
             for frame in _ahead(table.frames(CATEGORIES)):
-                piece = _join(frame, hexagons.cells)
+                piece = _join(frame, hexagons)
                 if text:
                     columns = frame.select(*NAMES).with_columns(piece.table[INDEX])
                     columns.write_csv(text, include_header=not kept)
@@ -159,7 +159,7 @@ def _ahead(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
             yield frame
 
 
-def _join(written: pl.DataFrame, cells: Cells) -> _Piece:
+def _join(written: pl.DataFrame, hexagons: Hexagons) -> _Piece:
     frame = _named(written)
     typed, unzoned, missing = {}, {}, {}
     for name in TIMED:
@@ -171,7 +171,7 @@ def _join(written: pl.DataFrame, cells: Cells) -> _Piece:
         typed[name] = values.set(missing[name], None)
     north, east = (typed[name].to_numpy() for name in PLACE)
     nowhere = missing[LATITUDE] | missing[LONGITUDE]
-    index, kind, status = _index(north, east, nowhere, cells)
+    index, kind, status = _index(north, east, nowhere, hexagons)
     unread = {name: typed[name].is_null() & ~missing[name] for name in JUDGED}
     rows = frame.select(KEY, directorate=DIRECTORATE, suburb=SUBURB).with_columns(
         kind.alias("index"),
@@ -208,17 +208,20 @@ def _named(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _index(
-    latitude: Floats, longitude: Floats, nowhere: pl.Series, cells: Cells
+    latitude: Floats, longitude: Floats, nowhere: pl.Series, hexagons: Hexagons
 ) -> tuple[pl.Series, pl.Series, pl.Series]:
     """`h3_level8_index` as text and as categories, and `join_status`."""
-    number, position = locate(latitude, longitude, cells)
-    joined = len(cells.index)
-    outside = (position < 0) & (number > 0)
-    others, which = np.unique(number[outside], return_inverse=True)
-    position[number == 0] = joined + 1
+    cells = cells_of(latitude, longitude)
+    position = hexagons.positions(cells)
+    city, _ = hexagons.ascending
+    joined = len(city)
+    outside = (position < 0) & (cells > 0)
+    others, which = np.unique(cells[outside], return_inverse=True)
+    position[cells == 0] = joined + 1
     position[outside] = joined + 2 + which
     position[nowhere.to_numpy()] = joined
-    values = pl.concat([cells.index, pl.Series(["0", None]), texts(others)]).alias(INDEX)
+    texts = [h3.int_to_str(cell) for cell in others.tolist()]
+    values = pl.concat([city, pl.Series(["0", None, *texts])]).alias(INDEX)
     statuses = pl.Series(STATUS, STATUSES, pl.Enum(STATUSES))
     return (
         values.gather(position),

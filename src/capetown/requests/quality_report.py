@@ -64,9 +64,7 @@ def summarise(
             "without_zone": {name: int(join.rows[f"unzoned: {name}"].sum()) for name in TIMED},
             "empty": {name: join.empty[name] for name in NAMES},
             "hexagons": len(hexagons.index),
-            "hexagons_empty": hexagons.empty,
             "hexagons_with_requests": counts.filter(pl.col("requests") > 0).height,
-            "boundary_deviation_metres": round(hexagons.deviation, 6),
         },
     }
 
@@ -76,8 +74,7 @@ def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | No
     quality = metrics["quality"]
     total = metrics["requests"]
     found = [
-        f"hexagons: {quality['hexagons']:,} cells of resolution {RESOLUTION}, vertices at most "
-        f"{quality['boundary_deviation_metres']:.3f} m from H3's own; "
+        f"hexagons: {quality['hexagons']:,} cells of resolution {RESOLUTION}; "
         f"{quality['hexagons_with_requests']:,} have requests",
         *join.notes,
         f"requests: {total:,}",
@@ -206,11 +203,6 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
     ]
     return [
         f"quality: columns not in the schema, kept: {', '.join(extra) or 'none'}",
-        *(
-            f"  hexagons without a readable {name}: {n:,}"
-            for name, n in quality["hexagons_empty"].items()
-            if n
-        ),
         *(f"  {name} is empty: {quality['empty'][name]:,}" for name in REQUIRED),
         *(f"  {what}: {len(found):,}{_numbers(found)}" for what, found in checks),
         *(

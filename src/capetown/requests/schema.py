@@ -24,4 +24,3 @@ REQUEST_SCHEMA = {column.name: TYPES[column.kind] for column in city.REQUEST_COL
 TIMED = tuple(name for name, dtype in REQUEST_SCHEMA.items() if dtype == TIMESTAMP)
 NUMBERED = tuple(name for name, dtype in REQUEST_SCHEMA.items() if dtype == pl.Float64())
 JUDGED = tuple(name for name in (*TIMED, *NUMBERED) if name not in city.PLACE)
-HEXAGON_SCHEMA = {column.name: TYPES[column.kind] for column in city.HEXAGON_COLUMNS}

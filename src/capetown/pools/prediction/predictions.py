@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+import h3
 import polars as pl
-import polars_h3
 import shapely
 
 from capetown.city import CLASSES, RESOLUTION
@@ -31,7 +31,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
         DECISION: (f"none of {', '.join(CLASSES)}", ~pl.col(DECISION).is_in(CLASSES)),
         CELL: (
             f"no H3 cell of resolution {RESOLUTION}",
-            ~polars_h3.is_valid_cell(CELL) | (polars_h3.get_resolution(CELL) != RESOLUTION),
+            ~pl.col(CELL).map_elements(_is_cell, pl.Boolean),
         ),
     }
     for name, (fault, wrong) in checks.items():
@@ -75,6 +75,10 @@ def shared_area(table: pl.DataFrame) -> float:
     outlines = outlines[~shapely.is_missing(outlines)]
     area = shapely.area(outlines).sum()
     return float(1 - shapely.area(shapely.union_all(outlines)) / area) if area else 0.0
+
+
+def _is_cell(text: str) -> bool:
+    return h3.is_valid_cell(text) and h3.get_resolution(text) == RESOLUTION
 
 
 def _read(path: Path) -> pl.DataFrame:
