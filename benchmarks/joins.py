@@ -27,8 +27,7 @@ def least(bucket: Path, out: Path) -> None:
     import h3
     import polars as pl
 
-    from capetown.requests.reader import CATEGORIES
-    from capetown.requests.schema import CATEGORY
+    from capetown.requests.reader import CATEGORIES, CATEGORY
 
     def cells(points: pl.Series) -> pl.Series:
         valid = points.struct.field("latitude").abs() <= 90

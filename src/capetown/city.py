@@ -77,7 +77,7 @@ class Column(NamedTuple):
 # What the columns are called that the join itself reads.
 REQUEST_ID = "notification_number"
 CREATED, COMPLETED = TIMES = ("creation_timestamp", "completion_timestamp")
-LATITUDE, LONGITUDE = PLACE = ("latitude", "longitude")
+LATITUDE, LONGITUDE = COORDINATES = ("latitude", "longitude")
 DIRECTORATE = "directorate"
 REQUEST_TYPE = "code"
 SUBURB = "official_suburb"

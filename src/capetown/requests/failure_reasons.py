@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from capetown.city import PLACE
+from capetown.city import COORDINATES
 from capetown.requests.hexagons import Floats, Hexagons, cells_of
 from capetown.requests.reader import (
     FAILED,
@@ -25,7 +25,7 @@ EARTH = 6_371_007.180918475
 # Points whose distances are computed at a time, to bound the memory.
 BLOCK = 2048
 # Places by which a decimal point may have moved: a number of degrees has no more digits.
-PLACES = 17
+MAX_DIGITS = 17
 
 
 def with_reasons(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
@@ -45,7 +45,7 @@ def with_reasons(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
     reason[failed] = _reasons(rejects.filter(failed), hexagons)
     outside = (status == OUTSIDE).to_numpy()
     metres = np.full(len(rejects), np.nan)
-    points = [read_numbers(rejects[name]).to_numpy()[outside] for name in PLACE]
+    points = [read_numbers(rejects[name]).to_numpy()[outside] for name in COORDINATES]
     metres[outside] = metres_to_nearest(hexagons, *points).round(1)
     return rejects.with_columns(
         pl.Series(REASON, reason.tolist(), pl.String), pl.Series(METRES, metres, nan_to_null=True)
@@ -53,7 +53,7 @@ def with_reasons(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
 
 
 def _reasons(failed: pl.DataFrame, hexagons: Hexagons) -> Strings:
-    texts = [failed[name] for name in PLACE]
+    texts = [failed[name] for name in COORDINATES]
     north, east = (read_numbers(text).to_numpy() for text in texts)
     points = (read_numbers(text.str.replace(",", ".", literal=True)).to_numpy() for text in texts)
     reason = np.full(len(failed), None, dtype=object)
@@ -92,7 +92,7 @@ def _bounds(hexagons: Hexagons) -> list[tuple[float, float]]:
 def _point_moved(degrees: Floats, low: float, high: float) -> Floats:
     """The number divided by the power of ten that brings it between two bounds, else NaN."""
     moved = np.full(len(degrees), np.nan)
-    for places in range(PLACES, -1, -1):
+    for places in range(MAX_DIGITS, -1, -1):
         fewer = degrees / 10.0**places
         inside = (fewer >= low) & (fewer <= high)
         moved[inside] = fewer[inside]

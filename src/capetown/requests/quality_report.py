@@ -4,8 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from capetown.city import PLACE, REQUEST_COLUMNS, RESOLUTION, TIME_ZONE
-from capetown.city import REQUEST_ID as KEY
+from capetown.city import COORDINATES, REQUEST_COLUMNS, REQUEST_ID, RESOLUTION, TIME_ZONE
 from capetown.params import Transform
 from capetown.requests.hexagons import Hexagons
 from capetown.requests.join import Join
@@ -14,14 +13,14 @@ from capetown.requests.reader import (
     METRES,
     MISSING,
     NAMES,
+    PARSED,
     REASON,
     STATUS,
     STATUSES,
+    TIMED,
     UNREADABLE,
 )
 from capetown.requests.reference import ReferenceComparison
-from capetown.requests.schema import JUDGED, TIMED
-from capetown.requests.times import period
 
 # How many examples of what deviates a log shows.
 EXAMPLES = 5
@@ -52,15 +51,15 @@ def summarise(
         **statuses,
         "failure_rate": _rate(failed, total - missing),
         "missing_rate": _rate(missing, total),
-        "unreadable_rate": max(_unreadable_rate(join, name) for name in JUDGED),
+        "unreadable_rate": max(_unreadable_rate(join, name) for name in PARSED),
         "reference": _reference(comparison),
         "quality": {
             "reasons": dict(reasons.iter_rows()),
             "one_coordinate_of_two": int(join.rows["half"].sum()),
             "completed_before_creation": len(_skewed(join.rows)),
-            "created_apart": len(_apart(join.rows)),
-            "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in JUDGED},
-            "unreadable_rates": {name: _unreadable_rate(join, name) for name in JUDGED},
+            "created_apart": int(join.rows["apart"].sum()),
+            "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in PARSED},
+            "unreadable_rates": {name: _unreadable_rate(join, name) for name in PARSED},
             "without_zone": {name: int(join.rows[f"unzoned: {name}"].sum()) for name in TIMED},
             "empty": {name: join.empty[name] for name in NAMES},
             "hexagons": len(hexagons.index),
@@ -127,7 +126,7 @@ def verdict_details(metrics: Metrics) -> str:
         f"rows ({metrics['requests']:,} read, as counted by their line ends, and written), "
         "numbers (each there and unique), "
         f"places ({metrics['failure_rate']:.4%} of those given failed), "
-        f"values ({metrics['unreadable_rate']:.4%} of {' or '.join(JUDGED)} unreadable), {compared}"
+        f"values ({metrics['unreadable_rate']:.4%} of {' or '.join(PARSED)} unreadable), {compared}"
     )
 
 
@@ -163,7 +162,7 @@ def _reference(comparison: ReferenceComparison | None) -> Metrics | None:
 
 def _rejected(rejects: pl.DataFrame) -> list[str]:
     failed = rejects.filter(pl.col(STATUS).is_in(FAILED))
-    shown = failed.head(EXAMPLES).select(KEY, *PLACE, STATUS, REASON, METRES)
+    shown = failed.head(EXAMPLES).select(REQUEST_ID, *COORDINATES, STATUS, REASON, METRES)
     return [
         f"  e.g. {number} at {latitude}, {longitude}: {status}"
         + (f", likely {reason}" if reason else "")
@@ -174,7 +173,7 @@ def _rejected(rejects: pl.DataFrame) -> list[str]:
 
 def _mismatched(mismatches: pl.DataFrame) -> list[str]:
     shown = mismatches.head(EXAMPLES).select(
-        KEY, "index", "expected", "in_requests", "in_reference"
+        REQUEST_ID, "index", "expected", "in_requests", "in_reference"
     )
     return [
         f"  e.g. {number}: "
@@ -190,10 +189,7 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
     extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
     checks = [
         ("completed before its creation", _skewed(rows)),
-        (
-            "created a month or more apart from nearly all others",
-            _apart(rows) if quality["created_apart"] else rows.head(0),
-        ),
+        ("created a month or more apart from nearly all others", rows.filter("apart")),
         ("only one of two coordinates", rows.filter("half")),
     ]
     checks += [
@@ -207,7 +203,7 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
         *(f"  {what}: {len(found):,}{_numbers(found)}" for what, found in checks),
         *(
             f"  {name} unreadable: {quality['unparsed'][name]:,}{_texts(join.rejects, name)}"
-            for name in JUDGED
+            for name in PARSED
         ),
     ]
 
@@ -216,16 +212,13 @@ def _skewed(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("taken") < pl.duration())
 
 
-def _apart(rows: pl.DataFrame) -> pl.DataFrame:
-    span = period(rows["created"])
-    return rows.filter(~pl.col("created").is_between(*span)) if span else rows.head(0)
-
-
 def _texts(rejects: pl.DataFrame, name: str) -> str:
     unread = rejects.filter(pl.col(UNREADABLE).str.split(", ").list.contains(name)).head(EXAMPLES)
-    texts = [f"{text!r} of {number}" for number, text in unread.select(KEY, name).iter_rows()]
+    texts = [
+        f"{text!r} of {number}" for number, text in unread.select(REQUEST_ID, name).iter_rows()
+    ]
     return f", e.g. {', '.join(texts)}" if texts else ""
 
 
 def _numbers(rows: pl.DataFrame) -> str:
-    return f", e.g. {', '.join(rows[KEY].head(EXAMPLES))}" if len(rows) else ""
+    return f", e.g. {', '.join(rows[REQUEST_ID].head(EXAMPLES))}" if len(rows) else ""

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
-from capetown.city import INDEX
-from capetown.city import REQUEST_ID as KEY
-from capetown.requests.reader import Table, check_keys
-from capetown.requests.schema import CATEGORY
+from capetown.city import INDEX, REQUEST_ID
+from capetown.requests.reader import CATEGORY, RequestTable, check_ids
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,9 @@ def read_reference(path: Path) -> Reference:
     Raises:
         CapetownError: the table cannot be read, lacks a column, or a row is not strict CSV.
     """
-    table = Table(path, [KEY, INDEX])
-    types = {KEY: pl.String(), INDEX: CATEGORY}
-    rows = pl.concat([pl.DataFrame(schema=types), *table.frames({INDEX}, [KEY, INDEX])])
+    table = RequestTable(path, [REQUEST_ID, INDEX])
+    types = {REQUEST_ID: pl.String(), INDEX: CATEGORY}
+    rows = pl.concat([pl.DataFrame(schema=types), *table.frames({INDEX}, [REQUEST_ID, INDEX])])
     return Reference(path, rows.rename({INDEX: "expected"}), table.notes())
 
 
@@ -69,14 +67,14 @@ def compare_with_reference(rows: pl.DataFrame, reference: Reference) -> Referenc
     Raises:
         CapetownError: the reference has no rows, or its numbers are not there or not unique.
     """
-    ours, theirs = rows.select(KEY, "index"), reference.rows
-    if ours[KEY].equals(theirs[KEY]):
+    ours, theirs = rows.select(REQUEST_ID, "index"), reference.rows
+    if ours[REQUEST_ID].equals(theirs[REQUEST_ID]):
         both = ours.with_columns(theirs["expected"], in_requests=True, in_reference=True)
     else:
-        check_keys(reference.path, theirs[KEY])
+        check_ids(reference.path, theirs[REQUEST_ID])
         both = (
             ours.with_columns(in_requests=True)
-            .join(theirs.with_columns(in_reference=True), on=KEY, how="full", coalesce=True)
+            .join(theirs.with_columns(in_reference=True), on=REQUEST_ID, how="full", coalesce=True)
             .with_columns(pl.col("in_requests", "in_reference").fill_null(False))
         )
     matched = (
@@ -84,5 +82,5 @@ def compare_with_reference(rows: pl.DataFrame, reference: Reference) -> Referenc
         & pl.col("in_requests")
         & pl.col("in_reference")
     )
-    mismatches = both.filter(~matched).sort(KEY)
+    mismatches = both.filter(~matched).sort(REQUEST_ID)
     return ReferenceComparison(len(both), len(both) - len(mismatches), mismatches, reference.notes)

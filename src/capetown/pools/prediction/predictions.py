@@ -78,7 +78,7 @@ def shared_area(table: pl.DataFrame) -> float:
 
 
 def _is_cell(text: str) -> bool:
-    return h3.is_valid_cell(text) and h3.get_resolution(text) == RESOLUTION
+    return bool(h3.is_valid_cell(text) and h3.get_resolution(text) == RESOLUTION)
 
 
 def _read(path: Path) -> pl.DataFrame:
