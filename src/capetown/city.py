@@ -1,4 +1,4 @@
-"""Facts about Cape Town: names, columns, places. Another city changes this file and no other.
+"""Facts about Cape Town: names and columns. Another city changes this file first.
 
 Plain values and no imports of the package, so that every subpackage may read it.
 """

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from capetown.errors import CapetownError
 from capetown.geoparquet import write_frame
-from capetown.requests.counts import DIRECTORATES, count
+from capetown.requests.counts import MAX_DIRECTORATES, count
 from capetown.requests.failure_reasons import metres_to_nearest
 from capetown.requests.hexagons import cells_of, read_hexagons
 from tests.tables import CELLS, OUTSIDE, collection, feature, write_hexagons
@@ -175,28 +175,28 @@ def test_counts_by_hexagon(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_directorate_may_be_called_as_those_without_one(tmp_path: Path) -> None:
+def test_a_directorate_may_have_the_name_of_none(tmp_path: Path) -> None:
     hexagons = read_hexagons(write_hexagons(tmp_path / "8.geojson"))
     rows: list[tuple[str, str | None, str | None, float | None]]
     rows = [(CELLS[0], "(none)", None, None), (CELLS[0], None, None, None)]
     assert count(hexagons, joined(rows))["directorate: (none)"].to_list() == [2, 0, 0]
 
 
-def test_twenty_thousand_directorates_are_not_as_many_columns(tmp_path: Path) -> None:
+def test_rare_directorates_share_a_column(tmp_path: Path) -> None:
     hexagons = read_hexagons(write_hexagons(tmp_path / "8.geojson"))
     rows: list[tuple[str, str | None, str | None, float | None]]
     rows = [(CELLS[n % 2], f"D{n:05}", None, None) for n in range(20_000)]
-    rows += [(CELLS[0], f"D{n:05}", None, None) for n in range(DIRECTORATES)]
+    rows += [(CELLS[0], f"D{n:05}", None, None) for n in range(MAX_DIRECTORATES)]
     table = count(hexagons, joined(rows))
-    names = [f"directorate: D{n:05}" for n in range(DIRECTORATES)]
+    names = [f"directorate: D{n:05}" for n in range(MAX_DIRECTORATES)]
     assert table.columns[2:-2] == ["directorate: (none)", "directorate: (other)", *names]
-    assert table["directorate: (other)"].sum() == 20_000 - DIRECTORATES
+    assert table["directorate: (other)"].sum() == 20_000 - MAX_DIRECTORATES
     assert table.select(pl.sum_horizontal(table.columns[2:-2])).to_series().to_list() == [
-        10_000 + DIRECTORATES, 10_000, 0,
+        10_000 + MAX_DIRECTORATES, 10_000, 0,
     ]  # fmt: skip
 
 
-def test_counts_where_nothing_joined(tmp_path: Path) -> None:
+def test_counts_without_a_joined_request(tmp_path: Path) -> None:
     hexagons = read_hexagons(write_hexagons(tmp_path / "8.geojson"))
     table = count(hexagons, joined([]))
     assert table["requests"].to_list() == [0, 0, 0]

@@ -1,4 +1,4 @@
-"""The likely reason why a request is in none of the City's hexagons, from the hexagons alone."""
+"""Guesses why a request failed to join: distances, and changes that bring it into the City."""
 
 from itertools import product
 
@@ -24,16 +24,16 @@ Strings = NDArray[np.object_]
 EARTH = 6_371_007.180918475
 # Points whose distances are computed at a time, to bound the memory.
 BLOCK = 2048
-# Places by which a decimal point may have moved: a number of degrees has no more digits.
+# Digits by which a decimal point may have moved; degrees have no more.
 MAX_DIGITS = 17
 
 
 def with_reasons(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
     """Add a likely `reason` and `metres_to_nearest_hexagon` to failed requests.
 
-    The reason is the first change that brings the coordinates into the City; else what invalid
-    coordinates are; else null, and null for requests that did not fail. The metres, rounded to
-    decimetres, are those of real places.
+    The reason is the first change that brings the coordinates into the City. Without one, it says
+    how the coordinates are invalid, or is null. Requests that did not fail have no reason. Metres
+    are rounded to decimetres, and null for invalid coordinates.
 
     Args:
         rejects: `latitude` and `longitude` as text, `join_status` and `unreadable`.
@@ -84,13 +84,13 @@ def _in_city(hexagons: Hexagons, latitude: Floats, longitude: Floats) -> NDArray
 
 
 def _bounds(hexagons: Hexagons) -> list[tuple[float, float]]:
-    """The least and greatest latitude, and longitude, of the City."""
+    """The smallest and largest latitude, and longitude, of the City."""
     east, north = np.concatenate(hexagons.rings).T
     return [(float(values.min()), float(values.max())) for values in (north, east)]
 
 
 def _point_moved(degrees: Floats, low: float, high: float) -> Floats:
-    """The number divided by the power of ten that brings it between two bounds, else NaN."""
+    """Numbers divided by the power of ten that brings them between two bounds, or NaN."""
     moved = np.full(len(degrees), np.nan)
     for places in range(MAX_DIGITS, -1, -1):
         fewer = degrees / 10.0**places

@@ -1,4 +1,4 @@
-"""A join as numbers to keep, as lines to read, and as a verdict."""
+"""Metrics of a join, lines for the log, and the thresholds that it exceeds."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from capetown.requests.reader import (
 )
 from capetown.requests.reference import ReferenceComparison
 
-# How many examples of what deviates a log shows.
+# Examples per deviation in the log.
 EXAMPLES = 5
 REQUIRED = tuple(column.name for column in REQUEST_COLUMNS if not column.nullable)
 
@@ -32,13 +32,13 @@ Metrics = dict[str, Any]
 def summarise(
     join: Join, comparison: ReferenceComparison | None, hexagons: Hexagons, counts: pl.DataFrame
 ) -> Metrics:
-    """Everything that is worth comparing between two runs.
+    """Metrics to compare between two runs.
 
     Returns:
-        `requests`, one total a status, `failure_rate` (of the requests with coordinates, invalid
-        ones included), `missing_rate` (of all requests), `unreadable_rate` (of a column of times
-        or numbers, the worst one; an empty value counts where none should be), `reference` (None
-        without one), and `quality`: what deviates from the declared schema.
+        `requests`, a total per status, `failure_rate` (of requests with coordinates, also invalid
+        ones), `missing_rate` (of all requests), `unreadable_rate` (of the worst column with times
+        or numbers; an empty required value counts), `reference` (None without one), and `quality`:
+        deviations from the declared schema.
     """
     total = len(join.rows)
     found = dict(join.rows["status"].value_counts().iter_rows())
@@ -69,7 +69,7 @@ def summarise(
 
 
 def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | None) -> list[str]:
-    """The summary for a person to read, with examples of what deviates."""
+    """The summary for people, with examples of deviations."""
     quality = metrics["quality"]
     total = metrics["requests"]
     found = [
@@ -95,7 +95,7 @@ def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | No
 
 
 def exceeded_thresholds(metrics: Metrics, settings: Transform) -> dict[str, str]:
-    """The thresholds that are exceeded, in words by name; none if the join is to be trusted."""
+    """Exceeded thresholds by name, each with a description; empty if the join can be trusted."""
     rate = (metrics["reference"] or {"mismatch_rate": 0.0})["mismatch_rate"]
     rates = metrics["quality"]["unreadable_rates"]
     worst = max(rates, key=lambda name: float(rates[name]))
@@ -117,21 +117,20 @@ def exceeded_thresholds(metrics: Metrics, settings: Transform) -> dict[str, str]
 
 
 def verdict_details(metrics: Metrics) -> str:
-    """All that a verdict is based on, for a person."""
+    """The facts that the verdict is based on, for people."""
     reference = metrics["reference"]
     compared = "no reference to compare with"
     if reference:
-        compared = "{matched:,} of {compared:,} as in the reference".format(**reference)
+        compared = "{matched:,} of {compared:,} match the reference".format(**reference)
     return (
-        f"rows ({metrics['requests']:,} read, as counted by their line ends, and written), "
-        "numbers (each there and unique), "
-        f"places ({metrics['failure_rate']:.4%} of those given failed), "
-        f"values ({metrics['unreadable_rate']:.4%} of {' or '.join(PARSED)} unreadable), {compared}"
+        f"{metrics['requests']:,} rows read and written; IDs are complete and unique; "
+        f"{metrics['failure_rate']:.4%} of the given coordinates failed; "
+        f"{metrics['unreadable_rate']:.4%} of {' or '.join(PARSED)} unreadable; {compared}"
     )
 
 
 def _unreadable_rate(join: Join, name: str) -> float:
-    """The share of a column's values that cannot be read, or should be there and are not."""
+    """The share of values in a column that are unreadable, or missing although required."""
     unread, empty, total = (
         int(join.rows[f"unparsed: {name}"].sum()),
         join.empty[name],
@@ -184,7 +183,7 @@ def _mismatched(mismatches: pl.DataFrame) -> list[str]:
 
 
 def _deviations(metrics: Metrics, join: Join) -> list[str]:
-    """Deviations from the declared schema, each with its number and examples."""
+    """Deviations from the declared schema, each with its count and examples."""
     quality, rows = metrics["quality"], join.rows
     extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
     checks = [

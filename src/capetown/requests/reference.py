@@ -1,4 +1,4 @@
-"""The City's own join, and a comparison with it, request by request."""
+"""The join that the City published, and a comparison with it per request."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ from capetown.requests.reader import CATEGORY, RequestTable, check_ids
 
 @dataclass(frozen=True)
 class Reference:
-    """The City's own join.
+    """The join that the City published.
 
     Attributes:
-        path: of the table.
-        rows: number and its index as `expected`.
-        notes: what is unusual in the table and was read all the same.
+        path: the table.
+        rows: ID of each request, and its index as `expected`.
+        notes: accepted oddities of the table.
     """
 
     path: Path
@@ -26,14 +26,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class ReferenceComparison:
-    """A join against the City's own.
+    """Differences between a join and the reference.
 
     Attributes:
         compared: requests in either table.
-        matched: those in both with the same index.
-        mismatches: the others: their number, `index` and `expected`, and whether they are
-            `in_requests` and `in_reference`.
-        notes: what is unusual in the City's table and was read all the same.
+        matched: requests in both with the same index.
+        mismatches: the others: ID, `index` and `expected`, and whether they are `in_requests` and
+            `in_reference`.
+        notes: accepted oddities of the reference.
     """
 
     compared: int
@@ -43,7 +43,7 @@ class ReferenceComparison:
 
 
 def read_reference(path: Path) -> Reference:
-    """Read the City's own join.
+    """Read the join that the City published.
 
     Args:
         path: the City's `sr_hex.csv.gz`, in any order.
@@ -58,14 +58,14 @@ def read_reference(path: Path) -> Reference:
 
 
 def compare_with_reference(rows: pl.DataFrame, reference: Reference) -> ReferenceComparison:
-    """Compare a join with the City's own.
+    """Compare a join with the reference.
 
     Args:
-        rows: as in `Join.rows`, whose numbers are there and unique.
-        reference: as `read_reference` gives it.
+        rows: as in `Join.rows`; IDs are unique.
+        reference: from `read_reference`.
 
     Raises:
-        CapetownError: the reference has no rows, or its numbers are not there or not unique.
+        CapetownError: the reference has no rows, or an ID is missing or not unique.
     """
     ours, theirs = rows.select(REQUEST_ID, "index"), reference.rows
     if ours[REQUEST_ID].equals(theirs[REQUEST_ID]):
