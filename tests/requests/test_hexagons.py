@@ -40,12 +40,6 @@ def test_hexagons_keep_the_order_of_the_file(tmp_path: Path) -> None:
     assert hexagons.positions(cells_of(*np.array([[-33.872839], [18.522488]]))) == [0]
 
 
-def test_rings_are_the_boundaries_of_h3(tmp_path: Path) -> None:
-    hexagons = read_hexagons(write_hexagons(tmp_path / "8.geojson"))
-    rings = [feature(cell)["geometry"]["coordinates"][0] for cell in CELLS]
-    assert [ring.tolist() for ring in hexagons.rings] == rings
-
-
 @pytest.mark.parametrize(
     "value",
     [

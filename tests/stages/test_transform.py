@@ -417,7 +417,7 @@ def test_a_full_disk_is_not_blamed_on_the_input(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         pl.DataFrame, "write_parquet", lambda table, path, **k: write(table, "/dev/full", **k)
     )
-    with pytest.raises(CapetownError, match=r"^hexes/: cannot be written .*No space left on device"):
+    with pytest.raises(CapetownError, match=r"^hexes/: cannot be written .*No space left"):
         transform.main()
 
 
