@@ -24,11 +24,18 @@ def floor(bucket: Path, out: Path) -> None:
 
 def least(bucket: Path, out: Path) -> None:
     """What no join can do without: read both tables, find cells, compare, write; no checks."""
+    import h3
     import polars as pl
-    import polars_h3
 
-    from capetown.requests.reader import CATEGORIES
-    from capetown.requests.schema import CATEGORY
+    from capetown.requests.reader import CATEGORIES, CATEGORY
+
+    def cells(points: pl.Series) -> pl.Series:
+        valid = points.struct.field("latitude").abs() <= 90
+        found = [
+            h3.latlng_to_cell(point["latitude"], point["longitude"], 8) if fine else None
+            for point, fine in zip(points, valid, strict=True)
+        ]
+        return pl.Series(found, dtype=pl.String)
 
     types = dict.fromkeys(CATEGORIES, CATEGORY)
     times, places = ("creation_timestamp", "completion_timestamp"), ("latitude", "longitude")
@@ -39,7 +46,7 @@ def least(bucket: Path, out: Path) -> None:
     joined = requests.with_columns(
         pl.col(times).str.head(19).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False),
         pl.col(places).cast(pl.Float64, strict=False),
-    ).with_columns(polars_h3.latlng_to_cell(*places, 8, return_dtype=pl.String).alias(INDEX))
+    ).with_columns(pl.struct(places).map_batches(cells, pl.String).alias(INDEX))
     ours, theirs, _ = pl.collect_all(
         [
             joined.select(pl.col(INDEX).fill_null("0")),

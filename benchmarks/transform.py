@@ -18,17 +18,13 @@ from typing import Any
 
 import h3
 import polars as pl
-import polars_h3
 import yaml
 
 from benchmarks.joins import METHODS
 from benchmarks.processes import ROOT, run
 from capetown import city
-from capetown.requests.cells import locate
-from capetown.requests.csv_header import read_layout, text_blocks
-from capetown.requests.csv_strict import Seen, whole_rows
-from capetown.requests.hexagons import read_hexagons
-from capetown.requests.reader import CATEGORIES, NAMES, Table, is_missing, read_numbers
+from capetown.requests.hexagons import cells_of
+from capetown.requests.reader import CATEGORIES, NAMES, RequestTable, read_numbers, read_values
 from capetown.requests.times import read_times
 
 REAL = ROOT.parent / "shared" / "real-tables"
@@ -111,31 +107,17 @@ def check(folder: Path) -> None:
 def parts(bucket: Path) -> None:
     """Print the CPU seconds that the parts of the join take, each alone, medians of three."""
     path = bucket / city.REQUESTS_TABLE
-    cells = read_hexagons(bucket / city.HEXAGONS_FILE).cells
-    layout = read_layout(path, NAMES)
-    blocks = list(text_blocks(path, layout))
-    frame = pl.concat(Table(path, NAMES).frames(CATEGORIES))
-    numbers = [read_numbers(frame[name]) for name in city.PLACE]
-    points = [values.to_numpy() for values in numbers]
-    places = pl.DataFrame(numbers).filter(pl.all_horizontal(pl.all().abs() <= 90))
-    expression = polars_h3.latlng_to_cell(*city.PLACE, city.RESOLUTION, return_dtype=pl.UInt64)
-    times = [read_times(frame[name])[0] for name in city.TIMES]
-    typed = [*zip(city.TIMES, times, strict=True), *zip(city.PLACE, numbers, strict=True)]
+    frame = pl.concat(RequestTable(path, NAMES).frames(CATEGORIES))
+    points = [read_numbers(frame[name]).to_numpy() for name in city.COORDINATES]
     work: dict[str, Callable[[], Any]] = {
         "polars reads the file": lambda: pl.read_csv(path, infer_schema=False),
         "the same, categories": lambda: pl.read_csv(
             path, infer_schema=False, schema_overrides=dict.fromkeys(CATEGORIES, pl.Categorical())
         ),
-        "we read it strictly": lambda: [*Table(path, NAMES).frames(CATEGORIES)],
-        "  decompress": lambda: sum(map(len, text_blocks(path, layout))),
-        "  strict CSV, count of rows": lambda: [
-            *whole_rows(path, blocks, len(layout.header), layout.separator, Seen())
-        ],
-        "times": lambda: [read_times(frame[name]) for name in city.TIMES],
-        "coordinates as numbers": lambda: [read_numbers(frame[name]) for name in city.PLACE],
-        "what is missing": lambda: [is_missing(frame[name], values) for name, values in typed],
-        "cells, exact at edges": lambda: locate(points[0], points[1], cells),
-        "  polars-h3 alone": lambda: places.select(expression),
+        "we read it strictly": lambda: [*RequestTable(path, NAMES).frames(CATEGORIES)],
+        "types": lambda: read_values(frame),
+        "  of that: times": lambda: [read_times(frame[name]) for name in city.TIMES],
+        "cells": lambda: cells_of(*points),
     }
     for name, call in work.items():
         spent = []

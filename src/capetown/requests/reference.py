@@ -1,24 +1,22 @@
-"""The City's own join, and a comparison with it, request by request."""
+"""The join that the City published, and a comparison with it per request."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from capetown.city import INDEX
-from capetown.city import REQUEST_ID as KEY
-from capetown.requests.reader import Table, check_keys
-from capetown.requests.schema import CATEGORY
+from capetown.city import INDEX, REQUEST_ID
+from capetown.requests.reader import CATEGORY, RequestTable, check_ids
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The City's own join.
+    """The join that the City published.
 
     Attributes:
-        path: of the table.
-        rows: number and its index as `expected`.
-        notes: what is unusual in the table and was read all the same.
+        path: the table.
+        rows: ID of each request, and its index as `expected`.
+        notes: accepted oddities of the table.
     """
 
     path: Path
@@ -28,14 +26,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class ReferenceComparison:
-    """A join against the City's own.
+    """Differences between a join and the reference.
 
     Attributes:
         compared: requests in either table.
-        matched: those in both with the same index.
-        mismatches: the others: their number, `index` and `expected`, and whether they are
-            `in_requests` and `in_reference`.
-        notes: what is unusual in the City's table and was read all the same.
+        matched: requests in both with the same index.
+        mismatches: the others: ID, `index` and `expected`, and whether they are `in_requests` and
+            `in_reference`.
+        notes: accepted oddities of the reference.
     """
 
     compared: int
@@ -45,7 +43,7 @@ class ReferenceComparison:
 
 
 def read_reference(path: Path) -> Reference:
-    """Read the City's own join.
+    """Read the join that the City published.
 
     Args:
         path: the City's `sr_hex.csv.gz`, in any order.
@@ -53,30 +51,30 @@ def read_reference(path: Path) -> Reference:
     Raises:
         CapetownError: the table cannot be read, lacks a column, or a row is not strict CSV.
     """
-    table = Table(path, [KEY, INDEX])
-    types = {KEY: pl.String(), INDEX: CATEGORY}
-    rows = pl.concat([pl.DataFrame(schema=types), *table.frames({INDEX}, [KEY, INDEX])])
+    table = RequestTable(path, [REQUEST_ID, INDEX])
+    types = {REQUEST_ID: pl.String(), INDEX: CATEGORY}
+    rows = pl.concat([pl.DataFrame(schema=types), *table.frames({INDEX}, [REQUEST_ID, INDEX])])
     return Reference(path, rows.rename({INDEX: "expected"}), table.notes())
 
 
 def compare_with_reference(rows: pl.DataFrame, reference: Reference) -> ReferenceComparison:
-    """Compare a join with the City's own.
+    """Compare a join with the reference.
 
     Args:
-        rows: as in `Join.rows`, whose numbers are there and unique.
-        reference: as `read_reference` gives it.
+        rows: as in `Join.rows`; IDs are unique.
+        reference: from `read_reference`.
 
     Raises:
-        CapetownError: the reference has no rows, or its numbers are not there or not unique.
+        CapetownError: the reference has no rows, or an ID is missing or not unique.
     """
-    ours, theirs = rows.select(KEY, "index"), reference.rows
-    if ours[KEY].equals(theirs[KEY]):
+    ours, theirs = rows.select(REQUEST_ID, "index"), reference.rows
+    if ours[REQUEST_ID].equals(theirs[REQUEST_ID]):
         both = ours.with_columns(theirs["expected"], in_requests=True, in_reference=True)
     else:
-        check_keys(reference.path, theirs[KEY])
+        check_ids(reference.path, theirs[REQUEST_ID])
         both = (
             ours.with_columns(in_requests=True)
-            .join(theirs.with_columns(in_reference=True), on=KEY, how="full", coalesce=True)
+            .join(theirs.with_columns(in_reference=True), on=REQUEST_ID, how="full", coalesce=True)
             .with_columns(pl.col("in_requests", "in_reference").fill_null(False))
         )
     matched = (
@@ -84,5 +82,5 @@ def compare_with_reference(rows: pl.DataFrame, reference: Reference) -> Referenc
         & pl.col("in_requests")
         & pl.col("in_reference")
     )
-    mismatches = both.filter(~matched).sort(KEY)
+    mismatches = both.filter(~matched).sort(REQUEST_ID)
     return ReferenceComparison(len(both), len(both) - len(mismatches), mismatches, reference.notes)

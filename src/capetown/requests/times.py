@@ -1,10 +1,10 @@
-"""Timestamps in the forms of ISO 8601 that tables come with.
+"""Timestamps in the common forms of ISO 8601.
 
-`2020-10-07 06:55:18+02:00` is the City's own and read fastest. Others are a `T` between date and
-time, `Z`, `+02` or `+0200` as the zone, fractions of a second (kept to the microsecond), no
-seconds, no dashes and colons. One without a zone is the City's local time, the earlier instant
-where clocks were put back; none where they skipped it. A date alone, a week or a day of the year
-is no instant, and counts as unreadable.
+The City writes `2020-10-07 06:55:18+02:00`, which is read fastest. Variants are a `T` between date
+and time, `Z`, `+02` or `+0200` as the zone, fractions of a second (kept to the microsecond), no
+seconds, and no dashes and colons. A time without a zone is local: the earlier one if clocks were
+put back, and null if they skipped it. Dates without a time, weeks and days of the year are
+unreadable.
 """
 
 from datetime import datetime
@@ -14,11 +14,11 @@ import polars as pl
 from capetown.city import TIME_ZONE
 
 MICROSECONDS_A_DAY = 86_400_000_000
-# What lies apart in time: so many days from all others, and at most one in a thousand; of fewer
-# than a hundred requests, nothing can be said.
-APART_DAYS, APART_ONE_IN, FEWEST = 30, 1000, 100
+# Requests are apart from the others if this many days lie between and they are at most one in a
+# thousand. Smaller tables have no such requests.
+APART_DAYS, APART_ONE_IN, MIN_REQUESTS_FOR_APART = 30, 1000, 100
 
-# What a timestamp may end with: the quarters of an hour from 14:45 west of UTC to 14:45 east.
+# Time zones: quarters of an hour from 14:45 west of UTC to 14:45 east.
 QUARTERS = range(-59, 60)
 ZONES = pl.Enum([f"{'-' if q < 0 else '+'}{abs(q) // 4:02}:{abs(q) % 4 * 15:02}" for q in QUARTERS])
 ISO_8601 = (
@@ -29,7 +29,7 @@ ISO_8601 = (
 
 
 def read_times(text: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Instants of texts, null where a text is none, and True for those without a zone."""
+    """Times of texts, null if unreadable, and True for times without a zone."""
     times = text.to_frame("text").select(_own_form(pl.col("text"))).to_series()
     unzoned = pl.repeat(False, len(text), eager=True)
     other = (times.is_null() & text.is_not_null()).arg_true()
@@ -40,14 +40,13 @@ def read_times(text: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def period(times: pl.Series) -> tuple[datetime, datetime] | None:
-    """The first and the last instant at which requests came; None if there is none.
+    """The first and the last creation; None without any.
 
-    A year is easily mistyped, and one request of the year 2200 would make a timeline of centuries:
-    what lies a month or more apart from the others does not count, where it is at most one request
-    in a thousand.
+    A mistyped year such as 2200 would stretch a timeline over centuries. Requests a month or more
+    apart from the others do not count if they are at most one in a thousand.
 
     Args:
-        times: instants, in any order; null where it is not known.
+        times: creations in any order; may be null.
     """
     time = pl.col("time")
     days = (
@@ -56,7 +55,7 @@ def period(times: pl.Series) -> tuple[datetime, datetime] | None:
         .agg(pl.len(), first=time.min(), last=time.max())
         .sort("day")
     )  # fmt: skip
-    few = max(1, len(times) // APART_ONE_IN) if len(times) >= FEWEST else 0
+    few = max(1, len(times) // APART_ONE_IN) if len(times) >= MIN_REQUESTS_FOR_APART else 0
     run = (pl.col("day").diff() >= APART_DAYS).fill_null(False).cum_sum()
     runs = days.group_by(run).agg(pl.col("len").sum(), pl.col("first").min(), pl.col("last").max())
     kept = runs.filter(pl.col("len") > few)
@@ -65,7 +64,7 @@ def period(times: pl.Series) -> tuple[datetime, datetime] | None:
 
 
 def _own_form(text: pl.Expr) -> pl.Expr:
-    """The zone is parsed apart from the rest: twice as fast as polars' own `%:z`."""
+    """Parses the zone separately, which is twice as fast as `%:z` of polars."""
     local = text.str.head(19).str.to_datetime(
         "%Y-%m-%d %H:%M:%S", strict=False, time_unit="us", cache=False
     )

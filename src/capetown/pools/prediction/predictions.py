@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+import h3
 import polars as pl
-import polars_h3
 import pyarrow as pa
 import shapely
 
@@ -71,7 +71,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
     table = _read(path)
     known = {name: pl.col(name).is_not_null() for name in READ}
     in_range, is_class = pl.col(PROBABILITY).is_between(0, 1), pl.col(DECISION).is_in(CLASSES)
-    is_cell = polars_h3.is_valid_cell(CELL) & (polars_h3.get_resolution(CELL) == RESOLUTION)
+    is_cell = pl.col(CELL).map_elements(_is_cell, pl.Boolean)
     checks = [
         (PROBABILITY, "not a number from 0 to 1", known[PROBABILITY] & ~in_range),
         (DECISION, f"not {' or '.join(CLASSES)}", known[DECISION] & ~is_class),
@@ -104,6 +104,10 @@ def repeated_area(table: pl.DataFrame) -> float:
     outlines = outlines[~shapely.is_missing(outlines)]
     area = shapely.area(outlines).sum()
     return float(1 - shapely.area(shapely.union_all(outlines)) / area) if area else 0.0
+
+
+def _is_cell(text: str) -> bool:
+    return bool(h3.is_valid_cell(text) and h3.get_resolution(text) == RESOLUTION)
 
 
 def _read(path: Path) -> pl.DataFrame:

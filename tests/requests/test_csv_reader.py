@@ -1,0 +1,299 @@
+"""CSV is read like Python's strict csv module does, or refused with its row."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import zipfile
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capetown.city import REQUEST_ID
+from capetown.errors import CapetownError
+from capetown.requests import csv_reader
+from capetown.requests.reader import NAMES, RequestTable
+from tests.tables import request, write_gzip
+from tests.tables import text as csv_text
+
+HEADER = [REQUEST_ID, "code", "cause"]
+# Pieces of syntax, lookalikes and plain text.
+PIECES = ['"', '""', ",", "\n", "\r\n", "\r", "a", "é", " ", "\ufeff", '","', '"\n"', "NULL"]
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
+BLOCKS = st.sampled_from([1, 2, 3, 7, 1 << 20])
+PLAIN = csv_text([request("01"), request("02", code="Ümlaut")])
+PLAIN_ROWS = [list(request("01").values()), list(request("02", code="Ümlaut").values())]
+
+
+def read(path: Path, text: str, block: int = 1 << 20, header: str = "") -> list[list[str]]:
+    """The rows of a table that is read in blocks of so many bytes."""
+    content = (header or ",".join(HEADER) + "\n") + text
+    path.write_bytes(gzip.compress(content.encode(), compresslevel=1))
+    with patch("capetown.requests.csv_reader.BLOCK", block):
+        table = RequestTable(path, HEADER)
+        found = [list(row) for frame in table.frames({"cause"}) for row in frame.iter_rows()]
+    assert table.requests == len(found)
+    return [[value or "" for value in row] for row in found]
+
+
+def read_city(path: Path) -> tuple[list[list[str]], list[str]]:
+    """The rows of a table with the City's columns, and its notes."""
+    table = RequestTable(path, NAMES)
+    frames = [frame.select(NAMES) for frame in table.frames()]
+    found = [[value or "" for value in row] for frame in frames for row in frame.iter_rows()]
+    return found, [note.removeprefix(f"{path}: ") for note in table.notes()]
+
+
+def oracle(text: str, separator: str = ",") -> list[list[str]] | None:
+    """The non-empty rows as the csv module reads them; None if it refuses them."""
+    try:
+        read = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    except csv.Error:
+        return None
+    if any(row and len(row) != len(HEADER) for row in read):
+        return None
+    return [row for row in read if any(row)]
+
+
+@given(text=st.lists(st.sampled_from(PIECES), max_size=40).map("".join), block=BLOCKS)
+@settings(max_examples=600, deadline=None)
+def test_any_text_is_refused_or_read_like_the_csv_module(
+    tmp_path_factory: pytest.TempPathFactory, text: str, block: int
+) -> None:
+    try:
+        found = read(tmp_path_factory.getbasetemp() / "any.csv.gz", text, block)
+    except CapetownError:
+        return
+    assert found == oracle(text)
+
+
+@given(
+    table=st.lists(st.lists(TEXTS, min_size=3, max_size=3), max_size=6),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    separator=st.sampled_from([",", ";", "\t"]),
+    block=BLOCKS,
+)
+@settings(max_examples=300, deadline=None)
+def test_everything_the_csv_module_writes_is_read(
+    tmp_path_factory: pytest.TempPathFactory,
+    table: list[list[str]], quoting: int, end: str, separator: str, block: int,
+) -> None:  # fmt: skip
+    table = [[value.lstrip("\ufeff") if n == 0 else value for n, value in enumerate(row)]
+             for row in table]  # fmt: skip
+    if any("\r" in value for row in table for value in row):
+        quoting = csv.QUOTE_ALL  # csv forgets that a lone CR needs quotes
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=separator, quoting=quoting, lineterminator=end)  # type: ignore[arg-type]
+    writer.writerows(table)
+    header = separator.join(HEADER) + end
+    found = read(tmp_path_factory.getbasetemp() / "own.csv.gz", file.getvalue(), block, header)
+    assert found == [row for row in table if any(row)]
+
+
+@given(
+    table=st.lists(st.lists(st.sampled_from(PIECES), min_size=3, max_size=3), min_size=2),
+    places=st.lists(
+        st.tuples(st.integers(0, 500), st.sampled_from(PIECES)), min_size=1, max_size=3
+    ),
+    block=BLOCKS,
+)
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_table_is_refused_or_read_like_the_csv_module(
+    tmp_path_factory: pytest.TempPathFactory,
+    table: list[list[str]], places: list[tuple[int, str]], block: int,
+) -> None:  # fmt: skip
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(table)
+    text = file.getvalue()
+    for place, piece in places:
+        at = place % (len(text) + 1)
+        text = text[:at] + piece + text[at:]
+    try:
+        found = read(tmp_path_factory.getbasetemp() / "put.csv.gz", text, block)
+    except CapetownError:
+        return
+    assert found == oracle(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "what", "value"),
+    [
+        ('1,"WATER,x\n2,y,x\n3,"WATER,x\n', 1, "stray quotation mark", "WATER"),
+        ('1,"Burst" Pipe,x\n', 1, "stray quotation mark", '"Burst" Pipe'),
+        ('1,a,x\n2,5" pipe,x\n', 2, "stray quotation mark", '5" pipe'),
+        ('1,a,x\n2, "b",x\n', 2, "stray quotation mark", ' "b"'),
+        ('1,a,x\n\n2,"b,x\n3,c,x\n', 2, "not closed", '"b'),
+        ('1,"a""b"c,x\n', 1, "stray quotation mark", '"a""b"c'),
+        ("1,a\rb,x\n", 1, "CR without LF", r"a\rb"),
+        ("1,a,x\n\ufeff2,b,x\n", 2, "byte order mark", "2"),
+        ("1,a,x\n2,b\n3,c,x,y\n", 2, "2 values for 3 columns", "b"),
+        ("1,a,x\n2,b\n3,c,x,y\n4,d,x\n", 2, "2 values for 3 columns", "b"),
+        ("1,a,x\n2,b,c,d\n", 2, "4 values for 3 columns", "d"),
+        ('1,"a,\n",x\n2,"b\n,",x\n3,5",x\n', 3, "stray quotation mark", '5"'),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("block", [1, 8, 1 << 20])
+def test_a_row_that_is_not_strict_csv(
+    tmp_path: Path, text: str, row: int, what: str, value: str, block: int
+) -> None:
+    path = tmp_path / "sr.csv.gz"
+    with pytest.raises(CapetownError) as error:
+        read(path, text, block)
+    assert error.value.where == f"{path}: row {row}"
+    assert what in error.value.what
+    # A value in two blocks is not shown completely.
+    assert value in error.value.what or block < len(text)
+    assert error.value.fix
+    assert "\n" not in str(error.value)
+
+
+def test_an_open_quotation_mark_is_found_before_memory_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_reader, "MAX_ROW", 1000)
+    path = tmp_path / "sr.csv.gz"
+    with pytest.raises(CapetownError) as error:
+        read(path, '1,a,x\n2,"b,x\n' + "3,c,x\n" * 10_000 + '",\n', block=50)
+    assert (error.value.where, "not closed" in error.value.what) == (f"{path}: row 2", True)
+
+
+def test_oddities_are_noted(tmp_path: Path) -> None:
+    path = tmp_path / "sr.csv.gz"
+    text = '1,"a\nb",x\n\n2,b,x\r\n' + f"{','.join(HEADER)}\n" + '3,"c\n\n\nd","x\n"\n,,\n\r\n\n'
+    assert [row[0] for row in read(path, text)] == ["1", "2", "3"]
+    table = RequestTable(path, HEADER)
+    list(table.frames())
+    assert table.notes() == [
+        f"{path}: 3 blank lines, skipped",
+        f"{path}: 5 line breaks in quotes",
+        f"{path}: 1 rows that repeat the header, skipped",
+        f"{path}: 1 rows of empty values, skipped",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "notes"),
+    [
+        (b"\xef\xbb\xbf" + PLAIN.encode(), ["a byte order mark, skipped"]),
+        (PLAIN.encode("utf-16"), ["text in UTF-16"]),
+        (b"\xfe\xff" + PLAIN.encode("utf-16-be"), ["text in UTF-16"]),
+        (PLAIN.replace(",", ";").encode(), ["values separated by semicolons"]),
+        (PLAIN.replace(",", "\t").encode(), ["values separated by tabs"]),
+        (PLAIN.replace("\n", "\r\n").encode(), []),
+        (PLAIN.rstrip("\n").encode(), []),
+        (PLAIN.replace("\n", ',"a ""b"""\n').replace('"a ""b"""', '"wa\nrd"', 1).encode(),
+         ["1 line breaks in quotes"]),
+    ],
+    ids=["BOM", "UTF-16", "UTF-16 BE", "semicolon", "tab", "CRLF", "no line end",
+         "a header over two lines"],
+)  # fmt: skip
+def test_unambiguous_variants_are_read_and_noted(
+    tmp_path: Path, content: bytes, notes: list[str]
+) -> None:
+    assert read_city(write_gzip(tmp_path / "sr.csv.gz", content)) == (PLAIN_ROWS, notes)
+
+
+def test_gzip_may_have_several_members_and_end_in_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "sr.csv.gz"
+    half = len(PLAIN) // 2
+    parts = [PLAIN[:half].encode(), PLAIN[half:].encode()]
+    path.write_bytes(b"".join(map(gzip.compress, parts)) + b"\0" * 1_000)
+    assert read_city(path) == (PLAIN_ROWS, [])
+
+
+def zipped(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("sr.csv", content)
+    return file.getvalue()
+
+
+LONG = csv_text([request(f"{n:05}") for n in range(3_000)])
+
+
+FILES = [
+    (b"", "", "empty"),
+    (zipped(PLAIN.encode()), "", "not gzip but a zip archive or an Excel workbook"),
+    (bz2.compress(PLAIN.encode()), "", "not gzip but a bzip2 file"),
+    (b"\n<!DOCTYPE html><title>403</title>", "", "not gzip but a web page"),
+    (PLAIN.encode(), "", "not gzip but a file that starts with b'notifica'"),
+    (gzip.compress(PLAIN.encode()) + b"more", "", "damaged gzip"),
+    (gzip.compress(LONG.encode())[:-4_000], "", "damaged gzip"),
+    (gzip.compress(LONG.encode())[:-4], "", "damaged gzip"),
+    (gzip.compress(PLAIN.encode(), mtime=0)[:8], "", "damaged gzip"),
+]
+TEXTS_IN_GZIP = [
+        (b"", "", "empty"),
+        (gzip.compress(PLAIN.encode()), "", "contains a gzip file"),
+        (zipped(PLAIN.encode()), "", "contains a zip archive"),
+        (b"<html><body>Sign in</body></html>", "", "contains a web page"),
+        (json.dumps([request("01")]).encode(), "", "contains JSON"),
+        (PLAIN.encode("utf-16-le"), "", "UTF-16 without a mark"),
+        (PLAIN.encode("utf-32"), "", "is missing from the header"),
+        (PLAIN.encode("utf-16")[:-1], "", "damaged UTF-16"),
+        (b"\n" + PLAIN.encode(), "", "the header is in line 2"),
+        (b"sep=;\n" + PLAIN.replace(",", ";").encode(), "", "the header is in line 2"),
+        (b"Service requests 2020\n\n" + PLAIN.encode(), "", "the header is in line 3"),
+        (PLAIN.replace("\n", ",Maß\n", 1).encode("latin-1"), "column 'Ma\ufffd'", "not UTF-8"),
+        (PLAIN.replace("\n", "\r").encode(), "header", "CR without LF"),
+        (PLAIN.split("\n", 1)[1].encode(), "", "'notification_number' is missing"),
+        (PLAIN.replace("latitude", "lat").encode(), "", "'latitude' is missing"),
+        (PLAIN.replace("notification", '"notification', 1).encode(), "", "is missing"),
+        (PLAIN.replace('cause_code,', 'cause"code,', 1).encode(), "", "is missing"),
+        (b"\xff\xd8\xff\xe0 a picture", "", "is missing"),
+        (PLAIN.replace("\n", ",*\n").encode(), "column '*'", "pattern"),
+        (PLAIN.replace("\n", ",^.*$\n").encode(), "column '^.*$'", "pattern"),
+        (PLAIN.replace("\n", ",code\n").encode(), "column 'code'", "twice"),
+        (PLAIN.replace("Ü", "U").replace("Uml", "\xdcml").encode("latin-1"), "row 2", "not UTF-8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "where", "what"),
+    [*FILES, *((gzip.compress(text, mtime=0), *facts) for text, *facts in TEXTS_IN_GZIP)],
+)
+def test_files_without_a_table_are_refused(
+    tmp_path: Path, content: bytes, where: str, what: str
+) -> None:
+    path = tmp_path / "sr.csv.gz"
+    path.write_bytes(content)
+    with pytest.raises(CapetownError) as error:
+        read_city(path)
+    assert error.value.where == (f"{path}: {where}" if where else str(path))
+    assert what in error.value.what
+    assert error.value.fix
+    assert "\n" not in str(error.value)
+
+
+def test_a_similar_column_is_suggested(tmp_path: Path) -> None:
+    path = write_gzip(tmp_path / "sr.csv.gz", PLAIN.replace("latitude", "LATITUDE "))
+    with pytest.raises(CapetownError) as error:
+        read_city(path)
+    assert error.value.fix == "rename column 'LATITUDE '"
+
+
+def test_a_very_wide_header_is_shortened(tmp_path: Path) -> None:
+    wide = ",".join(f"column {n}" for n in range(5_000)) + "\n"
+    with pytest.raises(CapetownError) as error:
+        read_city(write_gzip(tmp_path / "sr.csv.gz", wide))
+    assert len(str(error.value)) < 600
+
+
+def test_a_missing_file_names_the_stage_that_fetches_it(tmp_path: Path) -> None:
+    with pytest.raises(CapetownError) as error:
+        read_city(tmp_path / "sr.csv.gz")
+    assert "download" in error.value.fix
+
+
+def test_the_wording_of_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "sr.csv.gz"
+    with pytest.raises(CapetownError) as error:
+        read(path, '1,a,x\n2,5" pipe,x\n')
+    assert str(error.value) == (
+        f"{path}: row 2: a stray quotation mark in '5\" pipe'; double or remove it"
+    )
