@@ -43,9 +43,10 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
             yield f"table    {source}/{HEXAGONS_FILE}: {len(hexagons.index)} hexagons"
 
     # Imported here, because torch takes seconds to load and a fault above is known without it.
-    from capetown.checks.smoke_test import SmokeTest, run_in_subprocess
+    from capetown.checks.smoke_test import run_in_subprocess
     from capetown.pools.model.devices import choose_device
     from capetown.pools.model.pretrained import check_weights, weights_available
+    from capetown.pools.training.fit_one import TrainingConfig
 
     check_weights(params.backbone, pretrained=params.pretrained)
     start = "at hand or within reach" if params.pretrained else "random"
@@ -55,7 +56,7 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
 
     at_hand = params.pretrained and weights_available(params.backbone.architecture)
     run_in_subprocess(
-        SmokeTest(
+        TrainingConfig(
             backbone=params.backbone,
             settings=params.train,
             pretrained=at_hand,

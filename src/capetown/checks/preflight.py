@@ -37,11 +37,9 @@ def check_before_stage(params: Params, folder: Path, *, trains: bool) -> None:
 
 
 def _check_start(params: Params) -> None:
-    from capetown.pools.model.local_weights import are_at_hand
+    from capetown.pools.model.pretrained import check_weights, weights_available
 
-    if not are_at_hand(params.backbone.architecture):
-        from capetown.pools.model.pretrained import check_weights
-
+    if not weights_available(params.backbone.architecture):
         check_weights(params.backbone, pretrained=params.pretrained)
     if params.device not in ("auto", "cpu"):
         from capetown.pools.model.devices import choose_device

@@ -11,7 +11,7 @@ from tests.pools import USUAL
 
 CARD = ModelManifest(
     architecture="test_efficientnet.r160_in1k", image_size=32, mean=[0.5] * 3, std=[0.5] * 3,
-    interpolation="bicubic", tiles=AS_STORED, usual=USUAL, classes=["no", "yes"], threshold=0.6,
+    interpolation="bicubic", tiles=AS_STORED, typical=USUAL, classes=["no", "yes"], threshold=0.6,
     temperature=2.0, dataset="", packages={},
 )  # fmt: skip
 

@@ -22,7 +22,7 @@ from tests.pools import USUAL
 SIZE, TILES = 64, 5
 CARD = ModelManifest(
     architecture="test_efficientnet.r160_in1k", image_size=SIZE, mean=[0.5, 0.4, 0.3],
-    std=[0.5, 0.25, 0.2], interpolation="bicubic", tiles=AS_STORED, usual=USUAL,
+    std=[0.5, 0.25, 0.2], interpolation="bicubic", tiles=AS_STORED, typical=USUAL,
     classes=["no", "yes"], threshold=0.6, temperature=2.0, dataset="", packages={}, tta=True,
 )  # fmt: skip
 

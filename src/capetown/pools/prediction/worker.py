@@ -187,10 +187,10 @@ def _seen(
     raster: Raster, card: ModelManifest, place: Georeference | None, place_error: str
 ) -> PreparedTile:
     height, width = raster.values.shape[:2]
-    pixels = to_rgb(reduce_raster(raster, card.usual.reduced), card.tiles)
+    pixels = to_rgb(reduce_raster(raster, card.reduced_to or 0), card.tiles)
     look = profile_of(pixels, raster.side or max(height, width), raster.resolution)
     small = resize(pixels, card.image_size, card.interpolation)
-    return PreparedTile(small, deviation(look, card.usual), width, height, place, place_error)
+    return PreparedTile(small, deviation(look, card.typical), width, height, place, place_error)
 
 
 def _placed(find: Callable[[], Georeference | None]) -> tuple[Georeference | None, str]:
