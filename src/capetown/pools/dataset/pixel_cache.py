@@ -30,7 +30,7 @@ log = logging.getLogger("capetown")
 
 
 def cache_folder() -> Path:
-    """The cache folder: ``capetown/tiles`` in the user's cache folder."""
+    """``capetown/tiles`` in the user's cache folder."""
     return platformdirs.user_cache_path("capetown") / "tiles"
 
 
@@ -45,7 +45,7 @@ def cached_pixels(
     """The decoded tiles as one array. They are read only if the cache does not have them.
 
     Args:
-        files: readable tiles, in the order wanted.
+        files: readable tiles.
         contents: a digest of their contents.
         size: side in pixels of the square that each is resized to.
         interpolation: ``bilinear``, ``bicubic``, … as timm names them.

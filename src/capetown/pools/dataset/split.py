@@ -32,10 +32,10 @@ def split_tiles(
 
     Args:
         tiles: the tiles to divide.
-        digests: of each tile's pixels; see `capetown.pools.dataset.listing.pixel_digest`.
+        digests: the `pixel_digest` of each.
         strategy: ``block`` and ``sheet`` keep the tiles of a block or sheet in one fold, and give
-            all folds similar shares of each class. ``random`` shuffles tiles, as earlier solutions
-            did. All strategies keep equal images in one fold.
+            all folds similar shares of each class. ``random`` shuffles tiles. All keep equal
+            images in one fold.
         valid: share of the tiles for choosing epoch, threshold and temperature.
         test: share of the tiles for the final evaluation.
         seed: determines the folds.

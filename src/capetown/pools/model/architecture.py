@@ -19,13 +19,9 @@ UNTRAINABLE = Path(__file__).with_name("untrainable.json")
 
 
 def build_model(
-    backbone: Backbone,
-    *,
-    image_size: int,
-    pretrained: bool,
-    seed: int,
-    inputs: Mapping[str, Any] | None = None,
-) -> nn.Module:
+    backbone: Backbone, *,
+    image_size: int, pretrained: bool, seed: int, inputs: Mapping[str, Any] | None = None,
+) -> nn.Module:  # fmt: skip
     """A classifier on the CPU with one output, the logit of ``yes``.
 
     Its last layer starts at zero, so that every tile first has a probability of one half. With
@@ -66,13 +62,10 @@ def build_model(
 def create(
     architecture: str, image_size: int, *, classes: int | None = 1, **weights: Any
 ) -> nn.Module:
-    """timm's model for square images.
+    """timm's model for square images of `image_size` pixels.
 
-    Args:
-        architecture: timm's name.
-        image_size: side in pixels.
-        classes: number of outputs; None for that of the published weights.
-        weights: the source of published weights, as keys of timm's pretrained config.
+    `classes` is the number of outputs; None for that of the published weights. `weights` is the
+    source of published weights, as keys of timm's pretrained config.
 
     Raises:
         CapetownError: timm does not know the architecture, or it cannot take such images.

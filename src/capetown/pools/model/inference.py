@@ -41,13 +41,9 @@ def flipped_and_turned(batch: Tensor) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def predict_logits(
-    model: nn.Module,
-    pixels: Pixels,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    tta: bool = False,
-) -> npt.NDArray[np.float64]:
+    model: nn.Module, pixels: Pixels, *,
+    mean: Sequence[float], std: Sequence[float], tta: bool = False,
+) -> npt.NDArray[np.float64]:  # fmt: skip
     """The logit of ``yes`` for every tile. Leaves the model in evaluation mode.
 
     Args:

@@ -84,11 +84,10 @@ def require(architecture: str) -> Path:
 
 
 def check_weights(backbone: Backbone, *, pretrained: bool) -> None:
-    """Check that training can start from the weights wanted. Downloads nothing.
+    """Check that training can start from the weights wanted, without a download.
 
     Raises:
-        CapetownError: timm does not know the architecture, or its weights are neither on this
-            machine nor can they be downloaded.
+        CapetownError: timm does not know the architecture, or its weights are out of reach.
     """
     architecture = backbone.architecture
     if not pretrained:
