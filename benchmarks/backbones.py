@@ -93,7 +93,8 @@ def try_sizes(architecture: str, settings: Train, report: int, *, whole: bool) -
             result = {"size": size, **part}
             break
         except Exception as error:  # each architecture fails in its own way
-            result = {"size": size, "error": one_line(error) or type(error).__name__}
+            said = error.what if isinstance(error, CapetownError) else one_line(error)
+            result = {"size": size, "error": said or type(error).__name__}
     os.write(report, json.dumps(result).encode())
 
 
