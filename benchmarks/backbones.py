@@ -26,12 +26,13 @@ from typing import Any
 import psutil
 import torch
 
-from capetown.checks.smoke_test import SmokeTest, run
+from capetown.checks.smoke_test import run
 from capetown.errors import CapetownError, one_line
 from capetown.params import Backbone, Train, load_params
 from capetown.pools.model.architecture import UNTRAINABLE, classifier_layers, create
 from capetown.pools.model.pretrained import pretrained_config
 from capetown.pools.model.timm_import import timm
+from capetown.pools.training.fit_one import TrainingConfig
 
 # Pixels, in the order they are tried: the first that an architecture takes, else its own.
 SIZES = (64, 112, 128)
@@ -85,14 +86,15 @@ def try_sizes(architecture: str, settings: Train, report: int, *, whole: bool) -
             architecture=architecture, image_size=size, batch_size=2, learning_rate=1e-4
         )
         try:
-            run(SmokeTest(
+            run(TrainingConfig(
                 backbone=backbone, settings=settings, pretrained=False, seed=1, threads=1,
                 device="cpu",
             ))  # fmt: skip
             result = {"size": size, **part}
             break
         except Exception as error:  # each architecture fails in its own way
-            result = {"size": size, "error": one_line(error) or type(error).__name__}
+            said = error.what if isinstance(error, CapetownError) else one_line(error)
+            result = {"size": size, "error": said or type(error).__name__}
     os.write(report, json.dumps(result).encode())
 
 

@@ -139,7 +139,7 @@ def ready(architecture: str, size: int) -> tuple[Any, Any]:
     model = to_device(create(architecture, size), torch.device("cpu")).eval()
     card = ModelManifest(
         architecture=architecture, image_size=size, **input_config(model), tiles=AS_STORED,
-        usual=TypicalProfile(side=size, resolution=0, dark=False, grey=False),
+        typical=TypicalProfile(side=size, resolution=0, dark=False, grey=False),
         classes=["no", "yes"], threshold=0.5, temperature=1, dataset="", packages={},
     )  # fmt: skip
     return model, card
@@ -265,7 +265,7 @@ def judge_eight_bits(run: Path, tiles: Path) -> None:
     folds = {
         name: load_fold(
             table, name, tiles, size=card.image_size, interpolation=card.interpolation,
-            cache=cache_folder(), rule=card.tiles,
+            cache=cache_folder(), rendering=card.tiles,
         )
         for name in pd.read_csv(table)["fold"].unique()
     }  # fmt: skip

@@ -3,10 +3,10 @@
     python -m benchmarks.gpu
 
 `caformer` at 384 pixels with random weights, on generated tiles of the City's size. Images a second
-and the most memory of training in half precision, with and without `compile`, against single
-precision fed by a loop that decodes every TIFF, as the earlier solution did; how far the logits of
-`cuda` and `cpu` are apart; what is said when memory runs out; and whether batch normalisation over
-all processes is that of one.
+and the most memory of training in half precision, against single precision fed by a loop that
+decodes every TIFF, as the earlier solution did; how far the logits of `cuda` and `cpu` are apart;
+what is said when memory runs out; and whether batch normalisation over all processes is the same as
+in one.
 """
 
 import argparse
@@ -39,9 +39,9 @@ CUDA = torch.device("cuda")
 DECODED = 96
 
 
-def ready(params: Params, folder: Path, *, amp: bool, compiles: bool) -> Training:
-    """A training on a folder's tiles, with half precision and compilation as told."""
-    train = params.train.model_copy(update={"amp": amp, "compile": compiles})
+def ready(params: Params, folder: Path, *, amp: bool) -> Training:
+    """A training on a folder's tiles, in half precision or not."""
+    train = params.train.model_copy(update={"amp": amp})
     told = params.model_copy(update={"train": train, "device": "cuda"})
     tiles = find_tiles(folder / "images" / "swimming-pool", folder)
     return prepare(told, folder, tiles, folder / "cache")
@@ -50,7 +50,7 @@ def ready(params: Params, folder: Path, *, amp: bool, compiles: bool) -> Trainin
 def measure(work: Callable[[], object], count: int) -> tuple[float, float]:
     """Images a second of a way to train on so many tiles, and its peak of memory in GB.
 
-    The second of two rounds: in the first, kernels are chosen and compiled.
+    The second of two rounds: in the first, kernels are chosen.
     """
     work()
     torch.cuda.synchronize()
@@ -66,13 +66,13 @@ def speeds(params: Params, folder: Path, count: int) -> None:
     print(f"{params.backbone.architecture}, {torch.cuda.get_device_name()}, {count} tiles")
     files = sorted(folder.glob("images/swimming-pool/*/*.tif"))[:DECODED]
     base = 0.0
-    for amp, compiles in ((False, False), (True, False), (True, True)):
-        training = ready(params, folder, amp=amp, compiles=compiles)
+    for amp in (False, True):
+        training = ready(params, folder, amp=amp)
         if not base:
             base, memory = measure(lambda t=training: learn(t, decoding(t, files)), len(files))  # type: ignore[misc]
             print(f"{'single precision, decoding':30} {base:7.1f} images/s  {memory:5.1f} GB")
         speed, memory = measure(partial(training.run_epoch, 0, params.seed), count)
-        how = f"{'half' if amp else 'single'} precision{', compiled' * compiles}"
+        how = f"{'half' if amp else 'single'} precision"
         print(f"{how:30} {speed:7.1f} images/s  {memory:5.1f} GB  {speed / base:5.1f} times")
         del training
         torch.cuda.empty_cache()
@@ -100,7 +100,7 @@ def out_of_memory(params: Params, folder: Path) -> None:
     torch.cuda.set_per_process_memory_fraction(0.03)
     try:
         with memory_errors("batches of this size"):
-            ready(params, folder, amp=True, compiles=False).run_epoch(0, params.seed)
+            ready(params, folder, amp=True).run_epoch(0, params.seed)
         print("out of memory: a batch fits into 3 % of it")
     except CapetownError as error:
         print(error)

@@ -26,9 +26,9 @@ from benchmarks.processes import ROOT, alone
 # Before torch, as in the stages: the package says how threads wait.
 from capetown.params import load_params
 
-ROWS = STOCK, NOT_FILLED, KEPT, WAITING, COMPILED = (
+ROWS = STOCK, NOT_FILLED, KEPT, WAITING = (
     "as torch is, with deterministic algorithms", "new memory not filled with NaN",
-    "freed memory kept", "threads that wait without spinning: the stages", "train.compile",
+    "freed memory kept", "threads that wait without spinning: the stages",
 )  # fmt: skip
 SIZE, WARM_STEPS = 384, 2
 
@@ -48,7 +48,6 @@ def measure(row: str, steps: int) -> dict[str, float]:
 
     params = load_params(ROOT / "params.yaml")
     backbone = params.backbones["lite"]
-    settings = params.train.model_copy(update={"compile": row == COMPILED})
     devices.make_repeatable(params.threads)
     if row == STOCK:
         torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
@@ -60,7 +59,7 @@ def measure(row: str, steps: int) -> dict[str, float]:
     network = build_model(backbone, image_size=SIZE, pretrained=False, seed=0)
     phase = Phase("full", 0, 2, backbone.learning_rate)
     training = Training(
-        devices.to_device(network, torch.device("cpu")), phase, fold, backbone, settings
+        devices.to_device(network, torch.device("cpu")), phase, fold, backbone, params.train
     )
     few = slice(0, WARM_STEPS * backbone.batch_size)
     training.train = LabelledTiles([], np.array([]), np.array([]), labels[few], pixels[few], "")

@@ -22,7 +22,7 @@ from capetown.imagery.reading import read_tile, resize
 from capetown.params import Params, load_params
 from capetown.pools.dataset.dataset import LabelledTiles
 from capetown.pools.dataset.listing import Tile, find_tiles
-from capetown.pools.dataset.pixel_cache import pack_tiles
+from capetown.pools.dataset.pixel_cache import cached_pixels
 from capetown.pools.model.architecture import build_model, input_config
 from capetown.pools.model.devices import choose_device, make_repeatable, to_device
 from capetown.pools.model.inference import normalise
@@ -44,7 +44,7 @@ def prepare(params: Params, tiles: Path, chosen: list[Tile], cache: Path) -> Tra
     files = [tiles / tile.path for tile in chosen]
     labels = np.array([CLASSES.index(tile.label) for tile in chosen])
     how = input_config(model)["interpolation"]
-    pixels = pack_tiles(files, str(files), size, how, cache)
+    pixels = cached_pixels(files, str(files), size, how, cache)
     fold = LabelledTiles([], np.array([]), np.array([]), labels, pixels, "")
     phase = Phase("full", 0, 1000, params.backbone.learning_rate)
     return Training(to_device(model, device), phase, fold, params.backbone, params.train)
@@ -86,7 +86,7 @@ def learn(training: Training, fed: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Take a step on each batch of images and labels, as the training loop does."""
     training.set_mode()
     for step, (images, labels) in enumerate(fed):
-        training.learn(images, labels, 1e-4, of=len(labels))
+        training.train_step(images, labels, 1e-4, of=len(labels))
         if training.average:
             training.average.update(training.model, step=step + 1)
 
@@ -95,7 +95,7 @@ def _ready(training: Training) -> Iterator[tuple[Tensor, Tensor]]:
     count = len(training.train.labels)
     drawn = draws(0, 0, count)
     for rows in batches(count, training.batch_size, 0, 0):
-        yield training.images(rows, drawn[rows])
+        yield training.inputs_of(rows, drawn[rows])
 
 
 def decoding(training: Training, files: list[Path]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -18,7 +18,7 @@ from capetown.pools.evaluation.metrics_report import (
 from capetown.pools.model.devices import choose_device, make_repeatable
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.manifest import load_model
-from capetown.pools.model.model_card import CARD_FILE, judged_card
+from capetown.pools.model.model_card import CARD_FILE, render_card
 from capetown.timing import step
 from stages import run
 from stages.outs import has_no_tile, put_in_place, write_empty
@@ -41,13 +41,13 @@ def main() -> None:
     with step("load the tiles"):
         fold = load_fold(
             TILES, "test", RAW, size=card.image_size, interpolation=card.interpolation,
-            cache=cache_folder(), rule=card.tiles,
+            cache=cache_folder(), rendering=card.tiles,
         )  # fmt: skip
     with step("predict"):
         logits = predict_logits(model, fold.pixels, mean=card.mean, std=card.std, tta=card.tta)
     with step("compute the metrics"):
         results = evaluate(fold, logits, card, resamples=settings.bootstrap, seed=seed)
-    described = judged_card(Path("models"), card, results, params.download.source)
+    described = render_card(card, results, params.download.source)
     table = predictions(fold, logits, card)
     with put_in_place(*OUTS) as made, step("write, draw mistakes and samples"):
         metrics, pictures = made / METRICS, made / EVALUATION

@@ -13,15 +13,14 @@ from dvclive import Live
 from capetown.params import load_params
 from capetown.pools.dataset.dataset import fold_profile, load_fold
 from capetown.pools.dataset.pixel_cache import cache_folder
-from capetown.pools.model.architecture import build_model, input_config
-from capetown.pools.model.devices import choose_device, make_repeatable, to_device
+from capetown.pools.model.devices import choose_device
 from capetown.pools.model.manifest import save_model
-from capetown.pools.model.model_card import write_card
+from capetown.pools.model.model_card import CARD_FILE, render_card, summarise_training
 from capetown.pools.training import parallel
 from capetown.pools.training.calibrate import calibrate
-from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
+from capetown.pools.training.checkpoints import forget_checkpoint
+from capetown.pools.training.fit_one import TrainingConfig, fit_one
 from capetown.pools.training.live import log_epoch
-from capetown.pools.training.loop import fit
 from capetown.pools.training.schedules import best_epoch
 from capetown.timing import step
 from stages import root, run
@@ -37,48 +36,39 @@ def main() -> None:
         write_empty(MODEL, HISTORY, LIVE / "plots", LIVE / "metrics.json")
         return
     params = load_params(Path("params.yaml"))
-    backbone, settings, seed = params.backbone, params.train, params.seed
-    make_repeatable(params.threads)
-    device = choose_device(params.device)
-    parallel.join_others(device)
-    first = parallel.rank() == 0
-    size = settings.image_size or backbone.image_size
-    with step("build the model"):
-        model = build_model(
-            backbone, image_size=size, pretrained=params.pretrained, seed=seed,
-            inputs=settings.model_dump(include={"interpolation", "mean", "std"}),
-        )  # fmt: skip
-        model = to_device(model, device)
-        how = input_config(model)["interpolation"]
-    read = partial(load_fold, size=size, interpolation=how, cache=cache_folder(), rule=params.tiles)
-    with step("load the tiles"):
-        train, valid = (read(TILES, fold, Path("raw")) for fold in ("train", "valid"))
-    name = fingerprint(
-        data=[train.digest, valid.digest], backbone=backbone.model_dump(),
-        settings=settings.model_dump(),
-        start=[params.pretrained, seed, params.threads, device.type, parallel.size()],
+    config = TrainingConfig(
+        backbone=params.backbone, settings=params.train, pretrained=params.pretrained,
+        seed=params.seed, threads=params.threads, device=params.device,
     )  # fmt: skip
-    checkpoints = root() / "checkpoints" / name
+    parallel.start_processes(choose_device(params.device))
+    first = parallel.rank() == 0
+    load = partial(
+        load_fold, size=config.image_size, interpolation=config.interpolation,
+        cache=cache_folder(), rendering=params.tiles,
+    )  # fmt: skip
+    with step("load the tiles"):
+        train, valid = (load(TILES, fold, Path("raw")) for fold in ("train", "valid"))
     with put_in_place(MODEL, HISTORY, LIVE) if first else nullcontext(Path()) as made:
         live = Live(str(made / LIVE), dvcyaml=None, save_dvc_exp=False) if first else None
         with step("train"):
-            history = fit(
-                model, train, valid, backbone=backbone, settings=settings, seed=seed,
-                checkpoints=checkpoints, on_epoch=partial(log_epoch, live),
+            model, history, checkpoint = fit_one(
+                config, train, valid, checkpoints=root() / "checkpoints",
+                on_epoch=partial(log_epoch, live),
             )  # fmt: skip
-        parallel.leave_others()
+        parallel.stop_processes()
         if live is not None:
             live.end()
             table = pd.DataFrame([row.row() for row in history])
             table.to_csv(made / HISTORY, index=False)
-            card = calibrate(
-                model, train, valid, backbone, settings, params.tiles, fold_profile(TILES, "train"),
-            )  # fmt: skip
-            save_model(made / MODEL, model, card)
+            profile = fold_profile(TILES, "train")
+            manifest = calibrate(model, train, valid, config, params.tiles, *profile)
             scores = best_epoch(history).scores
-            write_card(made / MODEL, card, train, valid, scores, pretrained=params.pretrained)
-    if first:
-        forget_checkpoint(checkpoints)
+            summary = summarise_training(train, valid, scores, pretrained=params.pretrained)
+            manifest = manifest.model_copy(update={"training": summary})
+            save_model(made / MODEL, model, manifest)
+            (made / MODEL / CARD_FILE).write_text(render_card(manifest), encoding="utf-8")
+    if first and checkpoint:
+        forget_checkpoint(checkpoint)
 
 
 if __name__ == "__main__":

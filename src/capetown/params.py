@@ -136,7 +136,6 @@ class Train(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     patience: Annotated[int, Field(ge=1)]
     amp: bool
-    compile: bool
     threshold_maximises: Literal["balanced_accuracy", "f1"]
     tta: bool
     augment: Augment

@@ -352,10 +352,10 @@ def test_images_that_are_no_tiles_are_named(tmp_path: Path) -> None:
                  "yes/2020/A_1_3.tif", "Yes/A_1_4.tif", "A_1_5.tiff", "yes/A_1_6.png"):  # fmt: skip
         (tmp_path / "pools" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "pools" / name).touch()
-    elsewhere = "not directly in pools/yes or pools/no."
+    elsewhere = "not directly in pools/yes or pools/no"
     assert stray_images(tmp_path / "pools", tmp_path) == [
         ("pools/A_1_5.tiff", elsewhere),
         ("pools/Yes/A_1_4.tif", elsewhere),
         ("pools/yes/2020/A_1_3.tif", elsewhere),
-        ("pools/yes/A_1_6.png", "no TIFF file, as tiles are."),
+        ("pools/yes/A_1_6.png", "not a TIFF file"),
     ]

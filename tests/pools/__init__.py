@@ -3,4 +3,4 @@
 from capetown.pools.dataset.drift import TypicalProfile
 
 # What most tiles look like that the tests' models learned from.
-USUAL = TypicalProfile(side=40, resolution=0.0, dark=False, grey=False)
+TYPICAL = TypicalProfile(side=40, resolution=0.0, dark=False, grey=False)

@@ -49,15 +49,16 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
     yield f"weights  those of {params.model} ({backbone.architecture}) {start}"
 
     # Imported here: torch takes seconds, and the checks above do not need it.
-    from capetown.checks.smoke_test import SmokeTest, run_in_subprocess
+    from capetown.checks.smoke_test import run_in_subprocess
     from capetown.pools.model.devices import choose_device
     from capetown.pools.model.pretrained import weights_available
+    from capetown.pools.training.fit_one import TrainingConfig
 
     yield f"device   {choose_device(device)}"
 
     available = params.pretrained and weights_available(backbone.architecture)
     run_in_subprocess(
-        SmokeTest(
+        TrainingConfig(
             backbone=backbone,
             settings=params.train,
             pretrained=available,

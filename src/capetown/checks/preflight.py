@@ -35,11 +35,9 @@ def check_model(backbone: Backbone, *, pretrained: bool, device: DeviceName) -> 
         CapetownError: timm has no such architecture, its weights are missing and cannot be
             downloaded, or this machine has no such device.
     """
-    from capetown.pools.model.local_weights import are_at_hand
+    from capetown.pools.model.pretrained import check_weights, weights_available
 
-    if not are_at_hand(backbone.architecture):
-        from capetown.pools.model.pretrained import check_weights
-
+    if not weights_available(backbone.architecture):
         check_weights(backbone, pretrained=pretrained)
     if device not in ("auto", "cpu"):
         from capetown.pools.model.devices import choose_device

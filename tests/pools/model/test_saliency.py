@@ -1,4 +1,4 @@
-"""Where in a tile the evidence lies."""
+"""Saliency maps and their strongest points."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ CARD = card_of("").model_copy(update={"mean": [0.0] * 3, "std": [1.0] * 3})
 
 
 class Brightness(nn.Module):
-    """A backbone whose features are the means of ever larger squares, and a head that adds them."""
+    """A backbone whose features are means of squares, and a head that adds them."""
 
     num_features = 3
     feature_info = (
@@ -36,14 +36,14 @@ class Brightness(nn.Module):
 
 
 def with_squares(*squares: tuple[int, int, int]) -> np.ndarray:
-    """A dark tile with bright squares: of a side, from a column and a row."""
+    """A dark tile with bright squares, each given by column, row and side."""
     pixels = np.zeros((1, 64, 64, 3), np.uint8)
     for column, row, side in squares:
         pixels[0, row : row + side, column : column + side] = 255
     return pixels
 
 
-def test_levels_are_those_between_the_finest_and_the_last() -> None:
+def test_levels_lie_between_the_finest_and_the_last() -> None:
     images = torch.zeros(1, 3, 64, 64)
     images[0, :, 16:24, 40:48] = 1
     last, fine = contributions(Brightness(), images)
@@ -62,12 +62,9 @@ def test_the_strongest_point_lies_in_the_brightest_square() -> None:
     [(x, y)] = strongest_points(heat)
     assert 40 <= x * 64 < 48
     assert 16 <= y * 64 < 24
-    # In a tile of 1,250 by 625 pixels.
-    assert 40 / 64 * 1250 <= x * 1250 < 48 / 64 * 1250
-    assert 16 / 64 * 625 <= y * 625 < 24 / 64 * 625
 
 
-def test_no_evidence_is_no_place() -> None:
+def test_a_map_without_contributions_has_no_point() -> None:
     pixels = with_squares((40, 16, 8))
     heat = saliency_maps(Brightness(-1.0), CARD, pixels, towards_yes=True)
     assert heat.max() == 0
@@ -87,7 +84,7 @@ def test_the_last_levels_contributions_sum_to_the_logit() -> None:
     "architecture",
     ["test_efficientnet.r160_in1k", "test_vit.r160_in1k", "caformer_s18", "resnet18"],
 )
-def test_evidence_is_for_or_against(architecture: str) -> None:
+def test_saliency_is_towards_yes_or_no(architecture: str) -> None:
     pixels, card = fold().pixels[:2], card_of(architecture)
     model = outspoken_model(architecture)
     up = saliency_maps(model, card, pixels, towards_yes=True)

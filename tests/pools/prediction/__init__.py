@@ -13,11 +13,11 @@ from capetown.cli import parser
 from capetown.errors import CapetownError
 from capetown.imagery.reading import AS_STORED
 from capetown.pools.model.manifest import ModelManifest
-from tests.pools import USUAL
+from tests.pools import TYPICAL
 
 CARD = ModelManifest(
     architecture="test_efficientnet.r160_in1k", image_size=32, mean=[0.5] * 3, std=[0.5] * 3,
-    interpolation="bicubic", tiles=AS_STORED, usual=USUAL, classes=["no", "yes"], threshold=0.6,
+    interpolation="bicubic", tiles=AS_STORED, typical=TYPICAL, classes=["no", "yes"], threshold=0.6,
     temperature=2.0, dataset="", packages={},
 )  # fmt: skip
 

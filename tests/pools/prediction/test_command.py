@@ -210,9 +210,9 @@ def test_an_original_gives_the_prediction_of_its_reduced_copy(
     Image.fromarray(pixels).save(originals / "A_1_1.tif")
     data = (originals / "A_1_1.tif").read_bytes()
     (kept / "A_1_1.tif").write_bytes(reduce_tile(data, 60))
-    look = read_with_profile(kept / "A_1_1.tif", AS_STORED)[1]
-    assert typical_profile([look]).reduced == 60
-    save_model(learned, model[0], CARD.model_copy(update={"usual": typical_profile([look])}))
+    profile = read_with_profile(kept / "A_1_1.tif", AS_STORED)[1]
+    changed = {"typical": typical_profile([profile]), "reduced_to": 60}
+    save_model(learned, model[0], CARD.model_copy(update=changed))
     columns = ["probability", "decision", "drift"]
     found = predict("a.csv", originals, folder=learned)
     assert found[columns].equals(predict("b.csv", kept, folder=learned)[columns])

@@ -17,13 +17,13 @@ from capetown.cli import main
 from capetown.imagery.reading import AS_STORED, read_tile, resize
 from capetown.pools.model.architecture import classifier_layers, create
 from capetown.pools.model.manifest import ModelManifest, save_model
-from tests.pools import USUAL
+from tests.pools import TYPICAL
 from tests.pools.prediction import refused
 
 SIZE, TILES = 64, 5
 CARD = ModelManifest(
     architecture="test_efficientnet.r160_in1k", image_size=SIZE, mean=[0.5, 0.4, 0.3],
-    std=[0.5, 0.25, 0.2], interpolation="bicubic", tiles=AS_STORED, usual=USUAL,
+    std=[0.5, 0.25, 0.2], interpolation="bicubic", tiles=AS_STORED, typical=TYPICAL,
     classes=["no", "yes"], threshold=0.6, temperature=2.0, dataset="", packages={}, tta=True,
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A training goes on where it stopped."""
+"""An interrupted training resumes."""
 
 import os
 import sys
@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from capetown.pools.model.architecture import build_model
-from capetown.pools.model.devices import to_device
 from capetown.pools.training import loop as training
 from capetown.pools.training.checkpoints import (
     MONTH,
@@ -19,12 +17,11 @@ from capetown.pools.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from capetown.pools.training.loop import fit
 from capetown.pools.training.schedules import Epoch
-from tests.pools.training.tiny import CPU, SMALL, equal, fold, settings, train
+from tests.pools.training.tiny import equal, settings, train
 
 
-def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+def test_a_checkpoint_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path) is None
     state = {"history": [{"epoch": 0, "phase": "head"}], "best": {"w": torch.ones(2)}, "x": None}
     save_checkpoint(tmp_path / "a", state)
@@ -35,7 +32,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["last.pt"]
 
 
-def test_a_checkpoint_that_could_not_be_written_leaves_the_last_one(
+def test_a_failed_write_leaves_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_checkpoint(tmp_path, {"epoch": 1})
@@ -51,7 +48,7 @@ def test_a_checkpoint_that_could_not_be_written_leaves_the_last_one(
     assert load_checkpoint(tmp_path) == {"epoch": 1}
 
 
-def test_a_finished_training_takes_abandoned_checkpoints_with_it(tmp_path: Path) -> None:
+def test_a_finished_training_removes_abandoned_checkpoints(tmp_path: Path) -> None:
     for name in ("mine", "abandoned", "recent", "other"):
         save_checkpoint(tmp_path / name, {})
     (tmp_path / "other" / "last.pt").rename(tmp_path / "other" / "journal")
@@ -63,31 +60,30 @@ def test_a_finished_training_takes_abandoned_checkpoints_with_it(tmp_path: Path)
     forget_checkpoint(tmp_path / "never made")
 
 
-def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
-    _, expected = train(tmp_path / "whole")
-    (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "last.pt").write_bytes(b"damaged")
-    assert train(tmp_path / "damaged")[1] == expected
+def test_a_training_with_a_damaged_checkpoint_starts_from_the_beginning(tmp_path: Path) -> None:
+    expected = train(tmp_path)
+    assert expected.checkpoint is not None
+    (expected.checkpoint / "last.pt").write_bytes(b"damaged")
+    assert train(tmp_path).history == expected.history
 
 
-def test_whatever_shapes_a_training_shapes_its_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs = {"data": ["a"], "settings": {"epochs": 1}}
-    assert fingerprint(**inputs) == fingerprint(**inputs)
-    assert fingerprint(**inputs) != fingerprint(data=["b"], settings={"epochs": 1})
-    assert fingerprint(**inputs) != fingerprint(data=["a"], settings={"epochs": 2})
-    before = fingerprint(**inputs)
+def test_the_fingerprint_depends_on_inputs_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = (["a"], {"epochs": 1})
+    before = fingerprint(*inputs)
+    assert fingerprint(*inputs) == before
+    assert before not in (fingerprint(["b"], {"epochs": 1}), fingerprint(["a"], {"epochs": 2}))
     for module in ("capetown.another", "stages.another", "__main__"):
         with monkeypatch.context() as changed:
             changed.setitem(sys.modules, module, training)
-            assert fingerprint(**inputs) != before, module
+            assert fingerprint(*inputs) != before, module
 
 
 @pytest.mark.parametrize("done", [1, 2, 3, 4])
-def test_a_training_goes_on_from_any_epoch_as_if_never_interrupted(
-    done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_training_resumes_from_any_epoch_as_if_never_interrupted(
+    done: int, tmp_path: Path
 ) -> None:
     how = settings(head_epochs=2, epochs=2)
-    model, expected = train(tmp_path / "whole", how=how)
+    expected = train(tmp_path / "whole", how=how)
 
     class StopError(Exception):
         pass
@@ -96,14 +92,9 @@ def test_a_training_goes_on_from_any_epoch_as_if_never_interrupted(
         if row.epoch == done - 1:
             raise StopError
 
-    folder = tmp_path / "cut"
-    start = to_device(build_model(SMALL, image_size=64, pretrained=False, seed=1), CPU)
     with pytest.raises(StopError):
-        fit(
-            start, fold(12), fold(8, seed=9), backbone=SMALL, settings=how, seed=1,
-            checkpoints=folder, on_epoch=stop_after,
-        )  # fmt: skip
-    torch.rand(3)  # whatever happens to torch's generator in between
-    again, history = train(folder, how=how)
-    assert history == expected
-    assert equal(again.state_dict(), model.state_dict())
+        train(tmp_path / "cut", how=how, on_epoch=stop_after)
+    torch.rand(3)  # torch's generator may change in between
+    resumed = train(tmp_path / "cut", how=how)
+    assert resumed.history == expected.history
+    assert equal(resumed.model.state_dict(), expected.model.state_dict())

@@ -1,4 +1,4 @@
-"""Devices: what is there, and whether they agree."""
+"""Devices, and the progress bar."""
 
 import io
 import re
@@ -12,45 +12,41 @@ import torch
 from torch import Tensor
 
 from capetown.errors import CapetownError
-from capetown.pools.model.architecture import build_model
-from capetown.pools.model.devices import choose_device, half_precision, to_device
+from capetown.pools.model.devices import choose_device, half_precision
 from capetown.pools.training import loop as training
-from capetown.pools.training.loop import fit
-from tests.pools.training.tiny import CPU, SMALL, fold, settings, train
+from capetown.pools.training.fit_one import fit_one
+from tests.pools.training.tiny import CPU, config, fold, settings, train
 
 
-def test_a_device_that_is_not_there_is_one_line() -> None:
+def test_a_missing_device_is_refused() -> None:
     assert choose_device("cpu") == CPU
     if not torch.cuda.is_available():
-        with pytest.raises(CapetownError, match="device: this machine has no cuda"):
+        with pytest.raises(CapetownError) as error:
             choose_device("cuda")
+        assert str(error.value) == ("device: this machine has no cuda; set device to auto or cpu")
     assert half_precision(CPU) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_and_cpu_agree(tmp_path: Path) -> None:
-    histories = []
+def test_cuda_and_cpu_agree() -> None:
+    losses = []
     for device in ("cpu", "cuda"):
-        model = build_model(SMALL, image_size=64, pretrained=False, seed=1)
-        history = fit(
-            to_device(model, torch.device(device)), fold(), fold(8, seed=9),
-            backbone=SMALL, settings=settings(amp=False), seed=1,
-            checkpoints=tmp_path / device, on_epoch=lambda row: None,
-        )  # fmt: skip
-        histories.append([row.train_loss for row in history])
-    assert histories[0] == pytest.approx(histories[1], abs=1e-3)
+        how = config(how=settings(amp=False)).model_copy(update={"device": device})
+        fitted = fit_one(how, fold(), fold(8, seed=9), checkpoints=None)
+        losses.append([row.train_loss for row in fitted.history])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
-def test_a_terminal_shows_images_a_second_and_the_time_left(
+def test_a_terminal_shows_speed_and_remaining_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learn = training.Training.learn
+    train_step = training.Training.train_step
 
     def slowly(*arguments: Any, **named: Any) -> Tensor:
         time.sleep(0.11)
-        return learn(*arguments, **named)
+        return train_step(*arguments, **named)
 
-    monkeypatch.setattr(training.Training, "learn", slowly)
+    monkeypatch.setattr(training.Training, "train_step", slowly)
     for is_terminal in (True, False):
         said = io.StringIO()
         monkeypatch.setattr(said, "isatty", lambda shown=is_terminal: shown)

@@ -1,4 +1,4 @@
-"""When a training does what."""
+"""Phases, learning rates, batches and early stopping."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from capetown.pools.metrics import METRICS
-from capetown.pools.training import loop as training
+from capetown.pools.training import fit_one
 from capetown.pools.training.schedules import (
     Epoch,
     Phase,
@@ -71,7 +71,7 @@ def test_training_stalls_after_epochs_without_a_better_one() -> None:
 
 def test_training_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     how = settings(epochs=9, patience=2)
-    monkeypatch.setattr(training, "score", lambda *_: dict.fromkeys(METRICS, 0.5))
-    monkeypatch.setattr(training, "log_loss", lambda *_: 1.0)
-    _, history = train(tmp_path, how=how)
+    monkeypatch.setattr(fit_one, "score", lambda *_: dict.fromkeys(METRICS, 0.5))
+    monkeypatch.setattr(fit_one, "log_loss", lambda *_: 1.0)
+    history = train(tmp_path, how=how).history
     assert [row.phase for row in history] == ["head", "full", "full", "full"]

@@ -1,4 +1,4 @@
-"""The stages train and evaluate, in processes of their own."""
+"""The stages train and evaluate, in subprocesses."""
 
 import importlib
 import json
@@ -30,7 +30,7 @@ RunHere = Callable[[Path, str], str]
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """What the stages read: params, 24 small tiles, and their folds."""
+    """The inputs of the stages: params, 24 small tiles, and their folds."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"pretrained": False, "threads": 1}
     params["train"] |= {"image_size": 32, "head_epochs": 1, "epochs": 12, "std": [0.25] * 3}
@@ -47,8 +47,8 @@ def workspace(tmp_path: Path) -> Path:
     (tmp_path / "splits").mkdir()
     (tmp_path / "metrics").mkdir()
     table = pd.DataFrame(rows, columns=["path", "label", "sheet", "fold"])
-    looks = {"side": 32, "resolution": 0.0, "dark": False, "grey": False, "reduced": 0}
-    table = table.assign(group=table["sheet"], digest=table["path"], **looks)
+    profile = {"side": 32, "resolution": 0.0, "dark": False, "grey": False, "reduced_to": 0}
+    table = table.assign(group=table["sheet"], digest=table["path"], **profile)
     table.to_csv(tmp_path / "splits" / "tiles.csv", index=False)
     return tmp_path
 
@@ -84,7 +84,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) 
 
 
 def outputs(workspace: Path) -> dict[str, bytes]:
-    """Everything that DVC keeps of a training."""
+    """The outs of a training."""
     files = [*(workspace / "metrics").rglob("*.*"), *(workspace / "models").iterdir()]
     return {str(file.relative_to(workspace)): file.read_bytes() for file in files}
 
@@ -94,14 +94,14 @@ def lines(stage: subprocess.Popen[str]) -> Iterator[str]:
     yield from stage.stderr
 
 
-def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
+def test_a_killed_training_resumes_and_both_stages_write_their_outs(
     workspace: Path, tmp_path_factory: pytest.TempPathFactory, run_here: RunHere
 ) -> None:
     other = tmp_path_factory.mktemp("other") / "workspace"
     shutil.copytree(workspace, other)
     tiles = pd.read_csv(other / "splits" / "tiles.csv")
     for path in tiles[tiles["fold"] == "test"]["path"]:
-        (other / "raw" / path).unlink()  # training has no use for them
+        (other / "raw" / path).unlink()  # training does not need them
     run_stage(other, "train")
 
     stage = start_stage(workspace, "train")
@@ -113,14 +113,14 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
     [checkpoint] = (workspace / "checkpoints").iterdir()
     assert (checkpoint / "last.pt").exists()
     (workspace / "metrics").rmdir()
-    (workspace / "metrics").touch()  # in the way of what is put in place after the last epoch
+    (workspace / "metrics").touch()  # blocks the outs after the last epoch
     stage = start_stage(workspace, "train")
-    assert "going on after epoch" in stage.communicate()[1]
+    assert "resuming after epoch" in stage.communicate()[1]
     assert stage.returncode != 0
     assert not (workspace / "models").exists()
     (workspace / "metrics").unlink()
     said = run_stage(workspace, "train")
-    assert "going on after epoch" in said
+    assert "resuming after epoch" in said
     assert "valid loss" not in said
     assert outputs(workspace) == outputs(other)
     assert list((workspace / "checkpoints").iterdir()) == []
@@ -141,10 +141,12 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
     predicted = pd.read_csv(workspace / "metrics" / "predictions.csv")
     assert list(predicted.columns) == ["path", "label", "probability"]
     assert len(predicted) == figures["n"] == 4
-    card = json.loads((workspace / "models" / "model.json").read_text())
-    assert (card["mean"], card["std"]) == ([0.485, 0.456, 0.406], [0.25] * 3)
-    assert card["interpolation"] == "bicubic"
-    wrong = (predicted["probability"] >= card["threshold"]) != (predicted["label"] == "yes")
+    manifest = json.loads((workspace / "models" / "model.json").read_text())
+    assert (manifest["mean"], manifest["std"]) == ([0.485, 0.456, 0.406], [0.25] * 3)
+    assert (manifest["interpolation"], manifest["reduced_to"]) == ("bicubic", None)
+    cards = [(workspace / folder / "README.md").read_text() for folder in ("models", "evaluation")]
+    assert ["On the test fold:" in card for card in cards] == [False, True]
+    wrong = (predicted["probability"] >= manifest["threshold"]) != (predicted["label"] == "yes")
     mistakes = pd.read_csv(workspace / "evaluation" / "mistakes.csv")
     assert len(mistakes) == wrong.sum()
     samples = pd.read_csv(workspace / "evaluation" / "samples.csv")
@@ -156,24 +158,22 @@ def test_a_killed_training_goes_on_and_both_stages_write_what_they_should(
             assert picture.size == (32, 32)
 
 
-def test_each_tile_is_decoded_once_for_a_size_of_input(workspace: Path, run_here: RunHere) -> None:
-    shutil.rmtree(workspace / "splits")
+def test_tiles_are_decoded_once_for_each_input_size(workspace: Path, run_here: RunHere) -> None:
     path = workspace / "params.yaml"
     params = yaml.safe_load(path.read_text())
-    params["train"] |= {"head_epochs": 0, "epochs": 1}
-    params["split"] |= {"corrections": "none.csv", "valid": 0.3, "test": 0.3}
-    path.write_text(yaml.safe_dump(params))
 
-    def decoded(name: str) -> list[str]:
-        return re.findall(r"decoded \d+ tiles", run_here(workspace, name))
+    def decoded() -> int:
+        return len(re.findall(r"decoded \d+ tiles", run_here(workspace, "train")))
 
-    assert [decoded(name) for name in ("split", "train", "evaluate")] == [[], [], []]
-    params["train"] |= {"image_size": 40}
-    path.write_text(yaml.safe_dump(params))
-    assert len(decoded("train")) == 2
+    counts = []
+    for changed in ({"head_epochs": 0, "epochs": 1}, {"weight_decay": 0.01}, {"image_size": 40}):
+        params["train"] |= changed
+        path.write_text(yaml.safe_dump(params))
+        counts.append(decoded())
+    assert counts == [2, 0, 2]
 
 
-def test_a_changed_param_starts_afresh(workspace: Path, run_here: RunHere) -> None:
+def test_a_changed_param_starts_from_the_beginning(workspace: Path, run_here: RunHere) -> None:
     stage = start_stage(workspace, "train")
     for line in lines(stage):
         if line.startswith("epoch 1"):
@@ -183,11 +183,11 @@ def test_a_changed_param_starts_afresh(workspace: Path, run_here: RunHere) -> No
     params = yaml.safe_load((workspace / "params.yaml").read_text())
     params["train"] |= {"epochs": 1, "weight_decay": 0.01}
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
-    assert "going on" not in run_here(workspace, "train")
+    assert "resuming" not in run_here(workspace, "train")
     assert len(pd.read_csv(workspace / "metrics" / "history.csv")) == 2
 
 
-def test_batch_norms_see_the_whole_batch_on_gpus_and_a_warning_says_where_they_do_not(
+def test_batch_norms_use_whole_batches_on_gpus_and_warn_on_other_devices(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = outspoken_model("test_efficientnet.r160_in1k")
@@ -198,27 +198,27 @@ def test_batch_norms_see_the_whole_batch_on_gpus_and_a_warning_says_where_they_d
         return {type(m) for m in model.modules() if hasattr(m, "running_mean")}
 
     own = kinds()
-    parallel.share_batch_norms(model, torch.device("cuda"))
+    parallel.synchronise_batch_norms(model, torch.device("cuda"))
     assert kinds() == own
-    monkeypatch.setattr(parallel, "size", lambda: 2)
-    parallel.share_batch_norms(model, CPU)
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    parallel.synchronise_batch_norms(model, CPU)
     assert kinds() == own
-    assert "batch normalisation sees each process's share of a batch by itself" in caplog.text
+    assert "batch normalisation uses each process's share of a batch" in caplog.text
 
-    parallel.share_batch_norms(model, torch.device("cuda"))
+    parallel.synchronise_batch_norms(model, torch.device("cuda"))
     assert all(issubclass(kind, nn.SyncBatchNorm) for kind in kinds())
     assert [id(p) for p in model.parameters()] == [id(p) for p in parameters]
     assert torch.equal(model(batch), before)
 
     caplog.clear()
-    parallel.share_batch_norms(outspoken_model("test_convnext.r160_in1k"), CPU)
+    parallel.synchronise_batch_norms(outspoken_model("test_convnext.r160_in1k"), CPU)
     assert caplog.text == ""
 
 
 def test_two_processes_train_as_one(
     workspace: Path, tmp_path_factory: pytest.TempPathFactory, run_here: RunHere
 ) -> None:
-    """A backbone that norms each image by itself, so that a batch can be shared out."""
+    """With a backbone that normalises each image by itself, so that a batch can be divided."""
     path = workspace / "params.yaml"
     params = yaml.safe_load(path.read_text())
     params["backbones"]["lite"] |= {"architecture": "test_convnext.r160_in1k", "batch_size": 6}

@@ -1,7 +1,8 @@
-"""Tiny tiles and a tiny model that the tests of training share."""
+"""Tiny tiles and a tiny model for the tests of training."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,12 +12,12 @@ from capetown.imagery.reading import AS_STORED
 from capetown.params import Augment, Backbone, Train, load_params
 from capetown.pools.dataset.dataset import LabelledTiles
 from capetown.pools.model.architecture import build_model, classifier_layers
-from capetown.pools.model.devices import to_device
 from capetown.pools.model.manifest import ModelManifest
-from capetown.pools.training.loop import fit
+from capetown.pools.training.checkpoints import load_checkpoint
+from capetown.pools.training.fit_one import Fitted, TrainingConfig, fit_one
 from capetown.pools.training.schedules import Epoch
 from tests import ROOT
-from tests.pools import USUAL
+from tests.pools import TYPICAL
 
 PARAMS = load_params(ROOT / "params.yaml")
 CPU = torch.device("cpu")
@@ -27,7 +28,7 @@ STILL = Augment(flips=False, brightness=0, contrast=0, saturation=0, scale=0)
 
 
 def backbone_parameters(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and values of everything outside the head, buffers included."""
+    """Names and values of all tensors outside the head, including buffers."""
     mine = {
         id(tensor)
         for part in classifier_layers(model)
@@ -43,13 +44,22 @@ def settings(**changed: object) -> Train:
 
 
 def fold(tiles: int = 12, size: int = 64, seed: int = 0) -> LabelledTiles:
-    """Noise; every other tile has a bright square."""
+    """Tiles of noise. Every other one has a bright square."""
     pixels = np.random.default_rng(seed).integers(0, 128, (tiles, size, size, 3), dtype=np.uint8)
     labels = np.arange(tiles) % 2
     pixels[labels == 1, size // 4 : size // 2, size // 4 : size // 2] = 255
     paths = [f"{n}.tif" for n in range(tiles)]
     sheets = np.array(["A"] * tiles)
     return LabelledTiles(paths, sheets, sheets, labels, pixels, f"{tiles} {size} {seed}")
+
+
+def config(
+    backbone: Backbone = SMALL, how: Train | None = None, size: int = 64, seed: int = 1
+) -> TrainingConfig:
+    how = (how or settings()).model_copy(update={"image_size": size})
+    return TrainingConfig(
+        backbone=backbone, settings=how, pretrained=False, seed=seed, threads=1, device="cpu"
+    )
 
 
 def train(
@@ -59,14 +69,20 @@ def train(
     size: int = 64,
     tiles: int = 12,
     seed: int = 1,
-) -> tuple[nn.Module, list[Epoch]]:
-    model = to_device(build_model(backbone, image_size=size, pretrained=False, seed=seed), CPU)
-    history = fit(
-        model, fold(tiles, size), fold(8, size, seed=9),
-        backbone=backbone, settings=how or settings(), seed=seed,
-        checkpoints=folder, on_epoch=lambda row: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> Fitted:
+    return fit_one(
+        config(backbone, how, size, seed), fold(tiles, size), fold(8, size, seed=9),
+        checkpoints=folder, on_epoch=on_epoch,
     )  # fmt: skip
-    return model, history
+
+
+def checkpoint_in(folder: Path) -> dict[str, Any]:
+    """The state of the only checkpoint in a folder."""
+    [checkpoint] = folder.iterdir()
+    state = load_checkpoint(checkpoint)
+    assert state is not None
+    return state
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -76,13 +92,13 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def card_of(architecture: str) -> ModelManifest:
     return ModelManifest(
         architecture=architecture, image_size=64, mean=[0.5] * 3, std=[0.5] * 3,
-        interpolation="bicubic", tiles=AS_STORED, usual=USUAL,
+        interpolation="bicubic", tiles=AS_STORED, typical=TYPICAL,
         classes=["no", "yes"], threshold=0.5, temperature=1, dataset="", packages={},
     )  # fmt: skip
 
 
 def outspoken_model(architecture: str) -> nn.Module:
-    """With random weights in the last layer, too."""
+    """A model whose last layer has random weights instead of zeros."""
     backbone = SMALL.model_copy(update={"architecture": architecture})
     model = build_model(backbone, image_size=64, pretrained=False, seed=0).eval()
     for parameter in list(classifier_layers(model)[0].parameters())[-2:]:

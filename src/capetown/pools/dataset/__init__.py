@@ -1,4 +1,5 @@
-"""Finding tiles, reading any of them as 8-bit RGB, and folds of them, decoded.
+"""Labelled tiles: found, profiled, divided into folds, and decoded.
 
-Run by `split`, `train` and `evaluate`. May import: the modules at the top of the package.
+Run by `split`, `train` and `evaluate`. May import: `imagery`, `pools.metrics` and the modules at
+the top of the package.
 """

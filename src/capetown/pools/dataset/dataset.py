@@ -1,8 +1,9 @@
-"""A fold of labelled tiles, decoded and ready to train or judge on."""
+"""Labelled tiles, decoded and ready for training or evaluation."""
 
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from statistics import median_low
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from capetown.errors import CapetownError
 from capetown.imagery.reading import AS_STORED, Pixels
 from capetown.params import BandRendering
 from capetown.pools.dataset.drift import TileProfile, TypicalProfile, typical_profile
-from capetown.pools.dataset.pixel_cache import pack_rows, pack_tiles
+from capetown.pools.dataset.pixel_cache import cached_pixels
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,11 @@ class LabelledTiles:
 
     Attributes:
         paths: relative to the folder that they were read from.
-        sheets: the map sheet of each.
-        groups: what each is alike with, which intervals resample: its block or its sheet.
+        sheets: the map sheet of each tile.
+        groups: the group of neighbours of each tile. Confidence intervals resample groups.
         labels: int64, shape (tiles,), indices in `CLASSES`.
         pixels: uint8, shape (tiles, size, size, 3).
-        digest: of the tiles' pixels, how they are read, and the labels.
+        digest: covers the tiles' pixels, how they are read, and the labels.
     """
 
     paths: list[str]
@@ -37,7 +38,7 @@ class LabelledTiles:
     digest: str
 
     def subset(self, chosen: npt.NDArray[np.bool_]) -> "LabelledTiles":
-        """The tiles that are chosen, a truth value a tile; their pixels in memory."""
+        """The tiles where a mask of shape (tiles,) is True. Copies their pixels into memory."""
         [rows] = np.nonzero(chosen)
         return LabelledTiles(
             paths=[self.paths[row] for row in rows],
@@ -57,80 +58,54 @@ def load_fold(
     size: int,
     interpolation: str,
     cache: Path,
-    rule: BandRendering = AS_STORED,
+    rendering: BandRendering = AS_STORED,
 ) -> LabelledTiles:
-    """Read a fold.
+    """Load the tiles of a fold.
 
     Args:
-        table: the CSV file that `split` writes: path, label, sheet, group, fold, digest and the
-            `Look` of each tile.
-        name: the fold's; None reads all of them as one.
-        root: what the paths are relative to.
-        size: side in pixels of the square that each tile is resized to.
-        interpolation: how, as timm names it.
-        cache: where packs are kept; see `capetown.pools.dataset.pixel_cache`.
-        rule: how tiles are read.
+        table: the CSV file that `split` writes: path, label, sheet, group, fold and digest.
+        name: of the fold; None loads all tiles.
+        root: the folder that the paths are relative to.
+        size: see `capetown.pools.dataset.pixel_cache.cached_pixels`, as for the rest.
+        interpolation: how tiles are resized.
+        cache: folder of decoded tiles.
+        rendering: how tiles are read.
 
     Raises:
-        CapetownError: if there is no table, a class has no tile, a tile cannot be read, or the
-            cache not be written.
+        CapetownError: the table is missing, a class has no tile, a tile cannot be read, or the
+            cache cannot be written.
     """
     try:
         rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
-        raise CapetownError(f"{table}: no such file; run `dvc repro split`.") from error
+        raise CapetownError("no such file", where=table, fix="run `dvc repro split`") from error
     if name is not None:
         rows = rows[rows["fold"] == name]
     for label in CLASSES:
         if not (rows["label"] == label).any():
-            where = f"fold {name} has" if name else "there is"
-            raise CapetownError(f"{table}: {where} no `{label}` tile; run `dvc repro split`.")
+            fold = f" in fold {name}" if name else ""
+            raise CapetownError(
+                f"no `{label}` tile{fold}", where=table, fix="run `dvc repro split`"
+            )
+    contents = sha256("".join(rows["digest"]).encode()).hexdigest()
     files = [root / path for path in rows["path"]]
-    # The tiles themselves are read only where there is no pack of them yet.
-    contents = _contents(rows)
     return LabelledTiles(
         paths=list(rows["path"]),
         sheets=rows["sheet"].to_numpy(dtype=str),
         groups=rows["group"].to_numpy(dtype=str),
         labels=rows["label"].map(CLASSES.index).to_numpy(dtype=np.int64),
-        pixels=pack_tiles(files, contents, size, interpolation, cache, rule),
-        digest=sha256(f"{contents} {list(rows['label'])} {rule}".encode()).hexdigest(),
+        pixels=cached_pixels(files, contents, size, interpolation, cache, rendering),
+        digest=sha256(f"{contents} {list(rows['label'])} {rendering}".encode()).hexdigest(),
     )
 
 
-def keep_folds(
-    table: pd.DataFrame,
-    pixels: Pixels,
-    rows: npt.NDArray[np.intp],
-    *,
-    interpolation: str,
-    cache: Path,
-    rule: BandRendering = AS_STORED,
-) -> None:
-    """Put each fold in the cache, so that `load_fold` need not decode its tiles again.
+def fold_profile(table: Path, name: str) -> tuple[TypicalProfile, int | None]:
+    """The typical profile of a fold in `split`'s table, and the side its tiles were reduced to.
 
-    Args:
-        table: as in `load_fold`.
-        pixels: uint8, shape (tiles, size, size, 3), in any order.
-        rows: where in it each row of the table is.
-        interpolation: how they were resized.
-        cache: where packs are kept; see `capetown.pools.dataset.pixel_cache`.
-        rule: how they were read.
-
-    Raises:
-        CapetownError: if the cache cannot be written.
+    The side is that of most tiles; None if most are originals.
     """
-    for name in table["fold"].unique():
-        chosen = (table["fold"] == name).to_numpy()
-        pack_rows(pixels, rows[chosen], _contents(table[chosen]), interpolation, cache, rule)
-
-
-def _contents(table: pd.DataFrame) -> str:
-    return sha256("".join(table["digest"]).encode()).hexdigest()
-
-
-def fold_profile(table: Path, name: str) -> TypicalProfile:
-    """The usual look of a fold's tiles, by the table that `split` writes."""
     rows = pd.read_csv(table, keep_default_na=False).query("fold == @name")
-    columns = rows[list(TileProfile._fields)].itertuples(index=False)
-    return typical_profile([TileProfile(*row) for row in columns])
+    profiles = [
+        TileProfile(*row) for row in rows[list(TileProfile._fields)].itertuples(index=False)
+    ]
+    return typical_profile(profiles), int(median_low(rows["reduced_to"])) or None

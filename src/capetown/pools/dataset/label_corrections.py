@@ -1,4 +1,4 @@
-"""Labels that people corrected: a table of path and label that replaces those of the folders."""
+"""Corrected labels: a table of path and label that overrides the class folders."""
 
 import csv
 import logging
@@ -16,10 +16,10 @@ log = logging.getLogger("capetown")
 
 
 def read_corrections(file: Path) -> dict[str, str]:
-    """The right label of each path in a CSV file; none, and a warning, where there is no file.
+    """The corrected label of each path in a CSV file. A missing file is empty and is logged.
 
     Raises:
-        CapetownError: if the file cannot be read, has other columns, a label that is no class, or
+        CapetownError: the file cannot be read, has other columns, a label that is not a class, or
             two labels for one path.
     """
     try:
@@ -29,34 +29,34 @@ def read_corrections(file: Path) -> dict[str, str]:
         log.warning("%s: no such file, so no label is corrected", file)
         return {}
     except OSError as error:
-        raise CapetownError(f"{file}: cannot be read ({error.strerror}).") from error
+        raise CapetownError(f"cannot be read ({error.strerror})", where=file) from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise CapetownError(f"{file}: not a table of path,label ({one_line(error)}).") from error
+        raise CapetownError(f"not a CSV file ({one_line(error)})", where=file) from error
     if rows[:1] != [COLUMNS]:
-        raise CapetownError(f"{file}: its first line must be path,label.")
-    found: dict[str, str] = {}
+        raise CapetownError("the header is not path,label", where=file, fix="add it as first line")
+    labels: dict[str, str] = {}
     for row in rows[1:]:
         if len(row) != len(COLUMNS) or row[1] not in CLASSES:
-            raise CapetownError(f"{file}: {','.join(row)!r} is not a path and yes or no.")
+            raise CapetownError(f"{','.join(row)!r} is not a path and yes or no", where=file)
         path, label = row
-        if found.setdefault(path, label) != label:
-            raise CapetownError(f"{file}: {path} has both labels; keep one line of it.")
-    return found
+        if labels.setdefault(path, label) != label:
+            raise CapetownError(f"{path} has both labels", where=file, fix="keep one line of it")
+    return labels
 
 
-def corrected(tiles: Sequence[Tile], file: Path) -> tuple[list[Tile], int]:
-    """Tiles with the labels of a file in the place of theirs, and how many of them changed.
+def apply_corrections(tiles: Sequence[Tile], file: Path) -> tuple[list[Tile], int]:
+    """Tiles with the labels of a file, and the number of tiles whose label changed.
 
-    A path in it that is none of the tiles is a warning: another source has other tiles.
+    Paths in the file that are not among the tiles are logged.
 
     Raises:
-        CapetownError: as `read_corrections`.
+        CapetownError: see `read_corrections`.
     """
-    right = read_corrections(file)
-    result = [replace(tile, label=right.get(tile.path, tile.label)) for tile in tiles]
-    changed = sum(new != old for new, old in zip(result, tiles, strict=True))
+    labels = read_corrections(file)
+    corrected = [replace(tile, label=labels.get(tile.path, tile.label)) for tile in tiles]
+    changed = sum(new != old for new, old in zip(corrected, tiles, strict=True))
     if changed:
         log.info("%s changes the labels of %d tiles", file, changed)
-    if unknown := sorted(set(right) - {tile.path for tile in tiles}):
-        log.warning("%s: %d paths are no tile, such as %s", file, len(unknown), unknown[0])
-    return result, changed
+    if unknown := sorted(set(labels) - {tile.path for tile in tiles}):
+        log.warning("%s: %d paths are unknown, such as %s", file, len(unknown), unknown[0])
+    return corrected, changed

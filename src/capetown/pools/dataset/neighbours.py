@@ -1,4 +1,4 @@
-"""Tiles that touch, by what their names say of their places."""
+"""Tiles that touch, found by the sheet, block and cell in their names."""
 
 import re
 from collections.abc import Sequence
@@ -8,23 +8,23 @@ from capetown.city import BLOCKS_ACROSS, CELLS_ACROSS, TILE_NAME
 from capetown.pools.dataset.listing import Tile
 
 
-def place_in_name(tile: Tile) -> re.Match[str] | None:
-    """Sheet, block and cell of a tile's name, if it says where the tile lies."""
+def match_name(tile: Tile) -> re.Match[str] | None:
+    """The sheet, block and cell in a tile's name; None if it has another form."""
     return TILE_NAME.fullmatch(PurePosixPath(tile.path).stem)
 
 
-def parted_neighbours(tiles: Sequence[Tile], folds: Sequence[str]) -> tuple[int, int]:
-    """Count pairs of tiles that touch, also at a corner, and those of them in two folds.
+def count_neighbours(tiles: Sequence[Tile], folds: Sequence[str]) -> tuple[int, int]:
+    """Count pairs of tiles that touch, corners included, and the pairs that lie in two folds.
 
-    Places are read off the names: blocks and cells are counted row by row from a sheet's corner.
+    Names give the position: blocks and cells are numbered row by row from a sheet's corner.
     """
     fold_at: dict[tuple[str, int, int], str] = {}
     for tile, fold in zip(tiles, folds, strict=True):
-        if named := place_in_name(tile):
-            block_row, block_column = divmod(int(named["block"]) - 1, BLOCKS_ACROSS)
-            row, column = divmod(int(named["cell"]) - 1, CELLS_ACROSS)
+        if name := match_name(tile):
+            block_row, block_column = divmod(int(name["block"]) - 1, BLOCKS_ACROSS)
+            row, column = divmod(int(name["cell"]) - 1, CELLS_ACROSS)
             row, column = row + block_row * CELLS_ACROSS, column + block_column * CELLS_ACROSS
-            fold_at[named["sheet"], row, column] = fold
+            fold_at[name["sheet"], row, column] = fold
     pairs = [
         (fold, fold_at.get((sheet, row + down, column + right)))
         for (sheet, row, column), fold in fold_at.items()

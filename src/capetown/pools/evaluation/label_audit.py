@@ -7,25 +7,23 @@ Estimating Uncertainty in Dataset Labels").
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
-from torch import nn
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
-from capetown.imagery.reading import Pixels
 from capetown.params import Params
 from capetown.pools.dataset.dataset import LabelledTiles, load_fold
 from capetown.pools.metrics import Floats, Labels, calibrated, fit_temperature
-from capetown.pools.model.architecture import build_model, input_config
-from capetown.pools.model.devices import choose_device, make_repeatable, to_device
+from capetown.pools.model.architecture import input_config
 from capetown.pools.model.inference import predict_logits
-from capetown.pools.training.checkpoints import fingerprint, forget_checkpoint
-from capetown.pools.training.loop import fit
+from capetown.pools.training.checkpoints import forget_checkpoint
+from capetown.pools.training.fit_one import TrainingConfig, fit_one
 
 log = logging.getLogger("capetown")
 
@@ -77,22 +75,13 @@ def out_of_fold_probabilities(
     Raises:
         CapetownError: loading, building or training fails.
     """
-    backbone, settings = params.backbone, params.train
-    make_repeatable(params.threads)
-    device = choose_device(params.device)
-    size = settings.image_size or backbone.image_size
-
-    def build() -> nn.Module:
-        model = build_model(
-            backbone, image_size=size, pretrained=params.pretrained, seed=params.seed,
-            inputs=settings.model_dump(include={"interpolation", "mean", "std"}),
-        )  # fmt: skip
-        return to_device(model, device)
-
-    inputs = input_config(build())
+    config = TrainingConfig(
+        backbone=params.backbone, settings=params.train, pretrained=params.pretrained,
+        seed=params.seed, threads=params.threads, device=params.device,
+    )  # fmt: skip
     tiles = load_fold(
-        table, None, root,
-        size=size, interpolation=inputs["interpolation"], cache=cache, rule=params.tiles,
+        table, None, root, size=config.image_size, interpolation=config.interpolation,
+        cache=cache, rendering=params.tiles,
     )  # fmt: skip
     part = divide(tiles.labels, tiles.groups, parts, params.seed)
     found = np.zeros(len(part))
@@ -101,26 +90,15 @@ def out_of_fold_probabilities(
         log.info("part %d of %d", number + 1, parts)
         held, choosing = part == number, part == (number + 1) % parts
         train, valid = tiles.subset(~(held | choosing)), tiles.subset(choosing)
-        name = fingerprint(
-            data=[train.digest, valid.digest], backbone=backbone.model_dump(),
-            settings=settings.model_dump(),
-            start=[params.pretrained, params.seed, params.threads, device.type],
-        )  # fmt: skip
-        folders.append(checkpoints / name)
-        model = build()
-        fit(
-            model, train, valid, backbone=backbone, settings=settings, seed=params.seed,
-            checkpoints=folders[-1], on_epoch=lambda row: None,
-        )  # fmt: skip
-
-        def look(pixels: Pixels, model: nn.Module = model) -> Floats:
-            return predict_logits(
-                model, pixels, mean=inputs["mean"], std=inputs["std"], tta=settings.tta
-            )
-
-        temperature = fit_temperature(valid.labels, look(valid.pixels))
-        found[held] = calibrated(look(tiles.pixels[held]), temperature)
-    for folder in folders:
+        model, _, checkpoint = fit_one(config, train, valid, checkpoints=checkpoints)
+        folders.append(checkpoint)
+        inputs = input_config(model)
+        predict = partial(
+            predict_logits, model, mean=inputs["mean"], std=inputs["std"], tta=params.train.tta
+        )
+        temperature = fit_temperature(valid.labels, predict(valid.pixels))
+        found[held] = calibrated(predict(tiles.pixels[held]), temperature)
+    for folder in filter(None, folders):
         forget_checkpoint(folder)
     return tiles, found
 

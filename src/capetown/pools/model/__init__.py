@@ -1,5 +1,5 @@
-"""A classifier as such: its backbone, its files, its device, its answers.
+"""A classifier: its architecture, published weights, files, device, inference and saliency.
 
-Run by `train`, `evaluate` and `capetown predict`. May import: `pools.tiles`, `pools.scoring` and
+Run by `train`, `evaluate` and `capetown predict`. May import: `pools.dataset`, `pools.metrics` and
 the modules at the top of the package.
 """

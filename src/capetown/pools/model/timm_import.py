@@ -1,9 +1,8 @@
-"""timm, imported so that it loads beside a CPU-only torch: ``from … .timm_import import timm``.
+"""timm, imported so that it also loads with a CPU-only torch: ``from … .timm_import import timm``.
 
-timm imports torchvision, and torchvision registers meta kernels for two operators of its compiled
-part. Where that part does not load (a CPU-only torch beside the registry's torchvision, which was
-built for CUDA), the operators are unknown and its import fails. Nothing here calls them, so naming
-them is enough.
+timm imports torchvision, which registers meta kernels for two operators of its compiled part.
+PyPI's torchvision is built for CUDA: with a CPU-only torch that part does not load, and the import
+fails because the operators are missing. Nothing here calls them, so defining them is enough.
 """
 
 import logging
@@ -15,7 +14,7 @@ try:
 except RuntimeError as error:
     if "torchvision::nms does not exist" not in str(error):
         raise
-    # torch forgets the operators when the library object goes.
+    # torch forgets the operators when the library object is deleted.
     OPERATORS = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
         signature = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"

@@ -198,11 +198,11 @@ def prepare(
             location_error = str(error)
         except OSError as error:
             location_error = f"the world or .prj file is unreadable ({one_line(error)})"
-        pixels = to_rgb(reduce_raster(raster, manifest.usual.reduced), manifest.tiles)
+        pixels = to_rgb(reduce_raster(raster, manifest.reduced_to or 0), manifest.tiles)
         profile = profile_of(pixels, raster.side or max(height, width), raster.resolution)
         return PreparedTile(
             resize(pixels, manifest.image_size, manifest.interpolation),
-            deviation(profile, manifest.usual), width, height, georeference, location_error,
+            deviation(profile, manifest.typical), width, height, georeference, location_error,
         )  # fmt: skip
     except TooLargeError as error:
         return f"{error}; cut it into tiles with --tile-metres"

@@ -1,5 +1,5 @@
-"""Training of a classifier: phases, schedules, augmentation, checkpoints, processes.
+"""Training of a classifier: phases, schedules, augmentation, checkpoints, several processes.
 
-Run by `train` alone. May import: `pools.model`, `pools.tiles`, `pools.scoring` and the modules at
-the top of the package.
+Run by `train`, `capetown labels` and the smoke test. May import: `pools.model`, `pools.dataset`,
+`pools.metrics` and the modules at the top of the package.
 """

@@ -1,7 +1,7 @@
-"""Random changes to whole batches of tiles, on the device that trains.
+"""Random augmentation of whole batches of tiles, on the training device.
 
-Each tile's changes are drawn from (seed, epoch, index of the tile), so they depend neither on the
-batch it falls in nor on the number of processes.
+Each tile's random numbers depend on (seed, epoch, index of the tile) only, and not on its batch
+or the number of processes.
 """
 
 import numpy as np
@@ -17,20 +17,20 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def draws(seed: int, epoch: int, tiles: int) -> npt.NDArray[np.float32]:
-    """Uniform numbers from 0 to 1, a row a tile, for the columns that `augment` reads."""
+    """Uniform numbers from 0 to 1, shape (tiles, 7), for `augment`."""
     return np.random.default_rng((seed, epoch)).random((tiles, 7), dtype=np.float32)
 
 
 def augment(batch: Tensor, drawn: Tensor, settings: Augment) -> Tensor:
-    """Turn, flip, scale and tint each image of a batch by its own draws.
+    """Turn, flip, scale and tint each image of a batch by its own random numbers.
 
-    A photograph from above has no up: the eight flips and quarter turns are equally likely.
-    Brightness, contrast and saturation are multiplied by 1 plus or minus at most their setting.
+    The eight flips and quarter turns are equally likely. Brightness, contrast and saturation are
+    multiplied by 1 plus or minus at most their setting.
 
     Args:
         batch: uint8, shape (images, 3, size, size).
         drawn: float32, shape (images, 7), from `draws`, on the same device.
-        settings: how far each change may go.
+        settings: the largest change of each kind.
 
     Returns:
         float32 from 0 to 1, of the batch's shape.
@@ -46,7 +46,7 @@ def augment(batch: Tensor, drawn: Tensor, settings: Augment) -> Tensor:
 def _tint(pixels: Tensor, drawn: Tensor, settings: Augment) -> Tensor:
     """Brightness, then contrast about the mean grey, then saturation about each pixel's grey.
 
-    All three are linear, so one matrix of the bands and one shift an image do them at once.
+    All three are linear: one matrix of the bands and one shift per image apply them at once.
     """
     luma = torch.tensor(LUMA, device=pixels.device)
     brightness = _factor(drawn[:, 4], settings.brightness)
@@ -70,7 +70,7 @@ def _factor(drawn: Tensor, reach: float) -> Tensor:
 
 
 def _scale(pixels: Tensor, factor: Tensor) -> Tensor:
-    """Zoom about the centre; what comes into view from outside mirrors the edge."""
+    """Zoom about the centre. Pixels from outside the image mirror its edge."""
     matrix = torch.eye(2, 3, device=pixels.device) / factor.view(-1, 1, 1)
     grid = functional.affine_grid(matrix, list(pixels.shape), align_corners=False)
     return functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)

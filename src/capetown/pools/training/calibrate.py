@@ -1,46 +1,36 @@
-"""The card of a model that was just trained: its threshold, temperature and training data."""
+"""Calibration of a trained model: its temperature and threshold, in its manifest."""
 
 from hashlib import sha256
-from importlib.metadata import version
 
 from torch import nn
 
 from capetown.city import CLASSES
-from capetown.params import Backbone, BandRendering, Train
+from capetown.params import BandRendering
 from capetown.pools.dataset.dataset import LabelledTiles
 from capetown.pools.dataset.drift import TypicalProfile
 from capetown.pools.metrics import calibrated, choose_threshold, fit_temperature
 from capetown.pools.model.architecture import input_config
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.manifest import ModelManifest
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of what a model's results depend on, without the build's label (``+cpu``)."""
-    return {name: version(name).split("+")[0] for name in ("capetown", "timm", "torch")}
+from capetown.pools.training.checkpoints import package_versions
+from capetown.pools.training.fit_one import TrainingConfig
 
 
 def calibrate(
     model: nn.Module,
     train: LabelledTiles,
     valid: LabelledTiles,
-    backbone: Backbone,
-    settings: Train,
-    tiles: BandRendering,
-    usual: TypicalProfile,
+    config: TrainingConfig,
+    rendering: BandRendering,
+    typical: TypicalProfile,
+    reduced_to: int | None = None,
 ) -> ModelManifest:
     """Fit a trained model's temperature and threshold on `valid`, and describe the model.
 
-    Args:
-        model: as `fit` leaves it.
-        train: what it learned from.
-        valid: what its epoch was chosen on.
-        backbone: what it was built on.
-        settings: what the threshold, of the calibrated probability, maximises, and `tta`.
-        tiles: how the tiles of both were read.
-        usual: what most tiles of `train` look like.
+    `rendering` is how the tiles were read. `typical` and `reduced_to` describe the training tiles;
+    see `capetown.pools.dataset.dataset.fold_profile`.
     """
-    inputs = input_config(model)
+    settings, inputs = config.settings, input_config(model)
     logits = predict_logits(
         model, valid.pixels, mean=inputs["mean"], std=inputs["std"], tta=settings.tta
     )
@@ -49,12 +39,13 @@ def calibrate(
         valid.labels, calibrated(logits, temperature), settings.threshold_maximises, errors=1
     )
     return ModelManifest(
-        architecture=backbone.architecture,
-        image_size=valid.pixels.shape[1],
+        architecture=config.backbone.architecture,
+        image_size=config.image_size,
         **inputs,
         tta=settings.tta,
-        tiles=tiles,
-        usual=usual,
+        tiles=rendering,
+        typical=typical,
+        reduced_to=reduced_to,
         classes=list(CLASSES),
         threshold=threshold,
         temperature=temperature,

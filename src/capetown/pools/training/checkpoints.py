@@ -1,8 +1,7 @@
-"""Checkpoints, from which an interrupted training goes on.
+"""Checkpoints, from which an interrupted training resumes.
 
-A checkpoint is written after every epoch, whole or not at all, in a folder named after everything
-that shapes the training; whatever changes gives another folder, so a run never goes on from
-another's state.
+A checkpoint is written atomically after every epoch. The name of its folder is a fingerprint of all
+inputs of the training, so that a training never resumes from the state of another one.
 """
 
 import json
@@ -12,12 +11,12 @@ import shutil
 import sys
 import time
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from capetown.pools.training.calibrate import package_versions
 from capetown.storage import written_whole
 
 NAME = "last.pt"
@@ -26,12 +25,13 @@ MONTH = 30 * 24 * 3600
 log = logging.getLogger("capetown")
 
 
-def fingerprint(**inputs: Any) -> str:
-    """A digest of a training's inputs, of the stage's and the package's code and of the libraries.
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that results depend on, without the build's label (``+cpu``)."""
+    return {name: version(name).split("+")[0] for name in ("capetown", "timm", "torch")}
 
-    Args:
-        inputs: settings and digests of the data, as values that JSON can hold.
-    """
+
+def fingerprint(*inputs: Any) -> str:
+    """A digest of a training's inputs, which JSON can hold, and of code and package versions."""
     loaded = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
     code = {
         name: sha256(Path(file).read_bytes()).hexdigest()
@@ -43,11 +43,9 @@ def fingerprint(**inputs: Any) -> str:
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Replace a folder's checkpoint by a new one; a crash or full disk leaves the old one.
+    """Replace a folder's checkpoint. A crash or a full disk leaves the old one.
 
-    Args:
-        folder: made where it is missing.
-        state: tensors, numbers, texts, and dicts and lists of them.
+    The state consists of tensors, numbers and texts, in dicts and lists.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with written_whole(folder / NAME) as part, part.open("wb") as file:
@@ -57,21 +55,21 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """A folder's checkpoint on the CPU, or none where there is none; runs no pickled code."""
+    """A folder's checkpoint on the CPU; None if it is missing or damaged. Runs no pickled code."""
     try:
         state: dict[str, Any] = torch.load(folder / NAME, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
-    except Exception:  # what torch raises on a damaged file is its own affair
-        log.warning("%s is damaged: starting afresh", folder / NAME)
+    except Exception:  # torch raises anything on a damaged file
+        log.warning("%s is damaged: training starts from the beginning", folder / NAME)
         return None
     return state
 
 
 def forget_checkpoint(folder: Path) -> None:
-    """Remove a finished training's folder, and those beside it that nobody went on from for long.
+    """Remove a finished training's folder, and abandoned ones beside it after a month.
 
-    Whoever changes a param in the middle of a training leaves one behind.
+    A param that changes in the middle of a training leaves one behind.
     """
     shutil.rmtree(folder, ignore_errors=True)
     for other in folder.parent.glob(f"*/{NAME}"):

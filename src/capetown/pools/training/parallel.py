@@ -1,7 +1,6 @@
-"""Several processes as one training, each with its share of every batch.
+"""Training on several GPUs: each process of ``torchrun`` computes its share of every batch.
 
-``torchrun`` starts the processes and says to each which one it is; see the README. A process that
-was started without it is alone, and nothing here does anything.
+Without ``torchrun`` there is one process, and these functions do nothing.
 """
 
 import logging
@@ -21,8 +20,8 @@ T = TypeVar("T")
 log = logging.getLogger("capetown")
 
 
-def join_others(device: torch.device) -> None:
-    """Meet the other processes of this training, each on a GPU of its own where there are GPUs."""
+def start_processes(device: torch.device) -> None:
+    """Connect to the other processes of this training. On CUDA, each one uses its own GPU."""
     if not distributed.is_torchelastic_launched():
         return
     if device.type == "cuda":
@@ -30,75 +29,75 @@ def join_others(device: torch.device) -> None:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
-def leave_others() -> None:
-    """Undo `join_others`."""
+def stop_processes() -> None:
+    """Disconnect from the other processes."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def rank() -> int:
-    """The number of this process; 0 writes the files."""
+    """The number of this process. Process 0 writes the files."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def size() -> int:
+def world_size() -> int:
     """The number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def share(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """This process's part of what all work on; `gather` puts the parts together again."""
-    return rows[rank() :: size()]
+    """This process's share of rows; `gather` joins the results."""
+    return rows[rank() :: world_size()]
 
 
 def gather(part: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Every process's results for its `share`, in the order of the whole."""
-    if size() == 1:
+    """The results of all processes for their `share`, in the order of the rows."""
+    if world_size() == 1:
         return part
-    parts: list[Any] = [None] * size()
+    parts: list[Any] = [None] * world_size()
     distributed.all_gather_object(parts, part)
     whole = np.empty(sum(map(len, parts)))
     for number, found in enumerate(parts):
-        whole[number :: size()] = found
+        whole[number :: world_size()] = found
     return whole
 
 
 def total(value: Tensor) -> Tensor:
-    """The sum of every process's value."""
-    if size() == 1:
+    """The sum of a value over all processes."""
+    if world_size() == 1:
         return value
     summed = value.clone()
     distributed.all_reduce(summed)
     return summed
 
 
-def from_first(value: T) -> T:
-    """The first process's value."""
-    if size() == 1:
+def broadcast(value: T) -> T:
+    """The value of process 0, in all processes."""
+    if world_size() == 1:
         return value
     box = [value]
     distributed.broadcast_object_list(box)
     return box[0]
 
 
-def share_batch_norms(model: nn.Module, device: torch.device) -> None:
-    """Let batch normalisation see whole batches, not this process's share of them; once a model.
+def synchronise_batch_norms(model: nn.Module, device: torch.device) -> None:
+    """Let batch normalisation use whole batches instead of each process's share.
 
-    Only GPUs can; elsewhere a warning says that the result is not that of one process.
+    Only GPUs can do it. On other devices a warning says that results differ from one process.
     """
-    if size() == 1 or not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()):
+    if world_size() == 1 or not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()):
         return
     if device.type == "cuda":
-        # torch's own conversion forgets the activations that are part of timm's layers.
+        # torch's own conversion drops the activations inside timm's layers.
         timm.layers.convert_sync_batchnorm(model)
     elif rank() == 0:
         log.warning(
-            "on %s batch normalisation sees each process's share of a batch by itself: the result "
-            "is not that of one process; train in one, on GPUs, or with a convnext backbone",
+            "on %s batch normalisation uses each process's share of a batch, so results differ "
+            "from one process; train in one process, on GPUs, or with a convnext backbone",
             device.type,
         )
 
 
-def synchronised(model: nn.Module) -> nn.Module:
-    """The model, with gradients averaged over the processes as they are computed."""
-    return model if size() == 1 else DistributedDataParallel(model)
+def data_parallel(model: nn.Module) -> nn.Module:
+    """The model, with gradients averaged over the processes."""
+    return model if world_size() == 1 else DistributedDataParallel(model)

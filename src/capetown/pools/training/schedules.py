@@ -15,7 +15,7 @@ PhaseName = Literal["head", "full"]
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch's result: log losses, metrics of `valid` at one half, last learning rate."""
+    """Log losses, validation metrics at a threshold of one half, and last learning rate."""
 
     epoch: int
     phase: PhaseName
@@ -25,14 +25,22 @@ class Epoch:
     learning_rate: float
 
     def row(self) -> dict[str, Any]:
-        """The epoch as a row of a table, a column a metric."""
+        """The epoch as a row of a table, one column per metric."""
         values = asdict(self)
         rate, scores = values.pop("learning_rate"), values.pop("scores")
         return {**values, **scores, "learning_rate": rate}
 
+    def __str__(self) -> str:
+        """The epoch as a line of the log."""
+        return (
+            f"epoch {self.epoch + 1} ({self.phase}): train loss {self.train_loss:.4f}, valid loss "
+            f"{self.valid_loss:.4f}, average precision {self.scores['average_precision']:.4f}, "
+            f"balanced accuracy {self.scores['balanced_accuracy']:.4f}"
+        )
+
 
 class Phase(NamedTuple):
-    """Epochs `first` up to, but without, `end`, counted from 0 over all phases."""
+    """Epochs from `first` up to but not including `end`, counted from 0 over all phases."""
 
     name: PhaseName
     first: int
@@ -41,7 +49,7 @@ class Phase(NamedTuple):
 
 
 def phases(settings: Train, backbone: Backbone) -> list[Phase]:
-    """The phases of a training; the regime ``head`` gives the epochs of both to the head."""
+    """The phases of a training; the regime ``head`` trains the head for the epochs of both."""
     middle, end = settings.head_epochs, settings.head_epochs + settings.epochs
     if settings.regime == "head":
         return [Phase("head", 0, end, settings.head_learning_rate)]
@@ -53,7 +61,7 @@ def phases(settings: Train, backbone: Backbone) -> list[Phase]:
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
-    """A straight line up to the peak over a share of the steps, then half a cosine down to 0.
+    """Linear warmup to the peak, then half a cosine down to 0.
 
     Args:
         step: from 0 to steps - 1.
@@ -68,20 +76,20 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
 
 
 def batches(tiles: int, size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
-    """A shuffle of all tiles' indices in batches of at most a size, as even as can be.
+    """The shuffled indices of all tiles in batches of at most `size`.
 
-    Even, since batch normalisation would suffer from a last batch of one tile.
+    Batches are as equal as possible: batch normalisation would suffer from a last one of one tile.
     """
     order = np.random.default_rng((seed, epoch, 1)).permutation(tiles)
     return np.array_split(order, math.ceil(tiles / size))
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The epoch of the highest average precision on `valid`, of equal ones the lowest loss."""
+    """The epoch with the highest average precision on `valid`; the lowest loss breaks ties."""
     return max(history, key=lambda row: (row.scores["average_precision"], -row.valid_loss))
 
 
 def has_stalled(history: Sequence[Epoch], phase: Phase, patience: int) -> bool:
-    """True if the best epoch of a phase is not among its last `patience` epochs."""
+    """Return True if the best epoch of a phase is not among its last `patience` epochs."""
     rows = history[phase.first :]
     return bool(rows) and rows[-1].epoch - best_epoch(rows).epoch >= patience
