@@ -327,3 +327,4 @@ def proxy(upstream: str) -> Iterator[Proxy]:
         asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
+        loop.close()
