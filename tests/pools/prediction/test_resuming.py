@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -39,11 +40,16 @@ def shards_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def interrupt_after(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt the run after some shards."""
+    done: list[int] = []
 
     def stopped(job: Job, number: int, *rest: object) -> int:
         if number >= shards:
+            while len(done) < shards:  # another thread may be slower with an earlier one
+                time.sleep(0.01)
             raise KeyboardInterrupt
-        return make_shard(job, number, *rest)  # type: ignore[arg-type]
+        unread = make_shard(job, number, *rest)  # type: ignore[arg-type]
+        done.append(number)
+        return unread
 
     monkeypatch.setattr(run, "make_shard", stopped)
 
