@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +49,16 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def interrupt_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the run end like one that is stopped, when so many parts are there."""
+    done: list[int] = []
 
     def stopped(job: running.Job, number: int, *rest: object) -> int:
         if number >= parts:
+            while len(done) < parts:  # another thread may be slower with an earlier one
+                time.sleep(0.01)
             raise KeyboardInterrupt
-        return make_part(job, number, *rest)  # type: ignore[arg-type]
+        unread = make_part(job, number, *rest)  # type: ignore[arg-type]
+        done.append(number)
+        return unread
 
     monkeypatch.setattr(running, "make_part", stopped)
 
