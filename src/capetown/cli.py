@@ -1,4 +1,4 @@
-"""The ``capetown`` command: what is not a stage of the pipeline."""
+"""Check the setup, predict pools in new tiles, and compare experiments."""
 
 import argparse
 import os
@@ -13,12 +13,12 @@ from capetown.storage import check_replaceable, write_file
 
 Handler = Callable[[argparse.Namespace], None]
 
-# What `transform` leaves, for commands that show it beside something else.
+# Written by the stage `transform`.
 REQUESTS = Path("hexes/counts.parquet")
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Find what can be known to be wrong before work starts, and print what was looked at."""
+    """Check params, data, weights and device before a run."""
     from capetown.checks.everything import check_all
 
     for line in check_all(arguments.params, Path("raw")):
@@ -39,7 +39,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 def pools(arguments: argparse.Namespace) -> None:
-    """Count the tiles with a pool in each hexagon, from the output of `predict`."""
+    """Count tiles with a pool per hexagon, from the output of `predict`."""
     from capetown.pools.prediction.per_hexagon import write_pools
 
     check_replaceable(arguments.out)
@@ -48,7 +48,7 @@ def pools(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Export the model as ONNX (QGIS, other runtimes)."""
+    """Export the model as ONNX, for QGIS and other runtimes."""
     import torch
 
     from capetown.pools.model.manifest import load_model
@@ -67,7 +67,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Compare experiments on the same test tiles and test their differences."""
+    """Compare experiments on the same test tiles, with significance tests."""
     from capetown.params import load_params
     from capetown.pools.evaluation import compare as comparing
     from capetown.pools.evaluation.revisions import read_experiment
@@ -95,7 +95,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def labels(arguments: argparse.Namespace) -> None:
-    """Find labels that may be wrong, by models that were not trained on them."""
+    """List labels that may be wrong, by out-of-fold predictions."""
     import logging
 
     from capetown.params import load_params
@@ -112,11 +112,11 @@ def labels(arguments: argparse.Namespace) -> None:
     found = doubtful_labels(tiles, probabilities)
     page = as_page(found, arguments.show, params.split.corrections, Path("raw"), params.tiles)
     write_page(arguments.out, page)
-    print(f"{found['suspect'].sum()} of {len(found)} labels look as if they were the other one")
+    print(f"{found['suspect'].sum()} of {len(found)} labels may be wrong")
 
 
 def plots(arguments: argparse.Namespace) -> None:
-    """Let `dvc plots` open without a network: its page here gets Vega itself, not its address."""
+    """Make the page of `dvc plots` work offline."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -128,38 +128,40 @@ def plots(arguments: argparse.Namespace) -> None:
             page.write_text(plots_template(), encoding="utf-8")
             config["plots"] |= {"html_template": str(page.relative_to(repo.dvc_dir))}
     except (DvcException, OSError) as error:
-        raise CapetownError(f"the page of `dvc plots` cannot be written: {error}") from error
+        raise CapetownError(
+            f"cannot be written ({error})", where="the page of `dvc plots`"
+        ) from error
 
 
 def sample(arguments: argparse.Namespace) -> None:
     """Moved: python -m tools.synthetic, in the repository."""
-    raise CapetownError("moved: run `python -m tools.synthetic OUT` in the repository.")
+    raise CapetownError("moved", fix="run `python -m tools.synthetic OUT` in the repository")
 
 
 def backbones(arguments: argparse.Namespace) -> None:
     """Moved: python -m tools.timm_catalogue, in the repository."""
-    raise CapetownError("moved: run `python -m tools.timm_catalogue` in the repository.")
+    raise CapetownError("moved", fix="run `python -m tools.timm_catalogue` in the repository")
 
 
 def write_page(path: Path, page: str) -> None:
-    """Write a page and say where."""
+    """Write a page and print its path."""
     write_file(path, page.encode())
     print(f"Page: {path}")
 
 
 def ending_in(suffix: str) -> Callable[[str], Path]:
-    """What takes the name of a file to write, so that no other kind of file is written over."""
+    """Return an argument type for a file to write, so that no other kind is overwritten."""
 
     def take(name: str) -> Path:
         if not name.lower().endswith(suffix):
-            raise argparse.ArgumentTypeError(f"{name!r}: the file to write ends in {suffix}")
+            raise argparse.ArgumentTypeError(f"{name!r} must end in {suffix}")
         return Path(name)
 
     return take
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar; each command names its handler in ``handler``."""
+    """Return the parser. Each command has its function in ``handler``."""
     root = argparse.ArgumentParser(prog="capetown", description=__doc__)
     commands = root.add_subparsers(required=True, metavar="COMMAND")
 
@@ -252,9 +254,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; a `CapetownError` becomes one line and exit status 1, Ctrl-C status 130.
+    """Run a command.
 
-    A pipe whose reader has gone ends it without a word, with status 141, as programs do.
+    A `CapetownError` becomes one line and exit status 1. Ctrl-C is 130. A closed pipe is 141.
     """
     arguments = parser().parse_args(argv)
     try:
@@ -263,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except CapetownError as error:
         sys.exit(f"error: {error}")
     except BrokenPipeError:
-        # Who reads has seen enough, like `head`; Python would say so again at its end.
+        # Python would report the closed pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
