@@ -85,8 +85,9 @@ def test_the_next_run_undoes_what_a_killed_one_left() -> None:
     """Also if it fails itself. The logs of experiments stay."""
     write(Path(), "old")
     last, killed, experiment = contents(), Path("logs/.outs-models-1"), Path("logs/models-finer")
-    for folder in (killed / "made" / "models", killed / "last", experiment):
-        folder.mkdir(parents=True)
+    write(killed / "made", "new")
+    for folder in (killed / "last", experiment):
+        folder.mkdir()
     Path("models").rename(killed / "last" / "models")
     with pytest.raises(CapetownError), put_in_place(*PATHS):
         raise CapetownError("failed")
