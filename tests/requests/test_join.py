@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from capetown.city import REQUEST_ID
 from capetown.requests.hexagons import Hexagons, read_hexagons
 from capetown.requests.join import Join, join
 from capetown.requests.reader import REQUEST_SCHEMA, STATUSES
@@ -49,79 +50,66 @@ def hexagons(tmp_path_factory: pytest.TempPathFactory) -> Hexagons:
     return read_hexagons(write_hexagons(tmp_path_factory.mktemp("hexagons") / "8.geojson", cells))
 
 
-def join_rows(
-    folder: Path, hexagons: Hexagons, rows: list[dict[str, str]]
-) -> tuple[Join, pl.DataFrame]:
-    """Join a table of these rows. Return the join and the Parquet file."""
-    return join_text(folder, hexagons, text(rows))
-
-
 def join_text(folder: Path, hexagons: Hexagons, content: str) -> tuple[Join, pl.DataFrame]:
+    """Join a table. Return the join and the Parquet file."""
     path = write_gzip(folder / "sr.csv.gz", content)
     joined = join(path, hexagons, folder / "requests.parquet")
     return joined, pl.read_parquet(folder / "requests.parquet")
 
 
-@pytest.mark.parametrize(
-    ("latitude", "longitude", "index", "status", "reason"),
-    [
-        *((*answer, "joined", None) for answer in ANSWERS),
-        (*OUTSIDE, OUTSIDE_CELL, "outside_city", None),
-        ("-33.904955", "18.723060", "88ad361b51fffff", "outside_city", None),
-        (" -33.872839", "18.522488 ", INSIDE_CELL, "joined", None),
-        ("-3.3872839e1", "18.522488", INSIDE_CELL, "joined", None),
-        ("", "", "0", "missing_coordinates", None),
-        ("-33.872839", "", "0", "missing_coordinates", None),
-        ("", "18.522488", "0", "missing_coordinates", None),
-        ("north", "18.522488", None, "invalid_coordinates", "not a number"),
-        ("-33.872839", "east", None, "invalid_coordinates", "not a number"),
-        *((nothing, "18.522488", "0", "missing_coordinates", None)
-          for nothing in (" ", "NULL", "null", "N/A", "#N/A", "NaN", "nan", "None", "\\N")),
-        ("inf", "18.522488", None, "invalid_coordinates", "infinite"),
-        ("-90.000001", "18.522488", None, "invalid_coordinates", "out of range"),
-        ("-33.872839", "180.000001", None, "invalid_coordinates", "out of range"),
-        ('"-33,872839"', '"18,522488"', None, "invalid_coordinates", "decimal comma"),
-        ("-33872839", "18522488", None, "invalid_coordinates", "decimal point lost"),
-        ("18.522488", "-33.872839", "?", "outside_city", "swapped"),
-        ("33.872839", "18.522488", "?", "outside_city", "sign lost"),
-        ("-33.872839", "-18.522488", "?", "outside_city", "sign lost"),
-        ("18.522488", "33.872839", "?", "outside_city", "swapped and sign lost"),
-        ("0", "0", "?", "outside_city", "zero, zero"),
-        ("-26.204103", "28.047305", "?", "outside_city", None),
-        ("90", "0", "?", "outside_city", None),
-        ("-33.872839", "180", "?", "outside_city", None),
-        ("-33.872839", "-180", "?", "outside_city", None),
-    ],
-)  # fmt: skip
-def test_status_and_likely_reason(
-    tmp_path: Path, hexagons: Hexagons, latitude: str, longitude: str,
-    index: str | None, status: str, reason: str | None,
-) -> None:  # fmt: skip
-    joined, table = join_rows(tmp_path, hexagons, [request("1", (latitude, longitude))])
-    expected = h3.latlng_to_cell(float(latitude), float(longitude), 8) if index == "?" else index
-    assert table.select("h3_level8_index", "join_status").rows() == [(expected, status)]
-    failed = status in ("invalid_coordinates", "outside_city")
-    assert joined.rejects["reason"].to_list() == ([reason] if failed else [])
-    if failed:
-        [shown] = joined.rejects.select(HEADER).rows()
-        assert shown[-2:] == (latitude.strip('"'), longitude.strip('"'))
+# Latitude, longitude, index, status and reason. "?" is the cell that h3 finds.
+CASES = [
+    *((*answer, "joined", None) for answer in ANSWERS),
+    (*OUTSIDE, OUTSIDE_CELL, "outside_city", None),
+    ("-33.904955", "18.723060", "88ad361b51fffff", "outside_city", None),
+    (" -33.872839", "18.522488 ", INSIDE_CELL, "joined", None),
+    ("-3.3872839e1", "18.522488", INSIDE_CELL, "joined", None),
+    ("", "", "0", "missing_coordinates", None),
+    ("-33.872839", "", "0", "missing_coordinates", None),
+    ("", "18.522488", "0", "missing_coordinates", None),
+    ("north", "18.522488", None, "invalid_coordinates", "not a number"),
+    ("-33.872839", "east", None, "invalid_coordinates", "not a number"),
+    *((nothing, "18.522488", "0", "missing_coordinates", None)
+      for nothing in (" ", "NULL", "null", "N/A", "#N/A", "NaN", "nan", "None", "\\N")),
+    ("inf", "18.522488", None, "invalid_coordinates", "infinite"),
+    ("-90.000001", "18.522488", None, "invalid_coordinates", "out of range"),
+    ("-33.872839", "180.000001", None, "invalid_coordinates", "out of range"),
+    ('"-33,872839"', '"18,522488"', None, "invalid_coordinates", "decimal comma"),
+    ("-33872839", "18522488", None, "invalid_coordinates", "decimal point lost"),
+    ("18.522488", "-33.872839", "?", "outside_city", "swapped"),
+    ("33.872839", "18.522488", "?", "outside_city", "sign lost"),
+    ("-33.872839", "-18.522488", "?", "outside_city", "sign lost"),
+    ("18.522488", "33.872839", "?", "outside_city", "swapped and sign lost"),
+    ("0", "0", "?", "outside_city", "zero, zero"),
+    ("-26.204103", "28.047305", "?", "outside_city", None),
+    ("90", "0", "?", "outside_city", None),
+    ("-33.872839", "180", "?", "outside_city", None),
+    ("-33.872839", "-180", "?", "outside_city", None),
+]  # fmt: skip
 
 
-def test_no_row_is_dropped_or_moved(tmp_path: Path, hexagons: Hexagons) -> None:
-    points = [INSIDE, ("", ""), OUTSIDE, ("x", "y")]
-    rows = [request(f"{999 - n:012}", points[n % 4]) for n in range(400)]
-    joined, table = join_rows(tmp_path, hexagons, rows)
-    numbers = [row["notification_number"] for row in rows]
-    assert table["notification_number"].to_list() == numbers
-    assert joined.rows["notification_number"].to_list() == numbers
-    assert joined.rejects["notification_number"].to_list() == [
-        number for n, number in enumerate(numbers) if n % 4 > 1
+def test_every_row_keeps_its_order_and_gets_its_status_and_reason(
+    tmp_path: Path, hexagons: Hexagons
+) -> None:
+    numbers = [f"{999 - n:012}" for n in range(len(CASES))]
+    rows = [request(number, at) for number, (*at, _, _, _) in zip(numbers, CASES, strict=True)]
+    joined, table = join_text(tmp_path, hexagons, text(rows))
+    expected = [
+        (number, h3.latlng_to_cell(float(north), float(east), 8) if index == "?" else index, status)
+        for number, (north, east, index, status, _) in zip(numbers, CASES, strict=True)
+    ]
+    assert table.select(REQUEST_ID, "h3_level8_index", "join_status").rows() == expected
+    assert joined.rows[REQUEST_ID].to_list() == numbers
+    assert joined.rejects.select(REQUEST_ID, "latitude", "longitude", "reason").rows() == [
+        (number, north.strip('"'), east.strip('"'), reason)
+        for number, (north, east, _, status, reason) in zip(numbers, CASES, strict=True)
+        if status in ("invalid_coordinates", "outside_city")
     ]
 
 
 def test_values_are_typed_and_numbers_stay_text(tmp_path: Path, hexagons: Hexagons) -> None:
     row = request("001015950287", reference_number="0000000000012345678901")
-    _, table = join_rows(tmp_path, hexagons, [row, request("2", completion_timestamp="")])
+    _, table = join_text(tmp_path, hexagons, text([row, request("2", completion_timestamp="")]))
     assert table["notification_number"].to_list() == ["001015950287", "2"]
     assert table["reference_number"].to_list() == ["0000000000012345678901", None]
     stamp = pl.Datetime("us", "Africa/Johannesburg")
@@ -137,7 +125,7 @@ def test_values_are_typed_and_numbers_stay_text(tmp_path: Path, hexagons: Hexago
 
 def test_columns_may_come_in_another_order(tmp_path: Path, hexagons: Hexagons) -> None:
     rows = [request("01"), request("02", OUTSIDE)]
-    _, plain = join_rows(tmp_path, hexagons, rows)
+    _, plain = join_text(tmp_path, hexagons, text(rows))
     _, table = join_text(tmp_path, hexagons, text(rows, HEADER[::-1]))
     assert_frame_equal(table, plain, check_column_order=False)
 
@@ -170,7 +158,7 @@ def test_a_very_long_value_does_not_hide_what_is_wrong_elsewhere(
     tmp_path: Path, hexagons: Hexagons
 ) -> None:
     rows = [request("01", code="x" * 200_000), request("02", ("", INSIDE[1]))]
-    joined, _ = join_rows(tmp_path, hexagons, rows)
+    joined, _ = join_text(tmp_path, hexagons, text(rows))
     assert joined.rows["half"].to_list() == [False, True]
     with refused(tmp_path / "sr.csv.gz", "row 3", "1 values for 15 columns"):
         join_text(tmp_path, hexagons, text(rows) + "03\n")
@@ -181,7 +169,7 @@ def test_commas_and_line_breaks_in_quotes_belong_to_the_value(
 ) -> None:
     value = '"a, ""b, c"",\r\n' + "x," * 1_500_000 + '"'
     rows = [request("01"), request("02", code=value), request("03", code='","')]
-    _, table = join_rows(tmp_path, hexagons, rows)
+    _, table = join_text(tmp_path, hexagons, text(rows))
     assert table["code"].cast(pl.String).str.len_chars().to_list() == [23, 3_000_012, 1]
 
 
@@ -223,7 +211,7 @@ def reference(folder: Path, rows: list[tuple[str, str]]) -> Reference:
 
 def test_every_difference_from_the_reference_is_found(tmp_path: Path, hexagons: Hexagons) -> None:
     rows = [request("01"), request("02", OUTSIDE), request("03", ("", "")), request("04")]
-    joined, _ = join_rows(tmp_path, hexagons, rows)
+    joined, _ = join_text(tmp_path, hexagons, text(rows))
     same = [("01", INSIDE_CELL), ("02", OUTSIDE_CELL), ("03", "0"), ("04", INSIDE_CELL)]
     assert compare_with_reference(joined.rows, reference(tmp_path, same)).mismatches.is_empty()
     assert compare_with_reference(joined.rows, reference(tmp_path, same[::-1])).matched == 4
@@ -241,7 +229,7 @@ def test_every_difference_from_the_reference_is_found(tmp_path: Path, hexagons: 
 
 
 def test_other_tables_are_refused_as_a_reference(tmp_path: Path, hexagons: Hexagons) -> None:
-    joined, _ = join_rows(tmp_path, hexagons, [request("01"), request("02")])
+    joined, _ = join_text(tmp_path, hexagons, text([request("01"), request("02")]))
     twice = reference(tmp_path, [("01", "0"), ("01", "0")])
     path = tmp_path / "sr_hex.csv.gz"
     with refused(path, "rows 1 and 2", "notification_number '01' is not unique"):
@@ -276,7 +264,7 @@ def cells_of(
     folder: Path, hexagons: Hexagons, points: list[tuple[float, float]]
 ) -> list[str | None]:
     rows = [request(str(n), (repr(north), repr(east))) for n, (north, east) in enumerate(points)]
-    return join_rows(folder, hexagons, rows)[1]["h3_level8_index"].to_list()
+    return join_text(folder, hexagons, text(rows))[1]["h3_level8_index"].to_list()
 
 
 @given(points=st.lists(CITY | AT_EDGE, min_size=1, max_size=50))
