@@ -28,24 +28,14 @@ HEADER = [
 
 def request(number: str, at: tuple[str, str] = INSIDE, **values: str) -> dict[str, str]:
     """Return a request's columns as text. Empty values are missing."""
-    return {
-        "notification_number": number,
-        "reference_number": "",
-        "creation_timestamp": "2020-10-07 06:55:18+02:00",
-        "completion_timestamp": "2020-10-08 18:55:18+02:00",
-        "directorate": "WATER AND SANITATION",
-        "department": "Distribution Services",
-        "branch": "Reticulation",
-        "section": "Distribution",
-        "code_group": "SEWER",
-        "code": "Sewer: Blocked/Overflow",
-        "cause_code_group": "",
-        "cause_code": "",
-        "official_suburb": "MONTAGUE GARDENS",
-        "latitude": at[0],
-        "longitude": at[1],
-        **values,
-    }
+    filled = {
+        "notification_number": number, "creation_timestamp": "2020-10-07 06:55:18+02:00",
+        "completion_timestamp": "2020-10-08 18:55:18+02:00", "directorate": "WATER AND SANITATION",
+        "department": "Distribution Services", "branch": "Reticulation", "section": "Distribution",
+        "code_group": "SEWER", "code": "Sewer: Blocked/Overflow",
+        "official_suburb": "MONTAGUE GARDENS", "latitude": at[0], "longitude": at[1],
+    }  # fmt: skip
+    return dict.fromkeys(HEADER, "") | filled | values
 
 
 def text(rows: Iterable[Mapping[str, str]], header: Iterable[str] = HEADER) -> str:

@@ -118,7 +118,7 @@ def test_metres_agree_with_geopandas_in_utm(disk: Path, points: list[tuple[float
 
 
 Row = tuple[str, str | None, str | None, float | None]
-TYPES = {"index": pl.Categorical, "directorate": pl.Categorical, "suburb": pl.Categorical,
+TYPES: dict[str, Any] = {"index": pl.Categorical, "directorate": pl.Categorical, "suburb": pl.Categorical,
          "taken": pl.Duration("us")}  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def join_text(folder: Path, hexagons: Hexagons, content: str) -> tuple[Join, pl.
 
 
 # Latitude, longitude, index, status and reason. "?" is the cell that h3 finds.
-CASES = [
+CASES: list[tuple[str, str, str | None, str, str | None]] = [
     *((*answer, "joined", None) for answer in ANSWERS),
     (*OUTSIDE, OUTSIDE_CELL, "outside_city", None),
     ("-33.904955", "18.723060", "88ad361b51fffff", "outside_city", None),
@@ -92,7 +92,7 @@ def test_every_row_keeps_its_order_and_gets_its_status_and_reason(
     tmp_path: Path, hexagons: Hexagons
 ) -> None:
     numbers = [f"{999 - n:012}" for n in range(len(CASES))]
-    rows = [request(number, at) for number, (*at, _, _, _) in zip(numbers, CASES, strict=True)]
+    rows = [request(number, case[:2]) for number, case in zip(numbers, CASES, strict=True)]
     joined, table = join_text(tmp_path, hexagons, text(rows))
     expected = [
         (number, h3.latlng_to_cell(float(north), float(east), 8) if index == "?" else index, status)

@@ -35,7 +35,8 @@ CELL = {INSIDE: INSIDE_CELL, OUTSIDE: OUTSIDE_CELL}
 MISSING = ("", "")
 CREATED, COMPLETED = "creation_timestamp", "completion_timestamp"
 REQUESTS, REFERENCE = Path("raw/sr.csv.gz"), Path("raw/sr_hex.csv.gz")
-Points, Changes = list[tuple[str, str]], dict[int, dict[str, str]]
+Points = list[tuple[str, str]]
+Changes = dict[int, dict[str, str]]
 
 
 @pytest.fixture(autouse=True)
