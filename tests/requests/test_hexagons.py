@@ -118,8 +118,8 @@ def test_metres_agree_with_geopandas_in_utm(disk: Path, points: list[tuple[float
 
 
 Row = tuple[str, str | None, str | None, float | None]
-TYPES: dict[str, Any] = {"index": pl.Categorical, "directorate": pl.Categorical, "suburb": pl.Categorical,
-         "taken": pl.Duration("us")}  # fmt: skip
+TYPES: dict[str, Any] = dict.fromkeys(["index", "directorate", "suburb"], pl.Categorical)
+TYPES["taken"] = pl.Duration("us")
 
 
 @pytest.fixture
