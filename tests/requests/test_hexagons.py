@@ -22,6 +22,7 @@ from capetown.requests.hexagons import Hexagons, cells_of, read_hexagons
 from tests.tables import CELLS, OUTSIDE, collection, feature, refused, write_hexagons
 
 UTM = "EPSG:32734"
+POINT = st.tuples(st.floats(-34.5, -33.3), st.floats(18.0, 19.2))
 WHOLE = json.dumps(collection([feature(cell) for cell in CELLS]))
 FINER = h3.cell_to_center_child(CELLS[1], 9)
 
@@ -101,11 +102,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_hexagons(tmp_path_factory.mktemp("disk") / "8.geojson", cells)
 
 
-@given(
-    points=st.lists(
-        st.tuples(st.floats(-34.5, -33.3), st.floats(18.0, 19.2)), min_size=1, max_size=30
-    )
-)
+@given(points=st.lists(POINT, min_size=1, max_size=30))
 @settings(max_examples=30)
 def test_metres_agree_with_geopandas_in_utm(disk: Path, points: list[tuple[float, float]]) -> None:
     polygons = gpd.read_file(disk).to_crs(UTM)

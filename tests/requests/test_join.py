@@ -241,6 +241,7 @@ def test_other_tables_are_refused_as_a_reference(tmp_path: Path, hexagons: Hexag
 # --- oracles -----------------------------------------------------------------------------------
 
 UTM = "EPSG:32734"
+DISK = st.tuples(st.floats(-33.91, -33.84), st.floats(18.47, 18.57))
 CITY = st.tuples(st.floats(-34.4, -33.4), st.floats(18.2, 19.1))
 AROUND = h3.grid_disk(INSIDE_CELL, 2)
 BOUNDARIES = np.array([h3.cell_to_boundary(cell) for cell in AROUND])
@@ -275,9 +276,6 @@ def test_cells_equal_those_of_h3(
     folder = tmp_path_factory.mktemp("points")
     for at in (points, [(round(north, 9), round(east, 9)) for north, east in points]):
         assert cells_of(folder, hexagons, at) == [h3.latlng_to_cell(*point, 8) for point in at]
-
-
-DISK = st.tuples(st.floats(-33.91, -33.84), st.floats(18.47, 18.57))
 
 
 @given(points=st.lists(DISK | AT_EDGE, min_size=1, max_size=50))

@@ -131,7 +131,8 @@ def verdict_details(metrics: Metrics) -> str:
 
 def _unreadable_rate(join: Join, name: str) -> float:
     """The share of values in a column that are unreadable, or missing although required."""
-    unread, empty, total = join.rows[f"unparsed: {name}"].sum(), join.empty[name], len(join.rows)
+    unread = int(join.rows[f"unparsed: {name}"].sum())
+    empty, total = join.empty[name], len(join.rows)
     if name in REQUIRED:
         return _rate(unread + empty, total)
     return _rate(unread, total - empty)
