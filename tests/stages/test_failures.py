@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from tests.stages.repository import BACK, Repository
@@ -123,19 +122,6 @@ def test_git_returns_to_its_branch_after_dvc_was_killed(victim: Repository) -> N
     victim.run("git", "switch", "main")
     victim.run("sh", "-c", BACK)
     assert victim.run("git", "status", "--porcelain") == ""
-
-
-def test_a_tile_damaged_after_training(victim: Repository) -> None:
-    # A tile whose file the stage reads. The pixels of the others are cached.
-    samples = pd.read_csv(victim.root / "evaluation" / "samples.csv")
-    tile = victim.root / "raw" / samples["path"][0]
-    good = tile.read_bytes()
-    tile.write_bytes(good[:100])
-    done = victim.try_run("dvc", "repro", "--force", "--single-item", "evaluate")
-    tile.write_bytes(good)
-    assert done.returncode != 0
-    assert f"{tile.relative_to(victim.root)}: " in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_nothing_is_lost_after_all_these_failures(victim: Repository, tmp_path: Path) -> None:
