@@ -20,15 +20,15 @@ OUT = Path("raw")
 
 
 def local(path: str) -> str:
-    """A path in the repository, also from the temporary workspace of an experiment.
+    """Return a path in the repository, also in the temporary workspace of an experiment.
 
-    DVC names the repository in ``DVC_ROOT``. A file in the workspace comes first.
+    DVC sets ``DVC_ROOT`` to the repository. A file in the workspace comes first.
     """
     return path if Path(path).exists() else str(Path(os.environ.get("DVC_ROOT", ""), path))
 
 
 def main() -> None:
-    """Run the stage."""
+    """Write raw/."""
     params = load_params(Path("params.yaml"))
     settings = params.download
     source = settings.source if "://" in settings.source else local(settings.source)

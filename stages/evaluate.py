@@ -6,15 +6,8 @@ from pathlib import Path
 from capetown.params import load_params
 from capetown.pools.dataset.dataset import load_fold
 from capetown.pools.dataset.pixel_cache import cache_folder
+from capetown.pools.evaluation import metrics_report
 from capetown.pools.evaluation.examples import draw_mistakes, draw_samples
-from capetown.pools.evaluation.metrics_report import (
-    curves,
-    evaluate,
-    predictions,
-    sheets,
-    summary_metrics,
-    worst_mistakes,
-)
 from capetown.pools.model.devices import choose_device, make_repeatable
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.manifest import load_model
@@ -46,23 +39,26 @@ def main() -> None:
     with step("predict"):
         logits = predict_logits(model, fold.pixels, mean=card.mean, std=card.std, tta=card.tta)
     with step("compute the metrics"):
-        results = evaluate(fold, logits, card, resamples=settings.bootstrap, seed=seed)
+        results = metrics_report.evaluate(
+            fold, logits, card, resamples=settings.bootstrap, seed=seed
+        )
     described = render_card(card, results, params.download.source)
-    table = predictions(fold, logits, card)
+    table = metrics_report.predictions(fold, logits, card)
     with put_in_place(*OUTS) as made, step("write, draw mistakes and samples"):
         metrics, pictures = made / METRICS, made / EVALUATION
         pictures.mkdir()
-        summary = summary_metrics(results)
+        summary = metrics_report.summary_metrics(results)
         rest = {name: value for name, value in results.items() if name not in summary}
         (pictures / CARD_FILE).write_text(described, encoding="utf-8")
         (metrics / "evaluate.json").write_text(json.dumps(summary, indent=2) + "\n")
         (metrics / "judgement.json").write_text(json.dumps(rest, indent=2) + "\n")
         table.to_csv(metrics / "predictions.csv", index=False)
-        sheets(fold, logits, card).to_csv(metrics / "sheets.csv", index=False)
+        sheets = metrics_report.sheets(fold, logits, card)
+        sheets.to_csv(metrics / "sheets.csv", index=False)
         (metrics / "plots").mkdir()
-        for name, curve in curves(fold, logits, card).items():
+        for name, curve in metrics_report.curves(fold, logits, card).items():
             curve.to_csv(metrics / "plots" / f"{name}.csv", index=False)
-        worst = worst_mistakes(table, card.threshold, settings.mistakes)
+        worst = metrics_report.worst_mistakes(table, card.threshold, settings.mistakes)
         mistakes = draw_mistakes(worst, model, card, root=RAW, folder=pictures)
         mistakes.to_csv(pictures / "mistakes.csv", index=False)
         samples = draw_samples(table, card, seed=seed, root=RAW, folder=pictures)

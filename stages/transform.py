@@ -1,6 +1,6 @@
 """Join every service request to its hexagon, and check the result against the reference.
 
-Outputs are replaced only if every check passes. A run that fails leaves the previous ones.
+Outs are replaced only if every check passes. A run that fails leaves the previous ones.
 """
 
 import json
@@ -12,21 +12,16 @@ import polars as pl
 from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
 from capetown.errors import CapetownError
 from capetown.params import Transform, load_params
+from capetown.requests import quality_report
 from capetown.requests.pipeline import write_outputs
-from capetown.requests.quality_report import (
-    Metrics,
-    exceeded_thresholds,
-    log_lines,
-    verdict_details,
-)
 from stages import log_folder, run
 from stages.outs import put_in_place, write_empty
 
-RAW, OUT, METRICS = Path("raw"), Path("hexes"), Path("metrics/transform.json")
-QUALITY = Path("metrics/quality.json")
+RAW, OUT = Path("raw"), Path("hexes")
+METRICS, QUALITY = Path("metrics/transform.json"), Path("metrics/quality.json")
 REJECTS = log_folder() / "transform-rejects.parquet"
 MISMATCHES = log_folder() / "transform-mismatches.parquet"
-# The file to look at if a threshold is exceeded.
+# The file that shows why a threshold is exceeded.
 DETAILS = {
     "error_threshold": REJECTS,
     "missing_threshold": RAW / REQUESTS_TABLE,
@@ -38,12 +33,11 @@ log = logging.getLogger("capetown")
 
 
 def main() -> None:
-    """Run the stage."""
+    """Write hexes/, metrics/transform.json and metrics/quality.json."""
     params = load_params(Path("params.yaml"))
     for earlier in (REJECTS, MISMATCHES):
         earlier.unlink(missing_ok=True)
     if not any((RAW / name).exists() for name in (REQUESTS_TABLE, HEXAGONS_FILE)):
-        log.warning("no tables in %s/: there are no requests to join", RAW)
         write_empty(OUT, METRICS, QUALITY)
         return
     try:
@@ -55,28 +49,22 @@ def main() -> None:
                 (made / path).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CapetownError(f"cannot be written ({error})", where=f"{OUT}/") from error
-    log.info("verdict: %s: %s", VERDICT, verdict_details(metrics))
+    log.info("verdict: %s: %s", VERDICT, quality_report.verdict_details(metrics))
 
 
-def make(folder: Path, settings: Transform) -> Metrics:
-    """Write all outputs into an empty folder, and return the metrics.
-
-    Raises:
-        CapetownError: an input cannot be used, or a threshold is exceeded.
-    """
+def make(folder: Path, settings: Transform) -> quality_report.Metrics:
+    """Write the tables to an empty folder. Return the metrics if no threshold is exceeded."""
+    reference = RAW / settings.reference if settings.reference else None
     metrics, joined, theirs = write_outputs(
-        RAW / REQUESTS_TABLE, RAW / HEXAGONS_FILE, folder,
-        reference=RAW / settings.reference if settings.reference else None, csv=settings.csv,
-    )  # fmt: skip
-    for line in log_lines(metrics, joined, theirs):
-        log.info("%s", line)
-    faults = exceeded_thresholds(metrics, settings)
-    if faults:
+        RAW / REQUESTS_TABLE, RAW / HEXAGONS_FILE, folder, reference=reference, csv=settings.csv
+    )
+    log.info("%s", "\n".join(quality_report.log_lines(metrics, joined, theirs)))
+    if faults := quality_report.exceeded_thresholds(metrics, settings):
         joined.rejects.write_parquet(REJECTS)
         if theirs:
             theirs.mismatches.write_parquet(MISMATCHES)
-        said = [f"{fault}, look at {DETAILS[name]}" for name, fault in faults.items()]
-        raise CapetownError("; ".join(said), fix=f"{OUT}/ keeps the previous outputs")
+        what = "; ".join(f"{fault}, see {DETAILS[name]}" for name, fault in faults.items())
+        raise CapetownError(what, fix=f"{OUT}/ keeps the previous outputs")
     return metrics
 
 

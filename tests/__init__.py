@@ -1,4 +1,4 @@
-"""The tests, in the rooms of the package; what several rooms share lies here."""
+"""The tests, laid out like the package, and their shared helpers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pages from disk in headless Chromium without a network, and what goes wrong in them."""
+"""Pages from disk in headless Chromium without a network, and their errors."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium; a test that needs it is skipped without it, and fails in CI."""
+    """Start Chromium. Without it the test is skipped, or fails in CI."""
     if CHROMIUM is None:
         missing("Chromium", "apt-get install chromium")
     with sync_playwright() as playwright:
@@ -23,7 +23,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Opened:
-    """A page of ours when its charts are drawn: what it asked for, what went wrong in it."""
+    """A page whose charts are drawn, with its errors and requests."""
 
     def __init__(self, browser: Browser, path: Path, **settings: Any) -> None:
         context = browser.new_context(offline=True, **settings)
@@ -38,5 +38,5 @@ class Opened:
 
     @property
     def requests(self) -> list[str]:
-        """What it asked for besides itself and what it carries."""
+        """URLs that the page requested, except itself and embedded data."""
         return [url for url in self.asked if url != self.page.url and not url.startswith("data:")]

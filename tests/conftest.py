@@ -36,24 +36,24 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
-    """Distribute the tests evenly, however long each one takes."""
+    """Distribute the tests evenly."""
     return Scheduling(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than cores, because some tests wait; not more than five."""
+    """Return one process more than cores, because some tests wait, and at most five."""
     return min((os.cpu_count() or 1) + 1, 5)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the tests that run the pipeline: none of the long ones is left for the end."""
+    """Start with the tests that run the pipeline, because they take longest."""
     items.sort(key=lambda item: not item.nodeid.startswith("tests/stages/"))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name missing programs and how to install them, and code whose wording alone changed."""
+    """Name missing programs, and code in which only the wording changed."""
     skipped = terminalreporter.stats.get("skipped", [])
     lines = summary(report.longrepr[2] for report in skipped)
     passed = terminalreporter.stats.get("passed", [])
@@ -88,11 +88,11 @@ settings.load_profile("any machine")
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the tests a home of their own, so that no setting of this machine's user counts."""
+    """Give the tests an own home folder, so that they ignore the user's settings."""
     for name in list(os.environ):
         if name.startswith(SETTINGS) or name in TERMINAL or name.upper() in PROXIES:
             del os.environ[name]
-    # Without bytecode on the disk each of hundreds of processes would compile the package again.
+    # Without bytecode on the disk, hundreds of processes would compile the package again.
     sys.dont_write_bytecode = False
     home = Path(tempfile.mkdtemp(prefix="capetown-home-"))
     config.add_cleanup(partial(shutil.rmtree, home, ignore_errors=True))
@@ -117,28 +117,22 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory, bucket: Path) -> Iterator[s3.Server]:
-    """SeaweedFS with that bucket, readable by anyone as ``public/city``, by keys as ``private``."""
+    """SeaweedFS with that bucket as ``public/city``, and as ``private``, which needs keys."""
     with s3.seaweed(tmp_path_factory.mktemp("seaweed")) as server:
         server.upload(bucket, f"{s3.PUBLIC}/city")
         server.upload(bucket, s3.PRIVATE)
         yield server
 
 
-@pytest.fixture(scope="session")
-def shared_proxy(seaweed: s3.Server) -> Iterator[s3.Proxy]:
+@pytest.fixture
+def proxy(seaweed: s3.Server) -> Iterator[s3.Proxy]:
+    """A proxy in front of SeaweedFS, without faults."""
     with s3.proxy(seaweed.url) as made:
         yield made
 
 
-@pytest.fixture
-def proxy(shared_proxy: s3.Proxy) -> s3.Proxy:
-    """A proxy in front of SeaweedFS that nothing goes wrong in yet."""
-    shared_proxy.reset()
-    return shared_proxy
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Not for the session: while Playwright runs, other tests could start no event loop."""
+    """Chromium. While Playwright runs, other modules could not start an event loop."""
     with chromium() as opened:
         yield opened

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -25,11 +25,13 @@ WEED = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).paren
 # Anyone reads the public bucket. The keys allow everything.
 ACCESS_KEY, SECRET_KEY = "City0Access0Key", "city/secret+key0value"
 PUBLIC, PRIVATE = "public", "private"
-# For objects that tests write. Those of the other buckets stay the same.
+# The bucket that tests write to. The others stay the same.
 WORK = "written"
 
-# Makes another answer from the request, the true answer and its body.
-Fault = Callable[[web.Request, aiohttp.ClientResponse, bytes], Awaitable[web.StreamResponse]]
+Answer = aiohttp.ClientResponse
+Response = web.StreamResponse
+# Makes another response from the request, the server's answer and its body.
+Fault = Callable[[web.Request, Answer, bytes], Awaitable[Response]]
 
 
 class Server:
@@ -56,7 +58,7 @@ class Server:
 def free_ports(count: int) -> list[int]:
     """Return free ports whose numbers plus 10,000 are also free ports."""
     found: list[int] = []
-    # Parallel processes search at the same time, so each starts elsewhere.
+    # Parallel processes search at the same time, so each starts at another number.
     candidate = 20_000 + os.getpid() * 97 % 20_000
     while len(found) < count:
         candidate += 1
@@ -72,7 +74,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def nobody() -> Iterator[str]:
-    """Yield a URL that refuses every connection. No other process gets its port meanwhile."""
+    """Yield a URL that refuses every connection, and reserve its port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -95,7 +97,7 @@ def seaweed(folder: Path) -> Iterator[Server]:
     (folder / "s3.json").write_text(json.dumps(config))
     # Another process may take one of the ports first.
     for left in reversed(range(5)):
-        # It uses the port 10,000 higher, too, for gRPC.
+        # Each service also uses the port 10,000 higher, for gRPC.
         master, volume, filer, s3 = free_ports(4)
         with (folder / "log.txt").open("w") as log:
             process = subprocess.Popen(
@@ -138,28 +140,22 @@ def _is_up(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> boo
 
 
 class Proxy:
-    """Forwards requests to a server, unless a fault is set for them.
+    """Forwards requests to a server, and injects faults into answers.
 
     Attributes:
         url: its address.
+        session: the connections to the server.
         asked: method and path of each request, in order.
         delay: seconds before each answer.
     """
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
+        self.session: aiohttp.ClientSession
         self.url = ""
         self.asked: list[str] = []
         self.delay = 0.0
         self._faults: list[tuple[re.Pattern[str], Fault, list[int]]] = []
-
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[None]:
-        """Hold the connections to the server that `answer` uses."""
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-            self._session = session
-            yield
 
     def fault(self, pattern: str, fault: Fault, times: int = 1_000_000) -> None:
         """Inject a fault into the next answers whose method and path match."""
@@ -175,13 +171,13 @@ class Proxy:
         self.asked.clear()
         self.delay = 0.0
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> Response:
         """Answer a request."""
         line = f"{request.method} {request.path_qs}"
         self.asked.append(line)
         await asyncio.sleep(self.delay)
         body = await request.read()
-        async with self._session.request(
+        async with self.session.request(
             request.method, URL(f"{self.upstream}{request.raw_path}", encoded=True),
             headers=request.headers, data=body or None, allow_redirects=False,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
@@ -194,23 +190,21 @@ class Proxy:
         return plain(answer, data)
 
 
-def headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
+def headers(answer: Answer) -> dict[str, str]:
     """Return the headers that describe the content."""
     hop = {"transfer-encoding", "connection", "content-length", "date", "server", "keep-alive"}
     return {name: value for name, value in answer.headers.items() if name.lower() not in hop}
 
 
-def plain(answer: aiohttp.ClientResponse, data: bytes) -> web.StreamResponse:
-    """Return an answer with another body."""
+def plain(answer: Answer, data: bytes) -> Response:
+    """Return the server's answer, with a given body."""
     if answer.method == "HEAD":
         kept = headers(answer) | {"Content-Length": answer.headers.get("Content-Length", "0")}
         return web.Response(status=answer.status, headers=kept)
     return web.Response(status=answer.status, headers=headers(answer), body=data)
 
 
-async def _half(
-    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
-) -> web.StreamResponse:
+async def _half(request: web.Request, answer: Answer, data: bytes) -> Response:
     response = web.StreamResponse(status=answer.status, headers=headers(answer))
     response.content_length = len(data)
     await response.prepare(request)
@@ -219,9 +213,7 @@ async def _half(
     return response
 
 
-async def cut_short(
-    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
-) -> web.StreamResponse:
+async def cut_short(request: web.Request, answer: Answer, data: bytes) -> Response:
     """Send half of the body, then close the connection normally."""
     response = await _half(request, answer, data)
     assert request.transport is not None
@@ -229,9 +221,7 @@ async def cut_short(
     return response
 
 
-async def connection_reset(
-    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
-) -> web.StreamResponse:
+async def connection_reset(request: web.Request, answer: Answer, data: bytes) -> Response:
     """Send half of the body, then reset the connection."""
     response = await _half(request, answer, data)
     assert request.transport is not None
@@ -241,40 +231,30 @@ async def connection_reset(
     return response
 
 
-async def stall(
-    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
-) -> web.StreamResponse:
+async def stall(request: web.Request, answer: Answer, data: bytes) -> Response:
     """Send half of the body, then nothing."""
     response = await _half(request, answer, data)
     await asyncio.sleep(60)
     return response
 
 
-async def no_fault(
-    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
-) -> web.StreamResponse:
-    """Send the true answer, so that a later fault meets a later request."""
+async def no_fault(request: web.Request, answer: Answer, data: bytes) -> Response:
+    """Send the server's answer, to delay the next fault."""
     return plain(answer, data)
 
 
-async def unavailable(
-    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
-) -> web.StreamResponse:
+async def unavailable(request: web.Request, answer: Answer, data: bytes) -> Response:
     """Send 503, the way S3 asks clients to slow down."""
     body = "<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>"
     return web.Response(status=503, text=body, content_type="application/xml")
 
 
-async def truncated(
-    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
-) -> web.StreamResponse:
+async def truncated(request: web.Request, answer: Answer, data: bytes) -> Response:
     """Send half of the body with a matching length."""
     return plain(answer, data[: len(data) // 2])
 
 
-async def damaged(
-    request: web.Request, answer: aiohttp.ClientResponse, data: bytes
-) -> web.StreamResponse:
+async def damaged(request: web.Request, answer: Answer, data: bytes) -> Response:
     """Send the whole body with one flipped bit."""
     flipped = bytearray(data)
     flipped[len(data) // 2] ^= 1
@@ -284,9 +264,7 @@ async def damaged(
 def rewritten(old: str, new: str) -> Fault:
     """Make a fault that replaces a text in the body."""
 
-    async def fault(
-        request: web.Request, answer: aiohttp.ClientResponse, data: bytes
-    ) -> web.StreamResponse:
+    async def fault(request: web.Request, answer: Answer, data: bytes) -> Response:
         return plain(answer, data.replace(old.encode(), new.encode()))
 
     return fault
@@ -295,36 +273,32 @@ def rewritten(old: str, new: str) -> Fault:
 @contextmanager
 def proxy(upstream: str) -> Iterator[Proxy]:
     """Run a proxy in its own thread."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    made = Proxy(upstream)
+    made, loop, up = Proxy(upstream), asyncio.new_event_loop(), threading.Event()
+    stopped = asyncio.Event()
 
-    async def start() -> AsyncExitStack:
-        stack = AsyncExitStack()
-        await stack.enter_async_context(made.connected())
+    async def serve() -> None:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", made.answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return stack
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+            made.session = session
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            up.set()
+            await stopped.wait()
+            await runner.cleanup()
 
-    opened = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert up.wait(10)
     try:
         yield made
     finally:
-
-        async def stop() -> None:
-            await opened.aclose()
-            rest = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in rest:
-                task.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(stopped.set)
         thread.join(10)
-        loop.close()

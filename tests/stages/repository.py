@@ -1,4 +1,4 @@
-"""A DVC repository with a tiny bucket, and the commands of a user in it."""
+"""A DVC repository with a tiny bucket, and a user's commands in it."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ TINY: dict[str, object] = {
     "evaluate.mistakes": 1,
 }
 
-# Undo everything since the commit, as in the README.
+# Undo everything since the commit, like in the README.
 BACK = "git reset -q --hard && git clean -fdq metrics reports && dvc checkout"
 
 
@@ -37,34 +37,25 @@ def environment() -> dict[str, str]:
 
 
 class Repository:
-    """A DVC repository, and the commands of a user in it."""
+    """A DVC repository, and a user's commands in it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def try_run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command,
-            cwd=self.root,
-            env=environment() | variables,
-            text=True,
-            capture_output=True,
+            command, cwd=self.root, env=environment() | variables, text=True, capture_output=True,
             check=False,
-        )
+        )  # fmt: skip
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start a command in its own process group, as a shell does."""
         return subprocess.Popen(
-            command,
-            cwd=self.root,
-            env=environment(),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, cwd=self.root, env=environment(), text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             # Tests in a shell's background ignore SIGINT, and so would their children.
             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-        )
+        )  # fmt: skip
 
     def run(self, *command: str) -> str:
         done = self.try_run(*command)
@@ -75,14 +66,14 @@ class Repository:
         shutil.copytree(self.root, root, symlinks=True)
         return Repository(root)
 
+    def clone(self, root: Path) -> "Repository":
+        self.run("git", "clone", "-q", str(self.root), str(root))
+        return Repository(root)
+
     def files(self, *folders: str) -> dict[str, bytes]:
-        """The files in folders, with their bytes."""
+        """Return the files in folders, with their bytes."""
         found = sorted(p for folder in folders for p in (self.root / folder).rglob("*.*"))
         return {str(p.relative_to(self.root)): p.read_bytes() for p in found if p.is_file()}
-
-    def metrics(self) -> dict[str, bytes]:
-        """Every metric, plot and prediction that Git tracks."""
-        return self.files("metrics")
 
     def set_params(self, values: dict[str, object]) -> None:
         path = self.root / "params.yaml"
@@ -95,5 +86,4 @@ class Repository:
             assert last in section, key
             section[last] = value
         # DVC writes null as an empty value.
-        text = yaml.safe_dump(params, sort_keys=False).replace(": null\n", ":\n")
-        path.write_text(text)
+        path.write_text(yaml.safe_dump(params, sort_keys=False).replace(": null\n", ":\n"))

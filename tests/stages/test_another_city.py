@@ -1,6 +1,5 @@
-"""Another city is another `city.py`: the stage of a copy of the code, with that file changed."""
+"""The stage `transform` works for another city after changes in `city.py` only."""
 
-import gzip
 import json
 import os
 import shutil
@@ -13,8 +12,9 @@ import polars as pl
 import yaml
 
 from tests import ROOT
+from tests.tables import collection, feature, write_gzip
 
-# West of Greenwich, north of the equator, with summer time, finer hexagons and other names.
+# Western and northern coordinates, summer time, finer hexagons and other names.
 CHANGES = {
     'REQUESTS_TABLE = "sr.csv.gz"': 'REQUESTS_TABLE = "calls.csv.gz"',
     'HEXAGONS_FILE = "city-hex-polygons-8.geojson"': 'HEXAGONS_FILE = "cells.geojson"',
@@ -53,19 +53,21 @@ ROWS = [
 ]
 
 
-def city() -> str:
-    source = (ROOT / "src/capetown/city.py").read_text()
-    for old, new in CHANGES.items():
-        assert source.count(old) == 1, old
-        source = source.replace(old, new)
-    return source + COLUMNS
+# The cells of the rows. The fourth and fifth have coordinates that do not exist.
+POINTS = [HERE, (40.7128, 74.006), (-74.006, 40.7128), None, None, (-33.9, 18.5)]
+EXPECTED = [h3.latlng_to_cell(*at, 9) if at else "" for at in POINTS] + ["0"]
 
 
 def copy_with_another_city(folder: Path) -> None:
-    """The stage's code, its params and a made-up city's tables."""
+    """Copy the stage's code with another `city.py`, its params, and tables of that city."""
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "src/capetown/city.py").write_text(city())
+    path = folder / "src/capetown/city.py"
+    source = path.read_text()
+    for old, new in CHANGES.items():
+        assert source.count(old) == 1, old
+        source = source.replace(old, new)
+    path.write_text(source + COLUMNS)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     thresholds = {"error_threshold": 1, "unreadable_threshold": 0.5}
     params["transform"] |= thresholds | {"reference": "answers.csv.gz"}
@@ -73,42 +75,24 @@ def copy_with_another_city(folder: Path) -> None:
     raw = folder / "raw"
     raw.mkdir()
     cells = h3.grid_disk(h3.latlng_to_cell(*HERE, 9), 2)
-    features = [
-        {
-            "type": "Feature",
-            "properties": {"hexagon": cell},
-            "geometry": {
-                "type": "Polygon",
-                "coordinates": [[[*point[::-1]] for point in (*corners, corners[0])]],
-            },
-        }
-        for cell, corners in ((cell, h3.cell_to_boundary(cell)) for cell in cells)
-    ]
-    collection = {"type": "FeatureCollection", "features": features}
-    (raw / "cells.geojson").write_text(json.dumps(collection))
-    table = "\n".join([HEADER, *ROWS]) + "\n"
-    (raw / "calls.csv.gz").write_bytes(gzip.compress(table.encode()))
-    answers = ["call,cell9", *(f"A-{n},{cell}" for n, cell in enumerate(expected(), 1))]
-    (raw / "answers.csv.gz").write_bytes(gzip.compress("\n".join(answers).encode()))
+    features = [feature(cell, hexagon=cell, index=None) for cell in cells]
+    (raw / "cells.geojson").write_text(json.dumps(collection(features)))
+    write_gzip(raw / "calls.csv.gz", "\n".join([HEADER, *ROWS]) + "\n")
+    answers = ["call,cell9", *(f"A-{n},{cell}" for n, cell in enumerate(EXPECTED, 1))]
+    write_gzip(raw / "answers.csv.gz", "\n".join(answers))
 
 
-def expected() -> list[str]:
-    """The cells of the rows, empty where the coordinates are no place on Earth."""
-    places = [HERE, (40.7128, 74.006), (-74.006, 40.7128), None, None, (-33.9, 18.5)]
-    return [h3.latlng_to_cell(*place, 9) if place else "" for place in places] + ["0"]
-
-
-def test_the_requests_of_another_city_join_its_hexagons(tmp_path: Path) -> None:
+def test_another_citys_requests_join_its_hexagons(tmp_path: Path) -> None:
     copy_with_another_city(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "stages.transform"], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": ""}, text=True, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "7 of 7 as in the reference" in done.stderr
+    assert "7 of 7 match the reference" in done.stderr
     table = pl.read_parquet(tmp_path / "hexes/requests.parquet")
     assert table.columns == [*HEADER.split(","), "cell9", "join_status"]
-    assert table["cell9"].fill_null("").to_list() == expected()
+    assert table["cell9"].fill_null("").to_list() == EXPECTED
     summer, winter = table["opened"].dt.convert_time_zone("UTC").dt.hour()[:2]
     assert (summer, winter) == (12, 13)
     assert table.schema["opened"] == pl.Datetime("us", "America/New_York")
@@ -123,10 +107,7 @@ def test_the_requests_of_another_city_join_its_hexagons(tmp_path: Path) -> None:
     counts = pl.read_parquet(tmp_path / "hexes/counts.parquet")
     assert len(counts) == 19
     busy = counts.filter(pl.col("requests") > 0).drop("geometry").to_dicts()
-    assert busy == [
-        {
-            "index": expected()[0], "requests": 1,
-            "directorate: (none)": 0, "directorate: PARKS": 1,
-            "median_days_to_completion": 1.0, "suburb": "QUEENS",
-        },
-    ]  # fmt: skip
+    assert busy == [{
+        "index": EXPECTED[0], "requests": 1, "directorate: (none)": 0, "directorate: PARKS": 1,
+        "median_days_to_completion": 1.0, "suburb": "QUEENS",
+    }]  # fmt: skip

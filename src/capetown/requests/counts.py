@@ -7,9 +7,9 @@
 - `directorate: NAME`: number of requests of the directorate. The `MAX_DIRECTORATES` most common
   ones have a column each, in alphabetical order. `directorate: (other)` has the rest, and
   `directorate: (none)` requests without a directorate. These columns sum to `requests`.
-- `median_days_to_completion`: of completed requests, null without any. A completion before the
-  creation (clocks differ by minutes) counts as 0 days.
-- `suburb`: the most common official suburb, the first in the alphabet among equals; may be null.
+- `median_days_to_completion`: median over completed requests, null if there are none. A
+  completion before the creation (clocks differ by minutes) counts as 0 days.
+- `suburb`: the most common official suburb, alphabetically first in a tie; may be null.
 """
 
 import polars as pl
@@ -23,10 +23,10 @@ COUNT_PREFIX = "directorate: "
 
 
 def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
-    """Count requests per hexagon; the module describes the columns.
+    """Count requests per hexagon. The module's docstring describes the columns.
 
     Args:
-        hexagons: the City's.
+        hexagons: the City's hexagons.
         joined: requests in the hexagons: `index`, `directorate` and `suburb` as text or categories,
             and `taken`, a duration.
     """
@@ -56,7 +56,7 @@ def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
     named = pairs.with_columns(
         pl.concat_str(pl.lit(COUNT_PREFIX), name.fill_null(NONE)).alias("directorate")
     )
-    # A directorate may be called "(none)" itself.
+    # The City may call a directorate "(none)".
     wide = named.pivot("directorate", index="index", values="len", aggregate_function="sum")
     names = sorted({*named["directorate"], f"{COUNT_PREFIX}{NONE}"})
     table = hexagons.index.to_frame()

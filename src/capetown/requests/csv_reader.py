@@ -1,4 +1,4 @@
-"""Gzipped CSV as frames of text, read strictly as RFC 4180 defines it.
+"""Reads gzipped CSV into frames of text, strictly by RFC 4180.
 
 A quotation mark may only open and close a whole value, and is doubled inside it. A line ends in LF
 or CRLF. Other text is refused with its row, because a lenient reader would lose rows silently.
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from capetown.errors import CapetownError, one_line
 
-# Bytes that are read at a time, that are searched for the header, and that fit in a cache.
+# Bytes that are read at a time, searched for the header, and searched at a time.
 BLOCK, START, CACHED = 1 << 23, 1 << 20, 1 << 18
-# Bytes per row: a longer one was swallowed by a quotation mark.
+# Bytes per row. A longer row has an open quotation mark.
 MAX_ROW = 1 << 26
-# Records that are searched for the header, and characters of a value in a message.
+# Records searched for the header, and characters of a value in a message.
 MAX_RECORDS, MAX_SHOWN = 20, 80
 SEPARATORS = (",", ";", "\t")
 LF, CR, MARK = b'\n\r"'
@@ -105,13 +105,13 @@ class CsvTable:
             first += count
 
     def notes(self) -> list[str]:
-        """Accepted oddities, one line each; those of rows only after `frames` is exhausted."""
+        """Notes on accepted oddities. Those about rows are complete once `frames` is exhausted."""
         counts = {"blank lines, skipped": self._blank, "line breaks in quotes": self._breaks}
         layout = [NOTES.get(self._encoding), NOTES.get(self._separator)]
         return [*filter(None, layout), *(f"{n:,} {what}" for what, n in counts.items() if n)]
 
     def _rows(self) -> Iterator[tuple[bytes, int]]:
-        """Whole rows under the header without blank lines, and how many they are."""
+        """Whole rows below the header without blank lines, and their number."""
         self._blank = self._breaks = 0
         separator, rest, first = ord(self._separator), b"", 0
         for block in chain(_blocks(self.path, self._encoding, BLOCK), [b""]):
@@ -150,12 +150,12 @@ class CsvTable:
             first += count
 
     def _check_syntax(self, buffer: bytes, marks: Positions, ends: Positions, first: int) -> None:
-        """Refuse the first byte that RFC 4180 does not allow in its position."""
+        """Refuse the first byte that RFC 4180 does not allow."""
         text = np.frombuffer(buffer, np.uint8)
         opening, closing = marks[0::2], marks[1::2]
         closing = closing[closing + 1 < len(buffer)]
         separator = ord(self._separator)
-        # A mark next to one that closes is the second of a double mark inside a value.
+        # A mark next to a closing one is the second half of a double mark inside a value.
         opening = opening[(opening > 0) & ~np.isin(text[opening - 1], [separator, LF, MARK])]
         closing = closing[~np.isin(text[closing + 1], [separator, LF, CR, MARK])]
         faults = [(int(at), "a stray quotation mark", "double or remove it")
@@ -188,7 +188,7 @@ class CsvTable:
                 )
 
     def _fault(self, text: bytes, at: int, first: int, what: str, fix: str) -> CapetownError:
-        """An error about the value at a position of some rows, the first of which has a number."""
+        """An error about the value at a position. `first` is the number of the first row."""
         before = re.sub(rb'"[^"]*(?:"|\Z)', b"quoted", text[:at])
         number = first + sum(bool(line.strip(b"\r")) for line in before.split(b"\n")[:-1])
         start = max(text.rfind(mark, 0, at) for mark in (self._separator.encode(), b"\n")) + 1

@@ -1,4 +1,4 @@
-"""Guesses why a request failed to join: distances, and changes that bring it into the City."""
+"""Finds likely reasons why requests failed to join, and their distances to the City."""
 
 from itertools import product
 
@@ -24,7 +24,7 @@ Strings = NDArray[np.object_]
 EARTH = 6_371_007.180918475
 # Points whose distances are computed at a time, to bound the memory.
 BLOCK = 2048
-# Digits by which a decimal point may have moved; degrees have no more.
+# Digits by which a decimal point may have moved. Doubles have no more.
 MAX_DIGITS = 17
 
 
@@ -37,7 +37,7 @@ def with_reasons(rejects: pl.DataFrame, hexagons: Hexagons) -> pl.DataFrame:
 
     Args:
         rejects: `latitude` and `longitude` as text, `join_status` and `unreadable`.
-        hexagons: the City's.
+        hexagons: the City's hexagons.
     """
     status = rejects[STATUS].cast(pl.String)
     failed = status.is_in(FAILED).to_numpy()
@@ -103,7 +103,7 @@ def metres_to_nearest(hexagons: Hexagons, latitude: Floats, longitude: Floats) -
     """Metres from points outside all hexagons to the nearest one, along the sphere.
 
     Args:
-        hexagons: the City's.
+        hexagons: the City's hexagons.
         latitude: degrees, shape (n,).
         longitude: degrees, shape (n,).
     """
@@ -126,7 +126,7 @@ def metres_to_nearest(hexagons: Hexagons, latitude: Floats, longitude: Floats) -
 
 
 def _outline(hexagons: Hexagons) -> tuple[Floats, Floats]:
-    """Both ends, as vectors, of the edges that only one hexagon has."""
+    """Both ends of the edges on the outline of all hexagons, as vectors."""
     shapes = h3.cells_to_geo(hexagons.index.to_list())
     polygons = [shapes["coordinates"]] if shapes["type"] == "Polygon" else shapes["coordinates"]
     rings = [np.array(ring) for polygon in polygons for ring in polygon]

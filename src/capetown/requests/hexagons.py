@@ -46,7 +46,7 @@ class Hexagons:
         return [np.array([*ring, ring[0]])[:, ::-1] for ring in corners]
 
     def positions(self, cells: CellNumbers) -> Positions:
-        """Positions of some cells in `ascending`; -1 for cells that are not the City's."""
+        """Positions of cells in `ascending`, or -1 for cells outside the City."""
         _, city = self.ascending
         position = np.searchsorted(city, cells).clip(max=len(city) - 1)
         return np.where(city[position] == cells, position, -1)

@@ -1,8 +1,8 @@
 """Finds the H3 cell of every request, and says why a request has none.
 
-`h3_level8_index` is what the City writes: the cell of the point, found by H3 and not by polygons,
-whose straight edges differ from those of cells; `0` if latitude or longitude is missing; null if
-the coordinates do not exist. `join_status` is one of
+`h3_level8_index` follows the City: the point's cell in H3, `0` if latitude or longitude is missing,
+and null if the coordinates do not exist. Polygons would give other cells near edges, because the
+edges of cells are not straight. `join_status` is one of
 
 - `joined`: the cell is one of the City's.
 - `missing_coordinates`: latitude or longitude is empty. This is not a failure.
@@ -10,8 +10,8 @@ the coordinates do not exist. `join_status` is one of
 - `outside_city`: a real cell that is not one of the City's.
 
 The last two are failures. A table is read, joined and written in one pass, some ten thousand rows
-at a time, so that memory does not grow with its text. One thread reads, one finds cells, and polars
-writes with its own.
+at a time, so that memory does not grow with its text. One thread reads, another finds cells, and
+polars writes with its own threads.
 """
 
 from collections.abc import Iterator
@@ -92,7 +92,7 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
 
     Args:
         path: the City's `sr.csv.gz`.
-        hexagons: the City's.
+        hexagons: the City's hexagons.
         requests: Parquet file to write: all columns of the table in their declared types, with
             `h3_level8_index` and `join_status`, in the order of the table.
         csv: gzipped CSV file to write as well: the City's columns as text and `h3_level8_index`.
@@ -134,7 +134,7 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
     if not table.requests == len(joined) == written:
         raise CapetownError(
             f"{table.requests:,} requests read, {len(joined):,} joined, {written:,} written",
-            where=path, fix="report this fault of the program",
+            where=path, fix="report this bug",
         )  # fmt: skip
     span = period(joined["created"])
     apart = ~pl.col("created").is_between(*span).fill_null(True) if span else pl.lit(False)
@@ -185,7 +185,7 @@ def _missing(values: Values) -> list[pl.Series]:
 
 
 def _rows(values: Values, index: pl.Series, status: pl.Series) -> pl.DataFrame:
-    """What `Join.rows` keeps of some requests, without `apart`."""
+    """`Join.rows` of some requests, without `apart`."""
     latitude, longitude = _missing(values)
     return values.frame.select(
         REQUEST_ID,
@@ -204,7 +204,7 @@ def _rows(values: Values, index: pl.Series, status: pl.Series) -> pl.DataFrame:
 def _rejects(
     text: pl.DataFrame, values: Values, index: pl.Series, status: pl.Series
 ) -> pl.DataFrame:
-    """What `Join.rejects` keeps of some requests, without reasons and metres."""
+    """`Join.rejects` of some requests, without reasons and metres."""
     unreadable = {name: values.unreadable[name] for name in PARSED}
     rejected = reduce(or_, unreadable.values(), status.is_in(FAILED)).arg_true()
     names = [pl.when(flags[rejected]).then(pl.lit(name)) for name, flags in unreadable.items()]

@@ -117,7 +117,7 @@ def exceeded_thresholds(metrics: Metrics, settings: Transform) -> dict[str, str]
 
 
 def verdict_details(metrics: Metrics) -> str:
-    """The facts that the verdict is based on, for people."""
+    """The facts behind the verdict, for people."""
     reference = metrics["reference"]
     compared = "no reference to compare with"
     if reference:
@@ -131,11 +131,8 @@ def verdict_details(metrics: Metrics) -> str:
 
 def _unreadable_rate(join: Join, name: str) -> float:
     """The share of values in a column that are unreadable, or missing although required."""
-    unread, empty, total = (
-        int(join.rows[f"unparsed: {name}"].sum()),
-        join.empty[name],
-        len(join.rows),
-    )
+    unread = int(join.rows[f"unparsed: {name}"].sum())
+    empty, total = join.empty[name], len(join.rows)
     if name in REQUIRED:
         return _rate(unread + empty, total)
     return _rate(unread, total - empty)

@@ -44,7 +44,7 @@ ADDED = (INDEX, STATUS)
 EXPLAINED = (REASON, METRES, UNREADABLE) = ("reason", "metres_to_nearest_hexagon", "unreadable")
 # Stands for a directorate, type or suburb that is not given.
 NONE = "(none)"
-# Spellings of a missing value: in lower case, and as programs write them.
+# Spellings of a missing value in lower case, and the spellings that programs write.
 NA_STRINGS = ("", "null", "none", "nil", "n/a", "#n/a", "na", "<na>", "nan", "nat", "\\n")
 NA_SPELLINGS = pl.Series(
     sorted({form(word) for word in NA_STRINGS for form in (str, str.upper, str.title)}

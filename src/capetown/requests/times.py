@@ -14,8 +14,8 @@ import polars as pl
 from capetown.city import TIME_ZONE
 
 MICROSECONDS_A_DAY = 86_400_000_000
-# Requests are apart from the others if this many days lie between and they are at most one in a
-# thousand. Smaller tables have no such requests.
+# Requests are apart from the others if this many days lie between them and they are at most one in
+# a thousand. Tables smaller than the minimum have no such requests.
 APART_DAYS, APART_ONE_IN, MIN_REQUESTS_FOR_APART = 30, 1000, 100
 
 # Time zones: quarters of an hour from 14:45 west of UTC to 14:45 east.
@@ -40,7 +40,7 @@ def read_times(text: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def period(times: pl.Series) -> tuple[datetime, datetime] | None:
-    """The first and the last creation; None without any.
+    """The first and the last creation, or None if there are no times.
 
     A mistyped year such as 2200 would stretch a timeline over centuries. Requests a month or more
     apart from the others do not count if they are at most one in a thousand.
