@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 
 from capetown.pools.metrics import METRICS
-from capetown.pools.training import fit_one
-from capetown.pools.training.schedules import (
-    Epoch,
-    Phase,
-    batches,
-    best_epoch,
-    has_stalled,
-    learning_rate,
-    phases,
-)
+from capetown.pools.training import fit_one, schedules
+from capetown.pools.training.schedules import Epoch, Phase, batches, phases
 from tests.pools.training.tiny import SMALL, settings, train
 
 
@@ -29,13 +21,13 @@ def test_the_phases_share_out_the_epochs() -> None:
 
 
 def test_the_rate_climbs_and_falls() -> None:
-    rates = [learning_rate(step, 10, peak=1.0, warmup=0.2) for step in range(10)]
+    rates = [schedules.learning_rate(step, 10, peak=1.0, warmup=0.2) for step in range(10)]
     assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1])
     assert rates[6] == pytest.approx(0.5)
     assert rates[2:] == sorted(rates[2:], reverse=True)
     assert 0 < rates[-1] < 0.05
-    assert learning_rate(0, 10, peak=1.0, warmup=0) == 1
-    assert learning_rate(0, 1, peak=1.0, warmup=1.0) == 0.5
+    assert schedules.learning_rate(0, 10, peak=1.0, warmup=0) == 1
+    assert schedules.learning_rate(0, 1, peak=1.0, warmup=1.0) == 0.5
 
 
 @pytest.mark.parametrize(("tiles", "sizes"), [(8, [4, 4]), (9, [3, 3, 3]), (1, [1])])
@@ -53,13 +45,13 @@ def row(epoch: int, precision: float, loss: float = 0.5) -> Epoch:
 
 def test_the_best_epoch_has_the_best_precision_and_then_the_least_loss() -> None:
     history = [row(0, 0.8), row(1, 0.9, 0.4), row(2, 0.9, 0.3), row(3, 0.85, 0.1)]
-    assert best_epoch(history).epoch == 2
+    assert schedules.best_epoch(history).epoch == 2
 
 
 def test_training_stalls_after_epochs_without_a_better_one() -> None:
     phase = Phase("full", 1, 9, 0.1)
     history = [row(0, 0.99), row(1, 0.8), row(2, 0.9), row(3, 0.9, 0.6), row(4, 0.7)]
-    stalled = [has_stalled(history[:end], phase, patience=2) for end in range(1, 6)]
+    stalled = [schedules.has_stalled(history[:end], phase, patience=2) for end in range(1, 6)]
     assert stalled == [False] * 4 + [True]
 
 
