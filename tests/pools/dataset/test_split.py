@@ -177,8 +177,8 @@ def workspace(tmp_path: Path) -> Path:
 
 def run_stage(workspace: Path, code: int) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "stages.split"],
-        cwd=workspace, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, capture_output=True, check=False,
+        [sys.executable, "-m", "stages.split"], cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     assert (workspace / "splits").exists() == (code == 0)
