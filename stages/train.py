@@ -20,7 +20,6 @@ from capetown.pools.training import parallel
 from capetown.pools.training.calibrate import calibrate
 from capetown.pools.training.checkpoints import forget_checkpoint
 from capetown.pools.training.fit_one import TrainingConfig, fit_one
-from capetown.pools.training.live import log_epoch
 from capetown.pools.training.schedules import best_epoch
 from capetown.timing import step
 from stages import root, run
@@ -53,7 +52,7 @@ def main() -> None:
         with step("train"):
             model, history, checkpoint = fit_one(
                 config, train, valid, checkpoints=root() / "checkpoints",
-                on_epoch=partial(log_epoch, live),
+                on_epoch=lambda epoch: epoch.log_to(live) if live else None,
             )  # fmt: skip
         parallel.stop_processes()
         if live is not None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from capetown.errors import CapetownError
 from capetown.imagery.reading import AS_STORED, read_tile, resize
 from capetown.params import BandRendering
 from capetown.pools.dataset import pixel_cache
-from capetown.pools.dataset.dataset import LabelledTiles, fold_profile, load_fold
+from capetown.pools.dataset.dataset import fold_profile, load_fold
 from capetown.pools.dataset.drift import TypicalProfile
 from capetown.pools.dataset.pixel_cache import cached_pixels
 
@@ -37,23 +38,17 @@ def load(
     return cached_pixels(files, contents, size, "bicubic", cache, rendering)
 
 
-def test_pixels_are_those_of_the_resized_tiles_in_order(files: list[Path], tmp_path: Path) -> None:
-    found = load(files, tmp_path / "cache")
-    expected = np.stack([resize(read_tile(file), 16, "bicubic") for file in files])
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_a_file_is_reused_and_another_content_size_or_rendering_makes_another(
+def test_pixels_are_reused_and_another_content_size_or_rendering_makes_others(
     files: list[Path], tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
     usual = np.array(load(files, cache))
-    [first] = cache.iterdir()
-    made = first.stat().st_ino
+    expected = np.stack([resize(read_tile(file), 16, "bicubic") for file in files])
+    np.testing.assert_array_equal(usual, expected)
+    [made] = (file.stat().st_ino for file in cache.iterdir())
     load(files, cache)
     assert [p.stat().st_ino for p in cache.iterdir()] == [made]
     load(files, cache, size=8)
-    assert len(list(cache.iterdir())) == 2
     turned = load(files, cache, rendering=BandRendering(bands=[3, 2, 1], scale="full"))
     np.testing.assert_array_equal(turned, usual[..., ::-1])
     Image.fromarray(255 - RGB).save(files[1])
@@ -61,22 +56,18 @@ def test_a_file_is_reused_and_another_content_size_or_rendering_makes_another(
     assert len(list(cache.iterdir())) == 4
 
 
-def test_a_truncated_file_is_made_again(files: list[Path], tmp_path: Path) -> None:
+def test_a_truncated_file_is_made_again_and_one_unused_for_a_month_is_removed(
+    files: list[Path], tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     complete = np.array(load(files, cache))
     [file] = cache.iterdir()
     for kept in (0, 50, 500):
-        file.write_bytes(file.read_bytes()[:kept])
+        os.truncate(file, kept)
         np.testing.assert_array_equal(load(files, cache), complete)
-
-
-def test_a_file_unused_for_a_month_is_removed(files: list[Path], tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    load(files, cache)
-    [old] = cache.iterdir()
-    os.utime(old, (0, time.time() - pixel_cache.MONTH - 60))
+    os.utime(file, (0, time.time() - pixel_cache.MONTH - 60))
     load(files, cache, size=8)
-    assert not old.exists()
+    assert not file.exists()
 
 
 def test_a_file_that_another_process_removes_meanwhile_is_no_error(
@@ -86,14 +77,6 @@ def test_a_file_that_another_process_removes_meanwhile_is_no_error(
     gone = [cache / "gone.npy", cache / "gone.part"]
     monkeypatch.setattr(Path, "iterdir", lambda _: iter(gone))
     assert load(files, cache).shape == (3, 16, 16, 3)
-
-
-def test_a_damaged_tile_is_named_and_leaves_no_file(files: list[Path], tmp_path: Path) -> None:
-    files[2].write_bytes(b"")
-    with pytest.raises(CapetownError) as error:
-        load(files, tmp_path / "cache")
-    assert error.value.where == str(files[2])
-    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_full_disk_or_an_unwritable_cache_is_an_error_before_tiles_are_read(
@@ -106,10 +89,8 @@ def test_a_full_disk_or_an_unwritable_cache_is_an_error_before_tiles_are_read(
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(CapetownError) as error:
         cached_pixels([tmp_path / "no.tif"] * 1000, "", 448, "bicubic", cache)
-    assert str(error.value) == (
-        f"{cache}: cannot keep 0.6 GB of decoded tiles (No space left on device); free some space "
-        "or point XDG_CACHE_HOME elsewhere"
-    )
+    assert error.value.where == str(cache)
+    assert "0.6 GB of decoded tiles (No space left" in error.value.what
     assert list(cache.iterdir()) == []
     (tmp_path / "file").touch()
     with pytest.raises(CapetownError, match="XDG_CACHE_HOME"):
@@ -122,30 +103,23 @@ def test_a_fold_is_read_from_its_table(files: list[Path], tmp_path: Path) -> Non
         "path,label,sheet,group,fold,digest\nA_1_0.tif,no,A,A_1,train,0\n"
         "A_1_1.tif,yes,A,A_1,train,1\nA_1_2.tif,yes,A,A_1,test,2\n"
     )
-
-    def read(name: str) -> LabelledTiles:
-        return load_fold(
-            table, name, tmp_path, size=16, interpolation="bicubic", cache=tmp_path / "cache"
-        )
-
+    cache = tmp_path / "cache"
+    read = partial(load_fold, table, root=tmp_path, size=16, interpolation="bicubic", cache=cache)
     fold = read("train")
-    assert fold.paths == ["A_1_0.tif", "A_1_1.tif"]
-    assert fold.labels.tolist() == [0, 1]
-    assert fold.sheets.tolist() == ["A", "A"]
-    assert fold.groups.tolist() == ["A_1", "A_1"]
-    with pytest.raises(CapetownError, match="no `no` tile in fold test") as error:
-        read("test")
-    assert error.value.where == str(table)
+    assert (fold.paths, fold.labels.tolist()) == (["A_1_0.tif", "A_1_1.tif"], [0, 1])
+    assert (fold.sheets.tolist(), fold.groups.tolist()) == (["A", "A"], ["A_1", "A_1"])
     files[1].unlink()
     assert (read("train").pixels == fold.pixels).all(), "cached: the tiles are not read again"
+    with pytest.raises(CapetownError, match=r"tiles\.csv: no `no` tile in fold test"):
+        read("test")
     table.write_text(table.read_text().replace(",1\n", ",9\n"))
     with pytest.raises(CapetownError) as error:
         read("train")
     assert error.value.where == str(files[1])
+    assert len(list(cache.iterdir())) == 1
     table.unlink()
-    with pytest.raises(CapetownError) as error:
+    with pytest.raises(CapetownError, match=r"tiles\.csv: no such file; run `dvc repro split`"):
         read("train")
-    assert (error.value.where, error.value.fix) == (str(table), "run `dvc repro split`")
 
 
 @pytest.mark.parametrize(("sides", "expected"), [((640, 640, 0), 640), ((640, 0, 0), None)])

@@ -35,14 +35,6 @@ class Brightness(nn.Module):
         return self.sign * features.sum((1, 2, 3))[:, None]
 
 
-def with_squares(*squares: tuple[int, int, int]) -> np.ndarray:
-    """A dark tile with bright squares, each given by column, row and side."""
-    pixels = np.zeros((1, 64, 64, 3), np.uint8)
-    for column, row, side in squares:
-        pixels[0, row : row + side, column : column + side] = 255
-    return pixels
-
-
 def test_levels_lie_between_the_finest_and_the_last() -> None:
     images = torch.zeros(1, 3, 64, 64)
     images[0, :, 16:24, 40:48] = 1
@@ -55,20 +47,17 @@ def test_levels_lie_between_the_finest_and_the_last() -> None:
     assert fine[0, 2, 5].item() == 3 / 16
 
 
-def test_the_strongest_point_lies_in_the_brightest_square() -> None:
-    # The large square fills one cell of 8 pixels, the small one a quarter of another.
-    pixels = with_squares((40, 16, 8), (8, 48, 4))
+def test_the_strongest_point_lies_in_the_brightest_square_if_there_is_one() -> None:
+    pixels = np.zeros((1, 64, 64, 3), np.uint8)
+    pixels[0, 16:24, 40:48] = 255  # fills a fine cell
+    pixels[0, 48:52, 8:12] = 255  # fills a quarter of one
     heat = saliency_maps(Brightness(), CARD, pixels, towards_yes=True)
-    [(x, y)] = strongest_points(heat)
-    assert 40 <= x * 64 < 48
-    assert 16 <= y * 64 < 24
-
-
-def test_a_map_without_contributions_has_no_point() -> None:
-    pixels = with_squares((40, 16, 8))
-    heat = saliency_maps(Brightness(-1.0), CARD, pixels, towards_yes=True)
-    assert heat.max() == 0
-    assert np.isnan(strongest_points(heat)).all()
+    [(x, y)] = strongest_points(heat) * 64
+    assert 40 <= x < 48
+    assert 16 <= y < 24
+    without = saliency_maps(Brightness(-1.0), CARD, pixels, towards_yes=True)
+    assert without.max() == 0
+    assert np.isnan(strongest_points(without)).all()
     assert saliency_maps(Brightness(-1.0), CARD, pixels, towards_yes=False).max() == 1
 
 
@@ -87,8 +76,7 @@ def test_the_last_levels_contributions_sum_to_the_logit() -> None:
 def test_saliency_is_towards_yes_or_no(architecture: str) -> None:
     pixels, card = fold().pixels[:2], card_of(architecture)
     model = outspoken_model(architecture)
-    up = saliency_maps(model, card, pixels, towards_yes=True)
-    down = saliency_maps(model, card, pixels, towards_yes=False)
+    up, down = (saliency_maps(model, card, pixels, towards_yes=yes) for yes in (True, False))
     for heat in (up, down):
         assert heat.shape == (2, 64, 64)
         assert heat.min() >= 0

@@ -1,6 +1,7 @@
 """Tiny tiles and a tiny model for the tests of training."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,11 @@ SMALL = Backbone(
 STILL = Augment(flips=False, brightness=0, contrast=0, saturation=0, scale=0)
 
 
-def backbone_parameters(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def backbone_parameters(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Names and values of all tensors outside the head, including buffers."""
-    mine = {
-        id(tensor)
-        for part in classifier_layers(model)
-        for tensor in part.state_dict(keep_vars=True).values()
-    }
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in mine:
-            yield name, tensor
+    tensors = [part.state_dict(keep_vars=True).values() for part in classifier_layers(model)]
+    mine = {id(tensor) for tensor in chain(*tensors)}
+    return [pair for pair in model.state_dict(keep_vars=True).items() if id(pair[1]) not in mine]
 
 
 def settings(**changed: object) -> Train:
@@ -63,14 +59,9 @@ def config(
 
 
 def train(
-    folder: Path,
-    backbone: Backbone = SMALL,
-    how: Train | None = None,
-    size: int = 64,
-    tiles: int = 12,
-    seed: int = 1,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
-) -> Fitted:
+    folder: Path, backbone: Backbone = SMALL, how: Train | None = None, *, size: int = 64,
+    tiles: int = 12, seed: int = 1, on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> Fitted:  # fmt: skip
     return fit_one(
         config(backbone, how, size, seed), fold(tiles, size), fold(8, size, seed=9),
         checkpoints=folder, on_epoch=on_epoch,
@@ -80,9 +71,7 @@ def train(
 def checkpoint_in(folder: Path) -> dict[str, Any]:
     """The state of the only checkpoint in a folder."""
     [checkpoint] = folder.iterdir()
-    state = load_checkpoint(checkpoint)
-    assert state is not None
-    return state
+    return load_checkpoint(checkpoint) or {}
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

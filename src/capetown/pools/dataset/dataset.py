@@ -16,6 +16,8 @@ from capetown.params import BandRendering
 from capetown.pools.dataset.drift import TileProfile, TypicalProfile, typical_profile
 from capetown.pools.dataset.pixel_cache import cached_pixels
 
+FIX = "run `dvc repro split`"
+
 
 @dataclass(frozen=True)
 class LabelledTiles:
@@ -66,7 +68,7 @@ def load_fold(
         table: the CSV file that `split` writes: path, label, sheet, group, fold and digest.
         name: of the fold; None loads all tiles.
         root: the folder that the paths are relative to.
-        size: see `capetown.pools.dataset.pixel_cache.cached_pixels`, as for the rest.
+        size: see `cached_pixels`, as for `interpolation`, `cache` and `rendering`.
         interpolation: how tiles are resized.
         cache: folder of decoded tiles.
         rendering: how tiles are read.
@@ -78,15 +80,13 @@ def load_fold(
     try:
         rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
-        raise CapetownError("no such file", where=table, fix="run `dvc repro split`") from error
+        raise CapetownError("no such file", where=table, fix=FIX) from error
     if name is not None:
         rows = rows[rows["fold"] == name]
     for label in CLASSES:
         if not (rows["label"] == label).any():
             fold = f" in fold {name}" if name else ""
-            raise CapetownError(
-                f"no `{label}` tile{fold}", where=table, fix="run `dvc repro split`"
-            )
+            raise CapetownError(f"no `{label}` tile{fold}", where=table, fix=FIX)
     contents = sha256("".join(rows["digest"]).encode()).hexdigest()
     files = [root / path for path in rows["path"]]
     return LabelledTiles(

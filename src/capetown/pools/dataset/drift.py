@@ -1,6 +1,6 @@
 """Tiles that differ from the typical one in size, resolution or colour: a sign of drift."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import BinaryIO, NamedTuple
@@ -41,13 +41,7 @@ class TypicalProfile(Section):
 
 
 def profile_of(pixels: Pixels, side: int, resolution: float) -> TileProfile:
-    """The profile of a tile.
-
-    Args:
-        pixels: uint8, shape (height, width, 3).
-        side: as in `TileProfile`.
-        resolution: as in `TileProfile`.
-    """
+    """The `TileProfile` of pixels: uint8, shape (height, width, 3)."""
     red, green, blue = (pixels[..., band] for band in range(3))
     grey = bool((red == green).all() and (red == blue).all())
     dark = 100 * int(np.count_nonzero(pixels < DARK)) >= 99 * pixels.size
@@ -80,16 +74,13 @@ def deviation(profile: TileProfile, typical: TypicalProfile) -> str:
     return ", ".join(found)
 
 
-def count_deviating(profiles: Mapping[str, TileProfile], first: int = 3) -> tuple[int, str]:
-    """Count the tiles that deviate from the typical one, and describe the first few.
-
-    Args:
-        profiles: by path; at least one.
-        first: number of tiles to describe.
-    """
-    typical = typical_profile(list(profiles.values()))
-    found = {path: deviation(profile, typical) for path, profile in profiles.items()}
-    described = [f"{path} ({how})" for path, how in found.items() if how]
+def count_deviating(
+    paths: Iterable[str], profiles: Sequence[TileProfile], first: int = 3
+) -> tuple[int, str]:
+    """Count the tiles that deviate from the typical one, and describe the `first` few."""
+    typical = typical_profile(profiles)
+    found = zip(paths, [deviation(profile, typical) for profile in profiles], strict=True)
+    described = [f"{path} ({how})" for path, how in found if how]
     return len(described), "; ".join(described[:first])
 
 

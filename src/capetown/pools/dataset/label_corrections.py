@@ -47,10 +47,7 @@ def read_corrections(file: Path) -> dict[str, str]:
 def apply_corrections(tiles: Sequence[Tile], file: Path) -> tuple[list[Tile], int]:
     """Tiles with the labels of a file, and the number of tiles whose label changed.
 
-    Paths in the file that are not among the tiles are logged.
-
-    Raises:
-        CapetownError: see `read_corrections`.
+    Paths in the file that are not among the tiles are logged. Errors: see `read_corrections`.
     """
     labels = read_corrections(file)
     corrected = [replace(tile, label=labels.get(tile.path, tile.label)) for tile in tiles]

@@ -1,6 +1,7 @@
 """Labelled tiles in their class folders: found, read and profiled."""
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,16 +30,15 @@ class Tile:
     sheet: str
 
 
-def sheet_of(name: str) -> str:
-    """The map sheet in a file name: ``W35A`` of ``W35A_7_58.tif``; else the name's stem."""
-    stem = Path(name).stem
-    matched = TILE_NAME.fullmatch(stem)
-    return matched["sheet"] if matched else stem
+def match_name(path: str) -> re.Match[str] | None:
+    """The sheet, block and cell in the name of a tile's file; None if it has another form."""
+    return TILE_NAME.fullmatch(Path(path).stem)
 
 
-def is_tile_name(name: str) -> bool:
-    """Return True if a file name ends like that of a tile."""
-    return name.lower().endswith(SUFFIXES)
+def sheet_of(path: str) -> str:
+    """The map sheet in the name of a file: ``W35A`` of ``W35A_7_58.tif``; else the name's stem."""
+    matched = match_name(path)
+    return matched["sheet"] if matched else Path(path).stem
 
 
 def find_tiles(folder: Path, root: Path) -> list[Tile]:
@@ -53,7 +53,7 @@ def find_tiles(folder: Path, root: Path) -> list[Tile]:
             raise CapetownError(
                 "no such folder", where=folder / label, fix="put the tiles into `yes` and `no`"
             )
-        paths = [p for p in (folder / label).iterdir() if is_tile_name(p.name)]
+        paths = [p for p in (folder / label).iterdir() if p.name.lower().endswith(SUFFIXES)]
         if not paths:
             raise CapetownError("no tiles (*.tif) in it", where=folder / label)
         tiles += [Tile(p.relative_to(root).as_posix(), label, sheet_of(p.name)) for p in paths]
@@ -64,11 +64,12 @@ def stray_images(folder: Path, root: Path) -> list[tuple[str, str]]:
     """Images under a folder that `find_tiles` ignores: path relative to `root`, and reason."""
     found = []
     for path in sorted(folder.rglob("*")):
-        if not path.name.lower().endswith((*SUFFIXES, *OTHER_SUFFIXES)) or not path.is_file():
+        name = path.name.lower()
+        if not name.endswith((*SUFFIXES, *OTHER_SUFFIXES)) or not path.is_file():
             continue
         if path.parent.parent != folder or path.parent.name not in CLASSES:
             found.append((path, f"not directly in {folder.name}/yes or {folder.name}/no"))
-        elif not is_tile_name(path.name):
+        elif not name.endswith(SUFFIXES):
             found.append((path, "not a TIFF file"))
     return [(path.relative_to(root).as_posix(), why) for path, why in found]
 
@@ -96,11 +97,12 @@ def pixel_digest(pixels: Pixels) -> str:
 
 def profile_tiles(
     tiles: Sequence[Tile], root: Path, rendering: BandRendering = AS_STORED
-) -> tuple[dict[Tile, tuple[str, TileProfile]], dict[Tile, str]]:
+) -> tuple[list[Tile], list[str], list[TileProfile], dict[str, str]]:
     """Read tiles with all cores. Their paths are relative to `root`.
 
     Returns:
-        The `pixel_digest` and profile of each readable tile, and the reason for each other tile.
+        The readable tiles, the `pixel_digest` and profile of each, and the reason for each path
+        that cannot be read.
     """
 
     def read(tile: Tile) -> tuple[str, TileProfile] | str:
@@ -111,6 +113,12 @@ def profile_tiles(
         return pixel_digest(pixels), profile
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(tiles, pool.map(read, tiles), strict=True))
-    reasons = {tile: reason for tile, reason in found.items() if isinstance(reason, str)}
-    return {t: pair for t, pair in found.items() if not isinstance(pair, str)}, reasons
+        found = list(zip(tiles, pool.map(read, tiles), strict=True))
+    reasons = {tile.path: reason for tile, reason in found if isinstance(reason, str)}
+    readable = [(tile, *result) for tile, result in found if not isinstance(result, str)]
+    return (
+        [tile for tile, _, _ in readable],
+        [digest for _, digest, _ in readable],
+        [profile for _, _, profile in readable],
+        reasons,
+    )

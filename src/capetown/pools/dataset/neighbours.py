@@ -1,16 +1,9 @@
 """Tiles that touch, found by the sheet, block and cell in their names."""
 
-import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
-from capetown.city import BLOCKS_ACROSS, CELLS_ACROSS, TILE_NAME
-from capetown.pools.dataset.listing import Tile
-
-
-def match_name(tile: Tile) -> re.Match[str] | None:
-    """The sheet, block and cell in a tile's name; None if it has another form."""
-    return TILE_NAME.fullmatch(PurePosixPath(tile.path).stem)
+from capetown.city import BLOCKS_ACROSS, CELLS_ACROSS
+from capetown.pools.dataset.listing import Tile, match_name
 
 
 def count_neighbours(tiles: Sequence[Tile], folds: Sequence[str]) -> tuple[int, int]:
@@ -20,7 +13,7 @@ def count_neighbours(tiles: Sequence[Tile], folds: Sequence[str]) -> tuple[int, 
     """
     fold_at: dict[tuple[str, int, int], str] = {}
     for tile, fold in zip(tiles, folds, strict=True):
-        if name := match_name(tile):
+        if name := match_name(tile.path):
             block_row, block_column = divmod(int(name["block"]) - 1, BLOCKS_ACROSS)
             row, column = divmod(int(name["cell"]) - 1, CELLS_ACROSS)
             row, column = row + block_row * CELLS_ACROSS, column + block_column * CELLS_ACROSS

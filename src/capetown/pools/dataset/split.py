@@ -6,16 +6,17 @@ block, or of a whole map sheet, go into one fold. Tiles with equal pixels also d
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
+from capetown.params import Split
 from capetown.pools.dataset.drift import TileProfile
-from capetown.pools.dataset.listing import Tile
-from capetown.pools.dataset.neighbours import count_neighbours, match_name
+from capetown.pools.dataset.listing import Tile, match_name
+from capetown.pools.dataset.neighbours import count_neighbours
 from capetown.pools.metrics import MIN_GROUPS_FOR_CI
 
 FOLDS = ("train", "valid", "test")
@@ -25,19 +26,18 @@ Strategy = Literal["block", "sheet", "random"]
 
 
 def split_tiles(
-    tiles: Sequence[Tile], digests: Sequence[str], *,
-    strategy: Strategy, valid: float, test: float, seed: int,
-) -> list[str]:  # fmt: skip
+    tiles: Sequence[Tile], digests: Sequence[str], settings: Split, seed: int
+) -> list[str]:
     """Assign every tile to a fold.
+
+    The strategies ``block`` and ``sheet`` keep the tiles of a block or sheet in one fold, and give
+    all folds similar shares of each class. ``random`` shuffles tiles. All keep equal images in one
+    fold.
 
     Args:
         tiles: the tiles to divide.
         digests: the `pixel_digest` of each.
-        strategy: ``block`` and ``sheet`` keep the tiles of a block or sheet in one fold, and give
-            all folds similar shares of each class. ``random`` shuffles tiles. All keep equal
-            images in one fold.
-        valid: share of the tiles for choosing epoch, threshold and temperature.
-        test: share of the tiles for the final evaluation.
+        settings: the strategy, and the folds' shares of the tiles.
         seed: determines the folds.
 
     Returns:
@@ -47,12 +47,13 @@ def split_tiles(
         CapetownError: a class has no tile, a fold lacks a class, or a fold has fewer groups than a
             95 % confidence interval needs.
     """
+    strategy = settings.strategy
     for label in CLASSES:
         if label not in {t.label for t in tiles}:
             raise CapetownError(f"no `{label}` tile can be read")
     keys = [group_of(t, strategy) if strategy != "random" else t.path for t in tiles]
     groups = pd.factorize(np.array(_merged(keys, digests)))[0].tolist()
-    shares = np.array([1 - valid - test, valid, test])
+    shares = _shares(settings)
     if strategy == "random":
         folds = _shuffled(groups, shares, seed)
     else:
@@ -64,6 +65,10 @@ def split_tiles(
     return result
 
 
+def _shares(settings: Split) -> np.ndarray:
+    return np.array([1 - settings.valid - settings.test, settings.valid, settings.test])
+
+
 def group_of(tile: Tile, strategy: Strategy) -> str:
     """The group of a tile: its sheet for ``sheet``, else its block.
 
@@ -71,7 +76,7 @@ def group_of(tile: Tile, strategy: Strategy) -> str:
     """
     if strategy == "sheet":
         return tile.sheet
-    name = match_name(tile)
+    name = match_name(tile.path)
     return f"{name['sheet']}_{name['block']}" if name else tile.sheet
 
 
@@ -183,7 +188,8 @@ def duplicate_table(tiles: Sequence[Tile], digests: Sequence[str]) -> pd.DataFra
         for first, *rest in same.values()
         for tile in rest
     ]
-    return pd.DataFrame(sorted(rows), columns=["path", "same_as", "label_noise"])
+    table = pd.DataFrame(sorted(rows), columns=["path", "same_as", "label_noise"])
+    return table.astype({"label_noise": bool})
 
 
 def tile_table(
@@ -209,11 +215,9 @@ def summary(
     found = {}
     for name in FOLDS:
         chosen = [tile for tile, fold in zip(tiles, folds, strict=True) if fold == name]
-        labels = Counter(tile.label for tile in chosen)
         groups = Counter(group_of(tile, strategy) for tile in chosen)
         found[name] = {
-            "yes": labels["yes"],
-            "no": labels["no"],
+            **{label: sum(tile.label == label for tile in chosen) for label in reversed(CLASSES)},
             "sheets": len({tile.sheet for tile in chosen}),
             "groups": len(groups),
             "largest_group": max(groups.values(), default=0),
@@ -221,44 +225,21 @@ def summary(
     return found
 
 
-def split_metrics(
-    tiles: Sequence[Tile], folds: Sequence[str], strategy: Strategy, *,
-    corrected: int, rejected: int, copies: pd.DataFrame, deviating: tuple[int, str],
-) -> dict[str, Any]:  # fmt: skip
-    """The numbers worth comparing between two splits.
-
-    `corrected` and `rejected` are numbers of tiles, `copies` is the `duplicate_table`, and
-    `deviating` is the result of `count_deviating`.
-    """
-    return {
-        "tiles": len(tiles),
-        "corrected": corrected,
-        "rejected": rejected,
-        "duplicates": len(copies),
-        "label_noise": int(copies["label_noise"].sum()),
-        "unlike": deviating[0],
-        "unlike_first": deviating[1],
-        "folds": summary(tiles, folds, strategy),
-    }
-
-
-def log_lines(
-    tiles: Sequence[Tile], folds: Sequence[str], *, strategy: Strategy, valid: float, test: float
-) -> list[str]:
+def log_lines(tiles: Sequence[Tile], folds: Sequence[str], settings: Split) -> list[str]:
     """Lines for the log: actual and target size of each fold, and what leaks between folds."""
-    unit = "sheet" if strategy == "sheet" else "block"
-    target = {"train": 1 - valid - test, "valid": valid, "test": test}
+    unit = "sheet" if settings.strategy == "sheet" else "block"
+    sizes = summary(tiles, folds, settings.strategy)
     lines = []
-    for name, fold in summary(tiles, folds, strategy).items():
+    for (name, fold), target in zip(sizes.items(), _shares(settings), strict=True):
         count = fold["yes"] + fold["no"]
         lines.append(
-            f"{name}: {count} tiles, {count / len(tiles):.1%} (target: {target[name]:.1%}), "
+            f"{name}: {count} tiles, {count / len(tiles):.1%} (target: {target:.1%}), "
             f"{fold['yes'] / count:.1%} with a pool; {unit}s: {fold['groups']}, sheets: "
             f"{fold['sheets']}, tiles in the largest {unit}: {fold['largest_group']}"
         )
     touching, divided = count_neighbours(tiles, folds)
     lines.append(f"pairs of tiles that touch: {touching}, {divided} of them in two folds")
-    if unnamed := [t.path for t in tiles if not match_name(t)]:
+    if unnamed := [t.path for t in tiles if not match_name(t.path)]:
         lines.append(
             f"{len(unnamed)} tiles are not named SHEET_BLOCK_CELL, such as {unnamed[0]}: each is a "
             "group of its own, so neighbours may be in two folds"

@@ -26,14 +26,8 @@ def build_model(
 
     Its last layer starts at zero, so that every tile first has a probability of one half. With
     `pretrained`, all other layers have the published weights, which are downloaded if they are
-    missing. An image size that the architecture cannot take is refused before that.
-
-    Args:
-        backbone: the architecture.
-        image_size: side of the square input in pixels.
-        pretrained: start from published weights instead of random ones.
-        seed: of the random weights.
-        inputs: values that replace those of `input_config`; None keeps a value.
+    missing. An image size that the architecture cannot take is refused before that. `inputs` are
+    values that replace those of `input_config`; None keeps a value.
 
     Raises:
         CapetownError: timm does not know the architecture, it cannot be trained here or take such
@@ -47,7 +41,12 @@ def build_model(
         )
     torch.manual_seed(seed)
     model = create(backbone.architecture, image_size)
-    _check_image_size(model, backbone.architecture, image_size)
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, image_size, image_size))
+    except Exception as error:  # each architecture fails in its own way
+        raise _wrong_size(backbone.architecture, image_size, error) from error
+    model.train()
     if pretrained:
         _load_published(model, backbone.architecture, image_size)
     for part in classifier_layers(model):
@@ -64,8 +63,8 @@ def create(
 ) -> nn.Module:
     """timm's model for square images of `image_size` pixels.
 
-    `classes` is the number of outputs; None for that of the published weights. `weights` is the
-    source of published weights, as keys of timm's pretrained config.
+    `classes` is the number of outputs; None keeps that of the published weights. `weights` says
+    where they are, as keys of timm's pretrained config.
 
     Raises:
         CapetownError: timm does not know the architecture, or it cannot take such images.
@@ -85,16 +84,6 @@ def create(
             raise
         raise _wrong_size(architecture, image_size, error) from error
     return model
-
-
-def _check_image_size(model: nn.Module, architecture: str, image_size: int) -> None:
-    training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, image_size, image_size))
-    except Exception as error:  # each architecture fails in its own way
-        raise _wrong_size(architecture, image_size, error) from error
-    model.train(training)
 
 
 def _wrong_size(architecture: str, image_size: int, error: Exception) -> CapetownError:
@@ -123,14 +112,14 @@ def _read_published(architecture: str, file: Path, image_size: int) -> dict[str,
     """The published weights. timm resizes them to an image size if it can.
 
     The model keeps the published classes: with other ones, timm would ignore tensors that do not
-    fit.
+    fit. The tensors of a package have other names than timm's, in the same order.
     """
-    weights: dict[str, Any] = (
-        {"state_dict": _packaged_weights(architecture, file)}
-        if architecture in PACKAGED
-        else {"file": str(file)}
-    )
-    return create(architecture, image_size, classes=None, **weights).state_dict()
+    if architecture not in PACKAGED:
+        return create(architecture, image_size, classes=None, file=str(file)).state_dict()
+    tensors = torch.load(file, map_location="cpu", weights_only=True)
+    names = timm.create_model(architecture, pretrained=False).state_dict()
+    weights = dict(zip(names, tensors.values(), strict=True))
+    return create(architecture, image_size, classes=None, state_dict=weights).state_dict()
 
 
 def _unusable(architecture: str, file: Path, image_size: int, error: Exception) -> CapetownError:
@@ -157,13 +146,6 @@ def untrainable() -> dict[str, str]:
     """Architectures that failed the smoke test, without tags, and the reason for each."""
     found: dict[str, str] = json.loads(UNTRAINABLE.read_text(encoding="utf-8"))["refused"]
     return found
-
-
-def _packaged_weights(architecture: str, file: Path) -> dict[str, torch.Tensor]:
-    """The weights of a package: its tensors have other names than timm's, in the same order."""
-    tensors = torch.load(file, map_location="cpu", weights_only=True)
-    names = timm.create_model(architecture, pretrained=False).state_dict()
-    return dict(zip(names, tensors.values(), strict=True))
 
 
 def classifier_layers(model: nn.Module) -> list[nn.Module]:
@@ -208,8 +190,5 @@ def input_config(model: nn.Module) -> dict[str, Any]:
     Its ``crop_pct`` is ignored: `capetown.imagery.reading.resize` crops nothing.
     """
     config = timm.data.resolve_model_data_config(model)
-    return {
-        "mean": list(config["mean"]),
-        "std": list(config["std"]),
-        "interpolation": config["interpolation"],
-    }
+    bands = {name: list(config[name]) for name in ("mean", "std")}
+    return {**bands, "interpolation": config["interpolation"]}

@@ -44,14 +44,10 @@ def predict_logits(
     model: nn.Module, pixels: Pixels, *,
     mean: Sequence[float], std: Sequence[float], tta: bool = False,
 ) -> npt.NDArray[np.float64]:  # fmt: skip
-    """The logit of ``yes`` for every tile. Leaves the model in evaluation mode.
+    """The logit of ``yes`` for every tile. Leaves the model in evaluation mode, on its device.
 
-    Args:
-        model: on the device to use.
-        pixels: uint8, shape (tiles, size, size, 3).
-        mean: of the model's input, by band.
-        std: standard deviation of the model's input, by band.
-        tta: average the logits of each tile's eight flips and quarter turns.
+    `pixels` are uint8 of shape (tiles, size, size, 3). `mean` and `std` of the input are by band.
+    With `tta`, the logits of a tile's eight flips and quarter turns are averaged.
 
     Raises:
         CapetownError: the device's memory is too small, or a logit is not finite.

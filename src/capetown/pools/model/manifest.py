@@ -107,13 +107,11 @@ def model_digest(folder: Path) -> str:
     Raises:
         CapetownError: a file is missing.
     """
-    digest = sha256()
-    for name in (MANIFEST_FILE, WEIGHTS_FILE):
-        try:
-            digest.update((folder / name).read_bytes())
-        except OSError as error:
-            raise _missing(folder) from error
-    return digest.hexdigest()
+    try:
+        both = [(folder / name).read_bytes() for name in (MANIFEST_FILE, WEIGHTS_FILE)]
+    except OSError as error:
+        raise _missing(folder) from error
+    return sha256(b"".join(both)).hexdigest()
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelManifest]:

@@ -40,13 +40,10 @@ def summarise_training(
 def render_card(
     manifest: ModelManifest, evaluation: Mapping[str, Any] | None = None, source: str = ""
 ) -> str:
-    """Render the model card.
+    """Render the model card from a manifest with a training summary.
 
-    Args:
-        manifest: of the model, with its training summary.
-        evaluation: the result of `capetown.pools.evaluation.metrics_report.evaluate` on the test
-            fold, if it was evaluated.
-        source: of the test tiles; ``data`` is the sample.
+    `evaluation` is the result of `capetown.pools.evaluation.metrics_report.evaluate` on the test
+    fold. `source` is that of the test tiles; ``data`` is the sample.
 
     Raises:
         CapetownError: the manifest has no training summary.

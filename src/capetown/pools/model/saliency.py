@@ -6,6 +6,7 @@ Earlier features are finer but less specific, so the maps of several levels are 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -43,26 +44,18 @@ def saliency_maps(
     device = next(model.parameters()).device
     sign = 1 if towards_yes else -1
     with memory_errors(f"saliency of {len(pixels)} tiles"):
-        batch = normalise(
-            batch_to_device(pixels, device).float() / 255, manifest.mean, manifest.std
-        )
-        levels = [_scaled(sign * level) for level in contributions(model, batch)]
-    heat = torch.stack(
-        [
-            functional.interpolate(
-                level[:, None], pixels.shape[1:3], mode="bilinear", align_corners=False
-            )[:, 0]
-            for level in levels
-        ]
-    )
+        images = batch_to_device(pixels, device).float() / 255
+        found = contributions(model, normalise(images, manifest.mean, manifest.std))
+        levels = [_scaled(sign * level)[:, None] for level in found]
+    resize = partial(functional.interpolate, size=pixels.shape[1:3], mode="bilinear")
+    heat = torch.stack([resize(level)[:, 0] for level in levels])
     return _scaled(heat.mean(0)).cpu().numpy()
 
 
 def strongest_points(heat: Heat) -> Points:
     """The most salient point of each tile, from its map, as shares of its width and height.
 
-    Returns:
-        Shape (tiles, 2), from the left and from the top: the centre of a pixel, NaN if all is 0.
+    Shape (tiles, 2), from the left and from the top: the centre of a pixel; NaN if all is 0.
     """
     tiles, height, width = heat.shape
     # Rounded: the first of equally strong pixels is taken on every machine.
@@ -78,11 +71,8 @@ def contributions(model: nn.Module, batch: Tensor) -> list[Tensor]:
     HiResCAM (Draelos and Carin 2020): features times their gradients, summed over channels. For the
     last features, under a head that averages and weighs them, these sum to the logit without its
     bias. For earlier features they are a first-order approximation. Features without a grid (tokens
-    of transformers) are replaced by the input, averaged over patches.
-
-    Args:
-        model: a timm model in evaluation mode.
-        batch: normalised images, shape (images, 3, size, size).
+    of transformers) are replaced by the input, averaged over patches. `model` is a timm model in
+    evaluation mode, and `batch` are normalised images of shape (images, 3, size, size).
 
     Returns:
         float32, one tensor per level, shape (images, height, width) of its features.

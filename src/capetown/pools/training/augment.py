@@ -25,15 +25,9 @@ def augment(batch: Tensor, drawn: Tensor, settings: Augment) -> Tensor:
     """Turn, flip, scale and tint each image of a batch by its own random numbers.
 
     The eight flips and quarter turns are equally likely. Brightness, contrast and saturation are
-    multiplied by 1 plus or minus at most their setting.
-
-    Args:
-        batch: uint8, shape (images, 3, size, size).
-        drawn: float32, shape (images, 7), from `draws`, on the same device.
-        settings: the largest change of each kind.
-
-    Returns:
-        float32 from 0 to 1, of the batch's shape.
+    multiplied by 1 plus or minus at most their setting. `batch` is uint8 of shape (images, 3, size,
+    size), and `drawn` has the images' rows of `draws`, on the same device. The result is float32
+    from 0 to 1.
     """
     if settings.flips:
         batch = _flip_and_turn(batch, drawn)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
@@ -86,8 +86,7 @@ def fit_one(
     model = to_device(model, device)
     history: list[Epoch] = []
     best = deepcopy(model.state_dict())
-    checkpoint: Path | None = None
-    saved: dict[str, Any] | None = None
+    checkpoint, saved = None, None
     if checkpoints:
         inputs = [train.digest, valid.digest, config.model_dump(), parallel.world_size()]
         checkpoint = checkpoints / fingerprint(inputs, device.type)
@@ -134,8 +133,8 @@ def _validate(
     training: Training, valid: LabelledTiles, epoch: int, loss: float, rate: float
 ) -> Epoch:
     mean, std = training.inputs["mean"], training.inputs["std"]
-    mine = parallel.share(valid.pixels)
-    logits = parallel.gather(predict_logits(training.candidate, mine, mean=mean, std=std))
+    mine = predict_logits(training.candidate, parallel.share(valid.pixels), mean=mean, std=std)
+    logits = parallel.gather(mine)
     valid_loss = log_loss(valid.labels, logits)
     check_loss(valid_loss, epoch)
     scores = score(valid.labels, calibrated(logits, 1.0), 0.5)

@@ -5,7 +5,6 @@ would never train it. Order, augmentation and dropout of an epoch depend on (see
 resumed training gives the same result as an uninterrupted one.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -90,10 +89,7 @@ class Training:
         self.scaler.load_state_dict(state["scaler"])
 
     def run_epoch(self, epoch: int, seed: int) -> tuple[float, float]:
-        """Train on every tile once.
-
-        Returns:
-            The mean loss, and the last learning rate.
+        """Train on every tile once. Returns the mean loss and the last learning rate.
 
         Raises:
             CapetownError: the loss is not finite.
@@ -104,7 +100,10 @@ class Training:
         drawn = draws(seed, epoch, tiles)
         todo = batches(tiles, self.batch_size, seed, epoch)
         total, rate = torch.zeros((), device=self.device), 0.0
-        for number, rows in enumerate(_progress(todo, f"epoch {epoch + 1}, {self.phase.name}")):
+        title = f"epoch {epoch + 1}, {self.phase.name}"
+        # disable=None: only a terminal shows progress.
+        shown = tqdm(todo, desc=title, unit=" batches", disable=None, leave=False)
+        for number, rows in enumerate(shown):
             step = (epoch - self.phase.first) * len(todo) + number
             steps = (self.phase.end - self.phase.first) * len(todo)
             rate = learning_rate(step, steps, self.phase.learning_rate, self.settings.warmup)
@@ -143,17 +142,7 @@ class Training:
         return logits
 
     def train_step(self, images: Tensor, labels: Tensor, rate: float, of: int) -> Tensor:
-        """Take one step.
-
-        Args:
-            images: this process's share of a batch.
-            labels: of the images.
-            rate: the learning rate.
-            of: number of tiles in the whole batch.
-
-        Returns:
-            The sum of the losses of this process's tiles.
-        """
+        """Take one step on this process's share of a batch of `of` tiles, and sum its losses."""
         with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
             logits = self.logits_of(images)
         loss = functional.binary_cross_entropy_with_logits(
@@ -180,12 +169,3 @@ def check_loss(loss: float, epoch: int) -> None:
             fix="lower the backbone's learning_rate or train.head_learning_rate, or set "
             "train.amp=false; the checkpoint of the epoch before is kept",
         )
-
-
-def _progress(todo: list[npt.NDArray[np.int64]], title: str) -> Iterator[npt.NDArray[np.int64]]:
-    """The batches, with a progress bar on a terminal."""
-    total = sum(map(len, todo))
-    with tqdm(total=total, desc=title, unit=" images", disable=None, leave=False) as bar:
-        for rows in todo:
-            yield rows
-            bar.update(len(rows))

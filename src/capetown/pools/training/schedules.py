@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from capetown.params import Backbone, Train
+
+if TYPE_CHECKING:
+    from dvclive import Live
 
 PhaseName = Literal["head", "full"]
 
@@ -29,6 +32,14 @@ class Epoch:
         values = asdict(self)
         rate, scores = values.pop("learning_rate"), values.pop("scores")
         return {**values, **scores, "learning_rate": rate}
+
+    def log_to(self, live: "Live") -> None:
+        """Add the epoch to DVCLive's plots."""
+        live.step = self.epoch + 1  # counted from 1, as in the report
+        for name, value in self.row().items():
+            if name not in ("epoch", "phase"):
+                live.log_metric(name, value)
+        live.next_step()
 
     def __str__(self) -> str:
         """The epoch as a line of the log."""
@@ -63,11 +74,7 @@ def phases(settings: Train, backbone: Backbone) -> list[Phase]:
 def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     """Linear warmup to the peak, then half a cosine down to 0.
 
-    Args:
-        step: from 0 to steps - 1.
-        steps: of the phase.
-        peak: the highest rate.
-        warmup: share of the steps, from 0 to 1, before the peak.
+    `step` counts from 0 to `steps` - 1. `warmup` is the share of the steps before the peak.
     """
     rise = math.ceil(warmup * steps)
     if step < rise:
