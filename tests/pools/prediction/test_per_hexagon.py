@@ -18,7 +18,7 @@ from capetown.cli import main
 from capetown.errors import CapetownError
 from capetown.pools.prediction.per_hexagon import interval
 from tests.pools.prediction import Predict, refused
-from tests.pools.prediction.test_georeference import geotiff
+from tests.imagery import geotiff
 from tests.tables import CELLS, OUTSIDE_CELL, write_hexagons
 
 FIRST, SECOND, THIRD = CELLS
