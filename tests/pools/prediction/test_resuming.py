@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from capetown.pools.model.manifest import save_model
@@ -56,27 +55,43 @@ def interrupt_after(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_an_interrupted_run_resumes_and_gives_the_same_bytes(
-    predict: Predict, many: Path, tmp_path: Path, shards_made: list[int],
-    monkeypatch: pytest.MonkeyPatch, suffix: str,
+    predict: Predict, model: Model, many: Path, tmp_path: Path, shards_made: list[int],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], suffix: str,
 ) -> None:  # fmt: skip
+    """Shards made otherwise, and damaged ones, are refused and kept."""
     predict(whole := tmp_path / f"whole{suffix}", many)
     assert sorted(shards_made) == [0, 1, 2, 3, 4, 5, 6]
-    shards_made.clear()
-
-    out = tmp_path / f"out{suffix}"
+    out, parts = tmp_path / f"out{suffix}", tmp_path / f"out{suffix}.parts"
+    options = ["--model", str(model[1]), "--out", str(out)]
     with monkeypatch.context() as patched:
         interrupt_after(3, patched)
         with pytest.raises(SystemExit) as caught:
             predict(out, many)
         assert caught.value.code == 130
-    assert not out.exists()
-    parts = {path.name for path in (tmp_path / f"out{suffix}.parts").iterdir()}
-    assert parts == {"provenance.json", "000000.parquet", "000001.parquet", "000002.parquet"}
+    names = ["000000.parquet", "000001.parquet", "000002.parquet", "provenance.json"]
+    error = refused("predict", str(many / "001.tif"), *options)
+    assert (error.where, "from other inputs" in error.what) == (str(parts), True)
+    assert sorted(path.name for path in parts.iterdir()) == names
 
-    predict(out, many)
+    shards_made.clear()
+    shard = parts / "000001.parquet"
+    shard.write_bytes(shard.read_bytes()[:-9])
+    error = refused("predict", str(many), *options)
+    assert (error.where, "remove it" in error.fix) == (str(shard), True)
     assert sorted(shards_made) == [3, 4, 5, 6]
+    assert not out.exists()
+    shard.unlink()
+    predict(out, many)
+    assert sorted(shards_made) == [1, 3, 4, 5, 6]
     assert out.read_bytes() == whole.read_bytes()
-    assert not (tmp_path / f"out{suffix}.parts").exists()
+    assert not parts.exists()
+
+    # Another run computes nothing and prints the same.
+    said, before = capsys.readouterr().out.splitlines()[-2:], out.stat()
+    predict(out, many)
+    assert len(shards_made) == 5
+    assert capsys.readouterr().out.splitlines() == said
+    assert out.stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_a_killed_run_leaves_whole_shards_and_resumes(
@@ -95,20 +110,6 @@ def test_a_killed_run_leaves_whole_shards_and_resumes(
     there = {int(path.stem) for path in parts.glob("*.parquet")}
     predict(out, many)
     assert set(shards_made) == set(range(7)) - there
-
-
-def test_a_second_run_computes_nothing_and_prints_the_same(
-    predict: Predict, many: Path, tmp_path: Path, shards_made: list[int],
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    out = tmp_path / "out.csv"
-    predict(out, many)
-    said, before = capsys.readouterr().out, out.stat()
-    shards_made.clear()
-    predict(out, many)
-    assert shards_made == []
-    assert capsys.readouterr().out == said
-    assert out.stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_an_output_made_otherwise_is_refused_and_kept(
@@ -143,29 +144,6 @@ def test_an_output_made_otherwise_is_refused_and_kept(
     conflict("changed")
 
 
-def test_shards_made_otherwise_or_damaged_are_refused_and_kept(
-    predict: Predict, model: Model, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, parts = tmp_path / "out.csv", tmp_path / "out.csv.parts"
-    with monkeypatch.context() as patched:
-        interrupt_after(2, patched)
-        with pytest.raises(SystemExit):
-            predict(out, many)
-    before = sorted(parts.iterdir())
-    options = ["--model", str(model[1]), "--out", str(out)]
-    error = refused("predict", str(many / "001.tif"), *options)
-    assert (error.where, "from other inputs" in error.what) == (str(parts), True)
-    assert sorted(parts.iterdir()) == before
-
-    shard = parts / "000001.parquet"
-    shard.write_bytes(shard.read_bytes()[:-9])
-    error = refused("predict", str(many), *options)
-    assert error.where == str(shard)
-    assert "remove it" in error.fix
-    shard.unlink()
-    assert len(predict(out, many)) == 20
-
-
 def test_a_full_disk_loses_nothing(
     predict: Predict, model: Model, many: Path, tmp_path: Path
 ) -> None:
@@ -182,11 +160,3 @@ def test_a_full_disk_loses_nothing(
     assert not out.exists()
     assert [path for path in tmp_path.rglob("*") if path.name.endswith(".part")] == []
     assert len(predict(out, many)) == 20
-
-
-def test_csv_and_parquet_have_the_same_rows(predict: Predict, many: Path, tmp_path: Path) -> None:
-    csv = predict("out.csv", many)
-    parquet = predict("out.parquet", many)
-    assert list(csv) == list(parquet)
-    pd.testing.assert_series_equal(csv["probability"], parquet["probability"])
-    assert csv["path"].tolist() == [str(many / f"{n:03}.tif") for n in range(20)]
