@@ -19,7 +19,7 @@ from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.manifest import save_model
 from tests import s3
 from tests.imagery import geotiff
-from tests.pools.prediction import CARD, Model, Predict, refused
+from tests.pools.prediction import CARD, Model, Predict, Refusal
 
 
 def test_each_tile_has_a_probability_or_an_error(
@@ -56,7 +56,7 @@ def test_each_tile_has_a_probability_or_an_error(
 
 @pytest.mark.parametrize("keys", [False, True])
 def test_a_bucket_is_read_from_the_server_in_the_environment(
-    predict: Predict, model: Model, bucket: Path, seaweed: s3.Server, tmp_path: Path,
+    predict: Predict, refusal: Refusal, bucket: Path, seaweed: s3.Server,
     monkeypatch: pytest.MonkeyPatch, keys: bool,
 ) -> None:  # fmt: skip
     for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"):
@@ -67,7 +67,7 @@ def test_a_bucket_is_read_from_the_server_in_the_environment(
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.ACCESS_KEY)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET_KEY)
     else:
-        error = refused("predict", private, "--model", str(model[1]), "--out", "no.csv")
+        error = refusal(private)
         assert (error.where, "Forbidden" in error.what) == (private, True)
     url = private if keys else f"s3://{s3.PUBLIC}/city/images/swimming-pool"
     remote = predict("remote.csv", url)
@@ -91,38 +91,35 @@ def test_a_bucket_is_read_from_the_server_in_the_environment(
         (["{tiles}", "--out", "-", "--cluster", "tcp://127.0.0.1:1"], "--out -"),
         (["{tiles}", "--crs", "EPSG:99999"], "--crs EPSG:99999"),
         (["{tiles}", "--overlap", "1"], "--overlap 1.0"),
-        (["{tiles}", "--overlap", "0.5"], "--overlap"),
+        # The wording: where, what, fix.
+        (
+            ["{tiles}", "--overlap", "0.5"],
+            "--overlap: only windows overlap; add --tile-metres or --tile-pixels",
+        ),
         (["{tiles}", "--tile-metres", "-1"], "--tile-metres, --tile-pixels"),
     ],
 )
 def test_unusable_arguments_are_refused_and_nothing_is_written(
-    arguments: list[str], where: str, model: Model, tiles: Path, tmp_path: Path,
+    arguments: list[str], where: str, refusal: Refusal, tiles: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     before = {*tmp_path.iterdir()}
     given = [argument.format(tiles=tiles) for argument in arguments]
-    error = refused("predict", "--model", str(model[1]), "--out", "out.csv", *given)
-    assert where in str(error).split(": ")[0]
+    assert str(refusal("--out", "out.csv", *given)).startswith(where)
     assert {*tmp_path.iterdir()} == before
 
 
-def test_an_error_is_worded_as_where_what_and_fix() -> None:
-    error = refused("predict", "a.tif", "--out", "out.csv", "--overlap", "0.5")
-    assert str(error) == "--overlap: only windows overlap; add --tile-metres or --tile-pixels"
-
-
-@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "device"])
-def test_only_regular_files_are_replaced(kind: str, tiles: Path, tmp_path: Path) -> None:
-    out = Path("/dev/null") if kind == "device" else tmp_path / "out.csv"
-    make = {"link": lambda: out.symlink_to("kept.csv"), "pipe": lambda: os.mkfifo(out),
-            "folder": out.mkdir, "device": lambda: None}  # fmt: skip
-    (tmp_path / "kept.csv").write_text("kept")
-    make[kind]()
-    assert refused("predict", str(tiles), "--out", str(out)).where == str(out)
-    assert (tmp_path / "kept.csv").read_text() == "kept"
-    assert kind != "link" or out.is_symlink()
+def test_only_regular_files_are_replaced(refusal: Refusal, tiles: Path, tmp_path: Path) -> None:
+    (kept := tmp_path / "kept.csv").write_text("kept")
+    (link := tmp_path / "link.csv").symlink_to(kept)
+    os.mkfifo(pipe := tmp_path / "pipe.csv")
+    (folder := tmp_path / "folder.csv").mkdir()
+    for out in (link, pipe, folder, Path("/dev/null")):
+        assert refusal(tiles, "--out", out).where == str(out)
+    assert link.is_symlink()
+    assert kept.read_text() == "kept"
 
 
 def test_standard_output_gets_only_the_rows(
@@ -136,11 +133,11 @@ def test_standard_output_gets_only_the_rows(
     assert b"-: 4 tiles, " in said.err
 
 
-def test_a_run_without_a_readable_tile_fails(model: Model, tiles: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_readable_tile_fails(refusal: Refusal, tiles: Path, tmp_path: Path) -> None:
     """A mosaic's error names the option that cuts it."""
     mosaic = geotiff(tmp_path / "mosaic.tif", np.zeros((100, 5000, 3), np.uint8))
-    paths, out = [str(tiles / "D_1_1.tif"), str(mosaic)], str(tmp_path / "out.csv")
-    assert refused("predict", *paths, "--model", str(model[1]), "--out", out).where == out
+    out = tmp_path / "out.csv"
+    assert refusal(tiles / "D_1_1.tif", mosaic).where == str(out)
     empty, large = pd.read_csv(out)["error"]
     assert empty.startswith("empty")
     assert "5000 x 100 pixels" in large

@@ -22,7 +22,7 @@ from capetown.pools.prediction import command, engine, executors, run
 from capetown.pools.prediction.executors import Backend
 from capetown.pools.prediction.inference_worker import Job, make_shard
 from tests import s3
-from tests.pools.prediction import Model, Predict, refused, write_tiles
+from tests.pools.prediction import Model, Predict, Refusal, write_tiles
 
 NOWHERE = "tcp://127.0.0.1:1"
 JOB = Job("", "", "cpu", "", "", "9.9.9")
@@ -101,9 +101,11 @@ def test_a_cluster_needs_only_the_bucket(
 
 def threads_of_the_engine(model: str) -> int:
     """The number of threads that this process loads a model for."""
+    asked: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "fastest_engine", lambda *given: given[-1])
-        return engine._load.__wrapped__(model, "", "cpu").engine
+        patch.setattr(engine, "fastest_engine", lambda *given: asked.append(given[-1]))
+        engine._load.__wrapped__(model, "", "cpu")
+    return asked[0]
 
 
 def test_the_engine_uses_all_threads_of_its_worker(model: Model) -> None:
@@ -114,14 +116,12 @@ def test_the_engine_uses_all_threads_of_its_worker(model: Model) -> None:
 
 
 def test_unusable_clusters_are_refused(
-    model: Model, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refusal: Refusal, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unreachable, without workers, or with a worker of another version."""
-    out = tmp_path / "out.csv"
-    arguments = ["predict", str(many), "--model", str(model[1]), "--out", str(out), "--cluster"]
     monkeypatch.setattr(executors, "PATIENCE", 1)
     for address in (NOWHERE, "nonsense"):
-        error = refused(*arguments, address)
+        error = refusal(many, "--cluster", address)
         assert error.where == f"--cluster {address}"
         assert "dask scheduler" in error.fix
     older = tmp_path / "older" / "capetown-0.0.9.dist-info"
@@ -130,19 +130,19 @@ def test_unusable_clusters_are_refused(
     path = os.pathsep.join([str(older.parent), os.environ.get("PYTHONPATH", "")])
     with scheduler(0) as address:
         monkeypatch.setattr(executors, "PATIENCE", 5)
-        assert "dask worker" in refused(*arguments, address).fix
+        assert "dask worker" in refusal(many, "--cluster", address).fix
         monkeypatch.setattr(executors, "PATIENCE", 600)
         worker = subprocess.Popen(
             [sys.executable, "-m", "dask", "worker", address, "--no-nanny", "--name", "old-one"],
             env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            what = refused(*arguments, address).what
+            what = refusal(many, "--cluster", address).what
         finally:
             worker.kill()
             worker.wait()
     assert "has capetown 0.0.9 (1 of 1 workers differ)" in what
-    assert not out.exists()
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_a_late_worker_of_another_version_computes_nothing() -> None:
@@ -153,7 +153,7 @@ def test_a_late_worker_of_another_version_computes_nothing() -> None:
 
 @pytest.mark.parametrize("lost", [True, False])
 def test_a_lost_worker_or_shard_is_explained(
-    lost: bool, many: Path, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+    lost: bool, many: Path, tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shard does not arrive if a worker has an unshared folder of the same name."""
 
@@ -169,10 +169,8 @@ def test_a_lost_worker_or_shard_is_explained(
 
     monkeypatch.setattr(command, "cluster", failing)
     monkeypatch.setattr(run, "make_shard", fake)
-    out = str(tmp_path / "out.csv")
-    options = ["--model", str(model[1]), "--out", out, "--cluster", "any"]
-    error = refused("predict", str(many), *options)
-    assert error.where == (str(many / "000.tif") if lost else f"{out}.parts")
+    error = refusal(many, "--cluster", "any")
+    assert error.where == str(many / "000.tif" if lost else tmp_path / "out.csv.parts")
     assert ("run the command again" if lost else "--out") in error.fix
 
 

@@ -137,9 +137,8 @@ def test_saliency_is_a_point_in_each_tile_with_a_pool_and_on_earth(
         pixels = resize(read_tile(image), 32, "bicubic")[None]
         heat = saliency_maps(model[0].eval(), CARD, pixels, towards_yes=True)
         [share] = strongest_points(heat)
-        assert found.loc[0, ["saliency_x", "saliency_y"]].tolist() == pytest.approx(
-            share * 40, abs=0.1
-        )
+        point = (found["saliency_x"][0], found["saliency_y"][0])
+        assert point == pytest.approx(share * 40, abs=0.1)
     # It needs a pool and the option.
     for name, more, folder in (("a", ["--saliency"], "1.0"), ("b", [], "0.0")):
         found = predict(f"{name}.parquet", image, *more, *options, folder=tmp_path / folder)

@@ -87,7 +87,7 @@ def test_unusable_names_folders_and_lists_are_refused(
     assert where("@list.txt") == "@list.txt"
     for content in (b"\n \n", b"\xff\xfe\0"):
         Path("list.txt").write_bytes(content)
-        assert where("@list.txt") == "list.txt"
+        assert where("@list.txt").endswith("list.txt")
     shutil.copy("c.tif", os.fsdecode(b"\xff.tif"))
     assert "\\udcff.tif" in where(str(folder))
     monkeypatch.setattr(os, "scandir", denied)

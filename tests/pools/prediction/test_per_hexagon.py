@@ -91,21 +91,6 @@ def test_csv_gives_the_same_bytes_and_requests_may_be_missing(
     assert "hexes/counts.parquet is missing" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("probabilities", "bounds"),
-    [
-        ([1.0, 1.0, 0.0], (2, 2)),
-        # 2 % is less than the 2.5 % left out on each side, 3 % is more.
-        ([0.02], (0, 0)),
-        ([0.03], (0, 1)),
-        # All of six coins: 1/64 is less. Certain tiles only shift the others.
-        ([1.0, *[0.5] * 6, 1.0], (3, 7)),
-    ],
-)
-def test_intervals_by_hand(probabilities: list[float], bounds: tuple[int, int]) -> None:
-    assert interval(probabilities) == bounds
-
-
 @given(st.lists(st.floats(0, 1).map(lambda p: round(p, 3)), min_size=1, max_size=9))
 def test_the_interval_leaves_out_at_most_a_fortieth_on_each_side(
     probabilities: list[float],
@@ -162,7 +147,6 @@ BAD: list[tuple[Row | pl.DataFrame, str, str]] = [
     (("g.tif", math.nan, "yes", FIRST), ": row 1", "probability nan"),
     (("g.tif", 0.5, "pool", FIRST), ": row 1", "decision 'pool'"),
     (("g.tif", 0.5, None, FIRST), ": row 1", "decision None"),
-    (("g.tif", None, "no", FIRST), ": row 1", "decision 'no'"),
     (("g.tif", 0.5, "no", "xyz"), ": row 1", "h3_index 'xyz'"),
     (("g.tif", 0.5, "no", "87ad36022ffffff"), ": row 1", "h3_index '87ad36022"),
     (("g.tif", 0.5, "no", None), "", "h3_index"),
