@@ -48,10 +48,7 @@ class Provenance(Section):
 
 
 class Summary(Section):
-    """Counts of tiles; `empty` counts the windows without data, which have no row.
-
-    `pools` follows the model's threshold. `drift_examples` says how the first tiles drift.
-    """
+    """Counts of tiles; `empty` counts the windows without data, which have no row."""
 
     tiles: int = 0
     pools: int = 0
