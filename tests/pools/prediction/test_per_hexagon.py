@@ -80,17 +80,6 @@ def test_tiles_are_counted_per_hexagon(folder: Path, capsys: pytest.CaptureFixtu
     ]
 
 
-def test_csv_gives_the_same_bytes_and_requests_may_be_missing(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pools("predictions.parquet")
-    table(ROWS).with_columns(more=pl.lit("x")).write_csv("predictions.csv")
-    pools("predictions.csv", "again.parquet")
-    assert Path("out.parquet").read_bytes() == Path("again.parquet").read_bytes()
-    assert pl.read_parquet("out.parquet")["requests"].null_count() == 3
-    assert "hexes/counts.parquet is missing" in capsys.readouterr().out
-
-
 @given(st.lists(st.floats(0, 1).map(lambda p: round(p, 3)), min_size=1, max_size=9))
 def test_the_interval_leaves_out_at_most_a_fortieth_on_each_side(
     probabilities: list[float],
@@ -190,27 +179,31 @@ def test_unusable_files_are_refused(folder: Path, arguments: list[str], where: s
     assert not_written(folder, *arguments).where == where
 
 
-@pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_two_commands_make_a_map_of_tiles(
-    ending: str, predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    """Through CSV or GeoParquet, to the same bytes. The table of requests may be missing."""
     monkeypatch.chdir(tmp_path)
     Path("tiles").mkdir()
     geotiff(Path("tiles/a.tif"))
     geotiff(Path("tiles/b.tif"))
     Path("tiles/damaged.tif").write_bytes(b"II*\0")
     Image.new("RGB", (40, 40)).save("tiles/nowhere.tif")
-    predictions = predict(f"predictions.{ending}", "tiles")
+    predict("tiles.parquet", "tiles")
+    predictions = predict("tiles.csv", "tiles")
     cell = predictions["h3_index"][0]
     write_hexagons(Path("hexagons.geojson"), [cell])
+    pools("tiles.parquet", "again.parquet")
     capsys.readouterr()
-    pools(f"predictions.{ending}")
-    [row] = gpd.read_parquet("out.parquet").to_dict("records")
-    assert (row["index"], row["tiles"], row["unread"]) == (cell, 2, 0)
+    pools("tiles.csv")
+    assert Path("out.parquet").read_bytes() == Path("again.parquet").read_bytes()
+    [row] = pl.read_parquet("out.parquet").to_dicts()
+    assert (row["index"], row["tiles"], row["unread"], row["requests"]) == (cell, 2, 0, None)
     probability = float(predictions["probability"][0])
     assert row["tiles_with_pool_expected"] == pytest.approx(2 * probability)
-    without_location, repeated, *_ = capsys.readouterr().out.splitlines()
+    without_location, repeated, missing, _ = capsys.readouterr().out.splitlines()
     assert without_location.startswith("2 tiles have no location")
     # Both located tiles show the same square.
     assert repeated.startswith("50%")
+    assert missing.startswith("hexes/counts.parquet is missing")
