@@ -24,14 +24,7 @@ CARD = ModelManifest(
 
 Model = tuple[nn.Module, Path]
 Predict = Callable[..., pd.DataFrame]
-
-
-def read_output(out: Path) -> pd.DataFrame:
-    """A file that `capetown predict` wrote."""
-    if out.suffix == ".parquet":
-        return pd.read_parquet(out)
-    text = dict.fromkeys(("decision", "error", "h3_index", "location_error", "geometry"), str)
-    return pd.read_csv(out, dtype=text, keep_default_na=False)
+Refusal = Callable[..., CapetownError]
 
 
 def write_tiles(folder: Path, count: int) -> Path:

@@ -12,7 +12,7 @@ from torch import nn
 from capetown.cli import main
 from capetown.pools.model.architecture import classifier_layers, create
 from capetown.pools.model.manifest import save_model
-from tests.pools.prediction import CARD, Model, Predict, read_output
+from tests.pools.prediction import CARD, Model, Predict, Refusal, refused
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +32,19 @@ def predict(model: Model, tmp_path: Path) -> Predict:
     def run(out: str | Path, *arguments: str | Path, folder: Path = model[1]) -> pd.DataFrame:
         out = tmp_path / out
         main(["predict", *map(str, arguments), "--model", str(folder), "--out", str(out)])
-        return read_output(out)
+        if out.suffix == ".parquet":
+            return pd.read_parquet(out)
+        text = dict.fromkeys(("decision", "error", "h3_index", "location_error", "geometry"), str)
+        return pd.read_csv(out, dtype=text, keep_default_na=False)
 
     return run
+
+
+@pytest.fixture
+def refusal(model: Model, tmp_path: Path) -> Refusal:
+    """Run `capetown predict` with output to `out.csv`, and return its error."""
+    options = ["--model", str(model[1]), "--out", str(tmp_path / "out.csv")]
+    return lambda *arguments: refused("predict", *options, *map(str, arguments))
 
 
 @pytest.fixture

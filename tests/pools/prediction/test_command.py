@@ -5,7 +5,6 @@ import shutil
 import socket
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +18,8 @@ from capetown.pools.metrics import calibrated
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.manifest import save_model
 from tests import s3
-from tests.pools.prediction import CARD, Model, Predict, refused
+from tests.imagery import geotiff
+from tests.pools.prediction import CARD, Model, Predict, Refusal
 
 
 def test_each_tile_has_a_probability_or_an_error(
@@ -54,28 +54,9 @@ def test_each_tile_has_a_probability_or_an_error(
     assert found["drift"].tolist() == ["", "grey", "", ""]
 
 
-def test_paths_keep_their_order_and_a_file_may_have_any_name(
-    predict: Predict, tiles: Path, tmp_path: Path
-) -> None:
-    shutil.copy(tiles / "A_1_1.tif", odd := tmp_path / "photo.dat")
-    paths = [str(odd), str(tiles / "manifest"), str(tiles / "deep")]
-    found = predict("out.csv", *paths)
-    assert found["path"].tolist() == [*paths[:2], str(tiles / "deep" / "B_1_1.TIF")]
-    assert found["error"].ne("").tolist() == [False, True, False]
-
-
-def test_a_url_is_read_through_fsspec(predict: Predict, tiles: Path, tmp_path: Path) -> None:
-    fsspec.filesystem("memory").put(str(tiles / "A_1_1.tif"), "/tiles/A_1_1.tif")
-    found = predict("url.csv", "memory://tiles")
-    assert found["path"].tolist() == ["memory:///tiles/A_1_1.tif"]
-    assert found["probability"].notna().all()
-    url = f"file://{tiles}/A_1_1.tif"  # fsspec needs the path unquoted
-    assert predict("file.csv", url)["path"].tolist() == [url]
-
-
 @pytest.mark.parametrize("keys", [False, True])
 def test_a_bucket_is_read_from_the_server_in_the_environment(
-    predict: Predict, model: Model, bucket: Path, seaweed: s3.Server, tmp_path: Path,
+    predict: Predict, refusal: Refusal, bucket: Path, seaweed: s3.Server,
     monkeypatch: pytest.MonkeyPatch, keys: bool,
 ) -> None:  # fmt: skip
     for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"):
@@ -86,7 +67,7 @@ def test_a_bucket_is_read_from_the_server_in_the_environment(
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.ACCESS_KEY)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET_KEY)
     else:
-        error = refused("predict", private, "--model", str(model[1]), "--out", "no.csv")
+        error = refusal(private)
         assert (error.where, "Forbidden" in error.what) == (private, True)
     url = private if keys else f"s3://{s3.PUBLIC}/city/images/swimming-pool"
     remote = predict("remote.csv", url)
@@ -101,10 +82,8 @@ def test_a_bucket_is_read_from_the_server_in_the_environment(
     ("arguments", "where"),
     [
         (["nothing-here"], "nothing-here"),
-        (["file:///nothing"], "file:///nothing"),
         (["http://127.0.0.1:9/a.tif"], "http://127.0.0.1:9/a.tif"),
         (["empty"], "empty"),
-        (["data:abc"], "data:abc"),
         (["nosuch://bucket"], "nosuch://bucket"),
         (["{tiles}", "--model", "empty"], "empty"),
         (["{tiles}", "--out", "missing/out.csv"], "missing/out.csv"),
@@ -112,71 +91,35 @@ def test_a_bucket_is_read_from_the_server_in_the_environment(
         (["{tiles}", "--out", "-", "--cluster", "tcp://127.0.0.1:1"], "--out -"),
         (["{tiles}", "--crs", "EPSG:99999"], "--crs EPSG:99999"),
         (["{tiles}", "--overlap", "1"], "--overlap 1.0"),
-        (["{tiles}", "--overlap", "0.5"], "--overlap"),
+        # The wording: where, what, fix.
+        (
+            ["{tiles}", "--overlap", "0.5"],
+            "--overlap: only windows overlap; add --tile-metres or --tile-pixels",
+        ),
         (["{tiles}", "--tile-metres", "-1"], "--tile-metres, --tile-pixels"),
     ],
 )
 def test_unusable_arguments_are_refused_and_nothing_is_written(
-    arguments: list[str], where: str, model: Model, tiles: Path, tmp_path: Path,
+    arguments: list[str], where: str, refusal: Refusal, tiles: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     before = {*tmp_path.iterdir()}
     given = [argument.format(tiles=tiles) for argument in arguments]
-    error = refused("predict", "--model", str(model[1]), "--out", "out.csv", *given)
-    assert where in str(error).split(": ")[0]
+    assert str(refusal("--out", "out.csv", *given)).startswith(where)
     assert {*tmp_path.iterdir()} == before
 
 
-def test_an_error_is_worded_as_what_where_and_fix(tmp_path: Path) -> None:
-    error = refused("predict", str(tmp_path), "--out", "out.csv", "--overlap", "0.5")
-    assert str(error) == "--overlap: only windows overlap; add --tile-metres or --tile-pixels"
-
-
-@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "device"])
-def test_only_regular_files_are_replaced(kind: str, tiles: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.csv"
-    (tmp_path / "kept.csv").write_text("kept")
-    if kind == "link":
-        out.symlink_to("kept.csv")
-    elif kind == "pipe":
-        os.mkfifo(out)
-    elif kind == "folder":
-        out.mkdir()
-    else:
-        out = Path("/dev/null")
-    assert str(out) in str(refused("predict", str(tiles), "--model", "m", "--out", str(out)))
-    assert (tmp_path / "kept.csv").read_text() == "kept"
-    assert kind != "link" or out.is_symlink()
-
-
-def test_links_are_followed_once_and_pipes_are_not_read(
-    predict: Predict, tiles: Path, tmp_path: Path
-) -> None:
-    linked = tmp_path / "linked"
-    linked.mkdir()
-    (linked / "one.tif").symlink_to(tiles / "A_1_1.tif")
-    (linked / "folder").symlink_to(tiles / "deep")
-    (linked / "folder" / "again").symlink_to(linked)
-    os.mkfifo(linked / "pipe.tif")
-    found = predict("out.csv", linked)
-    names = ["folder/B_1_1.TIF", "one.tif", "pipe.tif"]
-    assert found["path"].tolist() == [str(linked / name) for name in names]
-    assert found["error"].tolist() == ["", "", "not a regular file"]
-
-
-def test_images_of_other_formats_are_left_out_and_counted(
-    predict: Predict, tiles: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    others = tmp_path / "others"
-    others.mkdir()
-    (others / "a.webp").touch()
-    left_out = "1 images of other formats are left out"
-    assert left_out in refused("predict", str(others), "--out", "o.csv").what
-    shutil.copy(tiles / "A_1_1.tif", others)
-    assert len(predict("out.csv", others)) == 1
-    assert f"{others}: {left_out}" in caplog.text
+def test_only_regular_files_are_replaced(refusal: Refusal, tiles: Path, tmp_path: Path) -> None:
+    (kept := tmp_path / "kept.csv").write_text("kept")
+    (link := tmp_path / "link.csv").symlink_to(kept)
+    os.mkfifo(pipe := tmp_path / "pipe.csv")
+    (folder := tmp_path / "folder.csv").mkdir()
+    for out in (link, pipe, folder, Path("/dev/null")):
+        assert refusal(tiles, "--out", out).where == str(out)
+    assert link.is_symlink()
+    assert kept.read_text() == "kept"
 
 
 def test_standard_output_gets_only_the_rows(
@@ -190,13 +133,15 @@ def test_standard_output_gets_only_the_rows(
     assert b"-: 4 tiles, " in said.err
 
 
-def test_a_run_without_a_readable_tile_fails(model: Model, tiles: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_readable_tile_fails(refusal: Refusal, tiles: Path, tmp_path: Path) -> None:
+    """A mosaic's error names the option that cuts it."""
+    mosaic = geotiff(tmp_path / "mosaic.tif", np.zeros((100, 5000, 3), np.uint8))
     out = tmp_path / "out.csv"
-    error = refused(
-        "predict", str(tiles / "D_1_1.tif"), "--model", str(model[1]), "--out", str(out)
-    )
-    assert error.where == str(out)
-    assert pd.read_csv(out)["error"].str.startswith("empty").all()
+    assert refusal(tiles / "D_1_1.tif", mosaic).where == str(out)
+    empty, large = pd.read_csv(out)["error"]
+    assert empty.startswith("empty")
+    assert "5000 x 100 pixels" in large
+    assert large.endswith("; cut it into tiles with --tile-metres")
 
 
 def test_an_original_gives_the_prediction_of_its_reduced_copy(

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.manifest import ModelManifest
 from capetown.pools.prediction import engine
-from capetown.pools.prediction.engine import Graph, fastest_engine
+from capetown.pools.prediction.engine import fastest_engine
 from tests import ROOT
 from tests.pools.training.tiny import card_of, outspoken_model
 
@@ -63,39 +62,24 @@ def test_concurrent_threads_get_equal_logits() -> None:
             assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("tta", [False, True])
-def test_a_graph_includes_the_preprocessing(tta: bool) -> None:
-    model, its = outspoken_model(ARCHITECTURE), card(tta)
-    with torch.no_grad():
-        found = Graph(model, its)(torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
-    assert found.numpy() == pytest.approx(by_torch(model, its), abs=1e-4)
-
-
 def unknown(*_: Any, **__: Any) -> Any:
     raise RuntimeError("no such\noperator")
 
 
-def wrong(*_: Any, **__: Any) -> Any:
-    return lambda pixels: np.full(len(pixels), 1e3)
-
-
 @pytest.mark.parametrize(
-    ("compile_graph", "said"),
+    ("patched", "replacement", "said"),
     [
-        (None, r"capetown\[fast\]"),
-        (unknown, r"\(no such operator\)"),
-        (wrong, "differ by [23]e"),
+        ("find_spec", lambda _: None, r"capetown\[fast\]"),
+        ("compile_graph", unknown, r"\(no such operator\)"),
+        ("compile_graph", lambda *_: lambda pixels: np.full(len(pixels), 1e3), "differ by [23]e"),
     ],
 )
 def test_pytorch_is_the_fallback_and_the_log_says_why(
-    compile_graph: Any, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+    patched: str, replacement: Any, said: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     caplog.set_level(logging.INFO, "capetown")
-    if compile_graph is None:
-        monkeypatch.setattr(engine, "find_spec", lambda _: None)
-        monkeypatch.setitem(sys.modules, "openvino", None)
-    else:
-        monkeypatch.setattr(engine, "compile_graph", compile_graph)
+    monkeypatch.setattr(engine, patched, replacement)
     model, its = outspoken_model(ARCHITECTURE), card(tta=False)
     answer = fastest_engine(model, its, 1)
     assert isinstance(answer, partial)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import distributed
 import pytest
@@ -17,12 +18,11 @@ import pytest
 from capetown.cli import main
 from capetown.errors import CapetownError
 from capetown.imagery.tile_ref import TileRef
-from capetown.imagery.windows import Tiling
-from capetown.pools.prediction import engine, executors, run
+from capetown.pools.prediction import command, engine, executors, run
 from capetown.pools.prediction.executors import Backend
 from capetown.pools.prediction.inference_worker import Job, make_shard
 from tests import s3
-from tests.pools.prediction import Model, Predict, refused, write_tiles
+from tests.pools.prediction import Model, Predict, Refusal, write_tiles
 
 NOWHERE = "tcp://127.0.0.1:1"
 JOB = Job("", "", "cpu", "", "", "9.9.9")
@@ -41,11 +41,9 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def scheduler(workers: int, threads: int = 1) -> Iterator[str]:
     """The address of a Dask cluster of real processes."""
     with distributed.LocalCluster(
-        n_workers=workers,
-        threads_per_worker=threads,
-        dashboard_address="127.0.0.1:0",
+        n_workers=workers, threads_per_worker=threads, dashboard_address="127.0.0.1:0",
         memory_limit=None,
-    ) as cluster:
+    ) as cluster:  # fmt: skip
         yield cluster.scheduler_address
 
 
@@ -86,9 +84,9 @@ def test_a_cluster_needs_only_the_bucket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Tiles, model and shards pass through it; the output equals that of this process."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", seaweed.url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET_KEY)
+    keys = {"ACCESS_KEY_ID": s3.ACCESS_KEY, "SECRET_ACCESS_KEY": s3.SECRET_KEY}
+    for name, value in {"ENDPOINT_URL": seaweed.url, **keys}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setattr(run, "SHARD", 40)
     seaweed.upload(many, f"{s3.WORK}/many")
     tiles, out = f"s3://{s3.WORK}/many", f"s3://{s3.WORK}/out/found.csv"
@@ -118,14 +116,12 @@ def test_the_engine_uses_all_threads_of_its_worker(model: Model) -> None:
 
 
 def test_unusable_clusters_are_refused(
-    model: Model, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refusal: Refusal, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unreachable, without workers, or with a worker of another version."""
-    out = tmp_path / "out.csv"
-    arguments = ["predict", str(many), "--model", str(model[1]), "--out", str(out), "--cluster"]
     monkeypatch.setattr(executors, "PATIENCE", 1)
     for address in (NOWHERE, "nonsense"):
-        error = refused(*arguments, address)
+        error = refusal(many, "--cluster", address)
         assert error.where == f"--cluster {address}"
         assert "dask scheduler" in error.fix
     older = tmp_path / "older" / "capetown-0.0.9.dist-info"
@@ -134,19 +130,19 @@ def test_unusable_clusters_are_refused(
     path = os.pathsep.join([str(older.parent), os.environ.get("PYTHONPATH", "")])
     with scheduler(0) as address:
         monkeypatch.setattr(executors, "PATIENCE", 5)
-        assert "dask worker" in refused(*arguments, address).fix
+        assert "dask worker" in refusal(many, "--cluster", address).fix
         monkeypatch.setattr(executors, "PATIENCE", 600)
         worker = subprocess.Popen(
             [sys.executable, "-m", "dask", "worker", address, "--no-nanny", "--name", "old-one"],
             env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            what = refused(*arguments, address).what
+            what = refusal(many, "--cluster", address).what
         finally:
             worker.kill()
             worker.wait()
     assert "has capetown 0.0.9 (1 of 1 workers differ)" in what
-    assert not out.exists()
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_a_late_worker_of_another_version_computes_nothing() -> None:
@@ -155,16 +151,14 @@ def test_a_late_worker_of_another_version_computes_nothing() -> None:
     assert "9.9.9" in caught.value.fix
 
 
-@pytest.mark.parametrize("failure", ["a shard that does not arrive", "a lost worker"])
-def test_failed_shards_are_explained(
-    failure: str, model: Model, many: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_lost_worker_or_shard_is_explained(
+    lost: bool, many: Path, tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A shard does not arrive if a worker has an unshared folder of the same name."""
-    lost = failure == "a lost worker"
 
     @contextmanager
-    def failing() -> Iterator[Backend]:
+    def failing(_: str) -> Iterator[Backend]:
         with ThreadPoolExecutor(1) as pool:
             yield Backend(pool, lambda: 1, not lost, (distributed.CancelledError,))
 
@@ -173,29 +167,27 @@ def test_failed_shards_are_explained(
             raise distributed.CancelledError("a shard")
         return number
 
+    monkeypatch.setattr(command, "cluster", failing)
     monkeypatch.setattr(run, "make_shard", fake)
-    with pytest.raises(CapetownError) as caught:
-        run.predict(
-            [str(many)], str(tmp_path / "out.csv"), model=model[1], device="cpu",
-            tiling=Tiling(), backend=failing,
-        )  # fmt: skip
-    assert caught.value.where == str(many / "000.tif" if lost else tmp_path / "out.csv.parts")
-    assert ("run the command again" if lost else "--out") in caught.value.fix
+    error = refusal(many, "--cluster", "any")
+    assert error.where == str(many / "000.tif" if lost else tmp_path / "out.csv.parts")
+    assert ("run the command again" if lost else "--out") in error.fix
 
 
-def test_no_more_shards_are_submitted_than_there_are_free_slots() -> None:
+def test_no_more_shards_are_submitted_than_there_are_free_slots(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """So neither a scheduler nor this process holds all of them."""
-    asked: list[int] = []
-    most = []
+    submitted: list[int] = []
 
-    class Noted(dict[int, list[TileRef]]):
-        def __iter__(self) -> Iterator[int]:
-            return (asked.append(n) or n for n in super().__iter__())  # type: ignore[func-returns-value]
+    class Pool(ThreadPoolExecutor):
+        def submit(self, function: Any, /, *given: Any) -> Any:  # type: ignore[override]
+            submitted.append(given[1])
+            return super().submit(function, *given)
 
-    shards = Noted({n: [TileRef("a.tif", "/a.tif")] for n in range(50)})
-    with ThreadPoolExecutor(2) as pool, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run, "make_shard", lambda _, number, __: number)
-        for count, _ in enumerate(run._submit(Backend(pool, lambda: 4), JOB, shards), 1):
-            most.append(len(asked) - count)
-    assert len(asked) == 50
-    assert max(most) <= 4
+    shards = {n: [TileRef("a.tif", "/a.tif")] for n in range(50)}
+    monkeypatch.setattr(run, "make_shard", lambda _, number, __: number)
+    with Pool(2) as pool:
+        done = enumerate(run._submit(Backend(pool, lambda: 4), JOB, shards))
+        assert max(len(submitted) - count for count, _ in done) <= 4
+    assert submitted == list(range(50))

@@ -39,12 +39,16 @@ def names(*paths: str) -> list[str]:
 
 
 def test_a_folder_selects_its_tiffs_pngs_and_jpegs(
-    folder: Path, predict: Predict, tmp_path: Path
+    folder: Path, predict: Predict, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Images of other formats are left out and counted."""
     rows = predict("out.csv", folder)
     assert [Path(path).name for path in rows["path"]] == ["a.jpeg", "b.PNG", "c.tif", "d.jpg"]
     assert (rows["error"] == "").all()
     assert rows["probability"][1] == rows["probability"][2]
+    left_out = "1 images of other formats are left out"
+    assert f"{folder}: {left_out}" in caplog.text
+    assert left_out in refused("predict", f"{folder}/o*", "--out", "o.csv").what
 
 
 def test_a_glob_selects_what_matches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,15 +69,10 @@ def test_changed_sidecars_change_the_digest(folder: Path) -> None:
     assert len(set(digests)) == 5
 
 
-def test_a_list_may_begin_with_a_byte_order_mark(folder: Path) -> None:
-    (folder / "list.txt").write_text(f"{folder}/c.tif\n", encoding="utf-8-sig")
-    assert [tile.path for tile in found(f"@{folder}/list.txt")] == [f"{folder}/c.tif"]
-
-
 def test_unusable_names_folders_and_lists_are_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that is not UTF-8, a folder that cannot be listed, a list that is none."""
+    """A name or a list that is not UTF-8, an empty or missing list, an unreadable folder."""
     scandir = os.scandir
 
     def denied(path: str) -> Any:
@@ -88,31 +87,52 @@ def test_unusable_names_folders_and_lists_are_refused(
     assert where("@list.txt") == "@list.txt"
     for content in (b"\n \n", b"\xff\xfe\0"):
         Path("list.txt").write_bytes(content)
-        assert where("@list.txt") == "list.txt"
+        assert where("@list.txt").endswith("list.txt")
     shutil.copy("c.tif", os.fsdecode(b"\xff.tif"))
     assert "\\udcff.tif" in where(str(folder))
     monkeypatch.setattr(os, "scandir", denied)
     assert where(str(folder)).endswith("deep")
 
 
-def test_a_glob_may_be_a_url(folder: Path) -> None:
+def test_urls_are_listed_and_read(folder: Path, predict: Predict) -> None:
     fsspec.filesystem("memory").put(str(folder), "/globbed", recursive=True)
-    assert [tile.path for tile in found("memory://globbed/**/*.j*")] == [
-        "memory:///globbed/a.jpeg", "memory:///globbed/deep/d.jpg"
-    ]  # fmt: skip
+    url = f"file://{folder}/a.jpeg"  # fsspec needs the path unquoted
+    rows = predict("out.csv", "memory://globbed/**/*.j*", url)
+    paths = ["memory:///globbed/a.jpeg", "memory:///globbed/deep/d.jpg", url]
+    assert rows["path"].tolist() == paths
+    assert (rows["error"] == "").all()
 
 
-def test_a_list_keeps_its_order_and_missing_files(
-    folder: Path, predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_list_keeps_its_order_and_missing_files_of_any_name(
+    folder: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    url = f"file://{folder}/a.jpeg"
-    (tmp_path / "list.txt").write_text(f"c.tif\n\n  gone.tif  \n{url}\nmemory://gone.tif\nc.tif\n")
-    rows = predict("out.csv", f"@{tmp_path / 'list.txt'}")
-    paths = ["c.tif", "gone.tif", url, "memory://gone.tif", "c.tif"]
-    assert rows["path"].tolist() == paths
-    assert rows["error"].tolist()[:3] == ["", "no such file", ""]
-    assert rows["error"][3].startswith("cannot be fetched (")
+    shutil.copy("c.tif", "photo.dat")
+    paths = ["c.tif", "gone.tif", f"file://{folder}/a.jpeg", "memory://gone.tif", "c.tif"]
+    text = "\n\n  ".join(paths)
+    (folder / "list.txt").write_text(f"{text}\n", encoding="utf-8-sig")
+    rows = predict("out.csv", "photo.dat", f"@{folder / 'list.txt'}", "notes.txt")
+    assert rows["path"].tolist() == ["photo.dat", *paths, "notes.txt"]
+    errors = rows["error"].tolist()
+    assert [errors[n] for n in (0, 1, 2, 3, 5)] == ["", "", "no such file", "", ""]
+    assert errors[4].startswith("cannot be fetched (")
+    assert errors[6] == "not an image, or damaged"
+
+
+def test_links_are_followed_once_and_pipes_are_not_read(
+    folder: Path, predict: Predict, tmp_path: Path
+) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "one.tif").symlink_to(folder / "c.tif")
+    (linked / "folder").symlink_to(folder / "deep")
+    (linked / "folder" / "again").symlink_to(linked)
+    os.mkfifo(linked / "pipe.tif")
+    rows = predict("out.csv", linked)
+    assert rows["path"].tolist() == [
+        str(linked / name) for name in ("folder/d.jpg", "one.tif", "pipe.tif")
+    ]
+    assert rows["error"].tolist() == ["", "", "not a regular file"]
 
 
 def test_tiles_are_not_read_far_ahead_of_the_model() -> None:

@@ -4,18 +4,16 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
+from capetown.imagery.tile_ref import TileRef
 from capetown.pools.model.manifest import save_model
-from capetown.pools.prediction import run
+from capetown.pools.prediction import executors, run
 from capetown.pools.prediction.inference_worker import Job, make_shard
-from tests.pools.prediction import CARD, Model, Predict, refused, write_tiles
+from tests.pools.prediction import CARD, Model, Predict, Refusal, write_tiles
 
 
 @pytest.fixture
@@ -29,97 +27,71 @@ def shards_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of the shards, three tiles each, in the order they are made."""
     made: list[int] = []
 
-    def noted(job: Job, number: int, *rest: object) -> int:
+    def noted(job: Job, number: int, tiles: Sequence[TileRef]) -> int:
         made.append(number)
-        return make_shard(job, number, *rest)  # type: ignore[arg-type]
+        return make_shard(job, number, tiles)
 
     monkeypatch.setattr(run, "SHARD", 3)
     monkeypatch.setattr(run, "make_shard", noted)
     return made
 
 
-def interrupt_after(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt the run after some shards."""
-    done: list[int] = []
-
-    def stopped(job: Job, number: int, *rest: object) -> int:
-        if number >= shards:
-            while len(done) < shards:  # another thread may be slower with an earlier one
-                time.sleep(0.01)
-            raise KeyboardInterrupt
-        unread = make_shard(job, number, *rest)  # type: ignore[arg-type]
-        done.append(number)
-        return unread
-
-    monkeypatch.setattr(run, "make_shard", stopped)
-
-
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_an_interrupted_run_resumes_and_gives_the_same_bytes(
-    predict: Predict, many: Path, tmp_path: Path, shards_made: list[int],
-    monkeypatch: pytest.MonkeyPatch, suffix: str,
+    predict: Predict, refusal: Refusal, many: Path, tmp_path: Path, shards_made: list[int],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], suffix: str,
 ) -> None:  # fmt: skip
+    """Shards made otherwise, and damaged ones, are refused and kept."""
     predict(whole := tmp_path / f"whole{suffix}", many)
     assert sorted(shards_made) == [0, 1, 2, 3, 4, 5, 6]
-    shards_made.clear()
+    out, parts = tmp_path / f"out{suffix}", tmp_path / f"out{suffix}.parts"
 
-    out = tmp_path / f"out{suffix}"
+    def interrupted(job: Job, number: int, tiles: Sequence[TileRef]) -> int:
+        if number == 3:
+            raise KeyboardInterrupt
+        return make_shard(job, number, tiles)
+
     with monkeypatch.context() as patched:
-        interrupt_after(3, patched)
+        patched.setattr(executors, "cores", lambda: 1)
+        patched.setattr(run, "make_shard", interrupted)
         with pytest.raises(SystemExit) as caught:
             predict(out, many)
-        assert caught.value.code == 130
-    assert not out.exists()
-    parts = {path.name for path in (tmp_path / f"out{suffix}.parts").iterdir()}
-    assert parts == {"provenance.json", "000000.parquet", "000001.parquet", "000002.parquet"}
+    assert caught.value.code == 130
+    names = ["000000.parquet", "000001.parquet", "000002.parquet", "provenance.json"]
+    error = refusal(many / "001.tif", "--out", out)
+    assert (error.where, "from other inputs" in error.what) == (str(parts), True)
+    assert sorted(path.name for path in parts.iterdir()) == names
 
-    predict(out, many)
-    assert sorted(shards_made) == [3, 4, 5, 6]
-    assert out.read_bytes() == whole.read_bytes()
-    assert not (tmp_path / f"out{suffix}.parts").exists()
-
-
-def test_a_killed_run_leaves_whole_shards_and_resumes(
-    predict: Predict, model: Model, many: Path, tmp_path: Path, shards_made: list[int]
-) -> None:
-    out, parts = tmp_path / "out.csv", tmp_path / "out.csv.parts"
-    script = (
-        "import os; from capetown.cli import main; from capetown.pools.prediction import run;"
-        "make = run.make_shard; run.SHARD = 3;"
-        "run.make_shard = lambda job, number, *a: number < 3 and make(job, number, *a) or "
-        "(os.kill(os.getpid(), 9) if number == 5 else number);"
-        f"main(['predict', {str(many)!r}, '--model', {str(model[1])!r}, '--out', {str(out)!r}])"
-    )
-    killed = subprocess.run([sys.executable, "-c", script], check=False, stderr=subprocess.DEVNULL)
-    assert killed.returncode == -signal.SIGKILL
-    there = {int(path.stem) for path in parts.glob("*.parquet")}
-    predict(out, many)
-    assert set(shards_made) == set(range(7)) - there
-
-
-def test_a_second_run_computes_nothing_and_prints_the_same(
-    predict: Predict, many: Path, tmp_path: Path, shards_made: list[int],
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    out = tmp_path / "out.csv"
-    predict(out, many)
-    said, before = capsys.readouterr().out, out.stat()
     shards_made.clear()
+    shard = parts / "000001.parquet"
+    shard.write_bytes(shard.read_bytes()[:-9])
+    error = refusal(many, "--out", out)
+    assert (error.where, "remove it" in error.fix) == (str(shard), True)
+    assert sorted(shards_made) == [3, 4, 5, 6]
+    assert not out.exists()
+    shard.unlink()
     predict(out, many)
-    assert shards_made == []
-    assert capsys.readouterr().out == said
+    assert sorted(shards_made) == [1, 3, 4, 5, 6]
+    assert out.read_bytes() == whole.read_bytes()
+    assert not parts.exists()
+
+    # Another run computes nothing and prints the same.
+    said, before = capsys.readouterr().out.splitlines()[-2:], out.stat()
+    predict(out, many)
+    assert len(shards_made) == 5
+    assert capsys.readouterr().out.splitlines() == said
     assert out.stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_an_output_made_otherwise_is_refused_and_kept(
-    predict: Predict, model: Model, many: Path, tmp_path: Path
+    predict: Predict, refusal: Refusal, model: Model, many: Path, tmp_path: Path
 ) -> None:
     out, made_by = tmp_path / "out.csv", tmp_path / "out.csv.made-by.json"
     predict(out, many)
     whole = out.read_bytes()
 
     def conflict(what: str, folder: Path = model[1], tiles: Path = many) -> None:
-        error = refused("predict", str(tiles), "--model", str(folder), "--out", str(out))
+        error = refusal(tiles, "--model", folder)
         assert (error.where, what in error.what) == (str(out), True)
         assert "--out" in error.fix
         assert not (tmp_path / "out.csv.parts").exists()
@@ -143,38 +115,15 @@ def test_an_output_made_otherwise_is_refused_and_kept(
     conflict("changed")
 
 
-def test_shards_made_otherwise_or_damaged_are_refused_and_kept(
-    predict: Predict, model: Model, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, parts = tmp_path / "out.csv", tmp_path / "out.csv.parts"
-    with monkeypatch.context() as patched:
-        interrupt_after(2, patched)
-        with pytest.raises(SystemExit):
-            predict(out, many)
-    before = sorted(parts.iterdir())
-    options = ["--model", str(model[1]), "--out", str(out)]
-    error = refused("predict", str(many / "001.tif"), *options)
-    assert (error.where, "from other inputs" in error.what) == (str(parts), True)
-    assert sorted(parts.iterdir()) == before
-
-    shard = parts / "000001.parquet"
-    shard.write_bytes(shard.read_bytes()[:-9])
-    error = refused("predict", str(many), *options)
-    assert error.where == str(shard)
-    assert "remove it" in error.fix
-    shard.unlink()
-    assert len(predict(out, many)) == 20
-
-
 def test_a_full_disk_loses_nothing(
-    predict: Predict, model: Model, many: Path, tmp_path: Path
+    predict: Predict, refusal: Refusal, many: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
     before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.RLIMIT_FSIZE
     soft, hard = resource.getrlimit(limits)
     resource.setrlimit(limits, (2_000, hard))
     try:
-        error = refused("predict", str(many), "--model", str(model[1]), "--out", str(out))
+        error = refusal(many)
     finally:
         resource.setrlimit(limits, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
@@ -182,11 +131,3 @@ def test_a_full_disk_loses_nothing(
     assert not out.exists()
     assert [path for path in tmp_path.rglob("*") if path.name.endswith(".part")] == []
     assert len(predict(out, many)) == 20
-
-
-def test_csv_and_parquet_have_the_same_rows(predict: Predict, many: Path, tmp_path: Path) -> None:
-    csv = predict("out.csv", many)
-    parquet = predict("out.parquet", many)
-    assert list(csv) == list(parquet)
-    pd.testing.assert_series_equal(csv["probability"], parquet["probability"])
-    assert csv["path"].tolist() == [str(many / f"{n:03}.tif") for n in range(20)]

@@ -25,16 +25,13 @@ def run(arguments: Namespace) -> None:
     _check(arguments)
     out = arguments.out
     summary = predict(
-        arguments.paths,
-        out,
-        model=arguments.model,
-        device=arguments.device,
+        arguments.paths, out, model=arguments.model, device=arguments.device,
         tiling=Tiling(
             arguments.tile_metres, arguments.tile_pixels, arguments.overlap, arguments.crs
         ),
         backend=partial(cluster, arguments.cluster) if arguments.cluster else this_process,
         saliency=arguments.saliency,
-    )
+    )  # fmt: skip
     for line in describe(summary, out):
         print(line, file=sys.stderr if out == STANDARD_OUTPUT else sys.stdout)
     if summary.tiles and summary.unreadable == summary.tiles:

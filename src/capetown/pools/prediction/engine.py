@@ -35,11 +35,8 @@ Engine = Callable[[Pixels], npt.NDArray[np.float64]]
 
 # The largest accepted difference of a probability from PyTorch's.
 TOLERANCE = 1e-4
-# Batch size of the compiled graph, measured: benchmarks/README.md.
-GRAPH_BATCH = 4
-# Batch size on CPUs, where each core computes its own: 32 need three times the memory and save no
-# time (benchmarks/README.md).
-CPU_BATCH = 8
+# Batch sizes of the compiled graph and of a CPU's core: benchmarks/README.md.
+GRAPH_BATCH, CPU_BATCH = 4, 8
 
 log = logging.getLogger("capetown")
 
@@ -48,9 +45,7 @@ class LoadedModel(NamedTuple):
     """A model that is ready to use.
 
     Attributes:
-        manifest: the model's.
         batch: the number of tiles to pass at once.
-        engine: computes the logit of each tile.
         points: computes the most influential point of each tile for ``yes``, shape (tiles, 2), as
             `capetown.pools.model.saliency.strongest_points` returns it.
     """
@@ -137,7 +132,11 @@ def fastest_engine(model: nn.Module, manifest: ModelManifest, threads: int) -> E
     graph = Graph(model, manifest).eval()
     try:
         compiled = compile_graph(graph, manifest.image_size, threads)
-        apart = difference(compiled, pytorch, manifest)
+        noise = np.random.default_rng(0).integers(
+            0, 256, (4, manifest.image_size, manifest.image_size, 3), dtype=np.uint8
+        )
+        # A probability changes by at most a quarter of the logit's change.
+        apart = np.abs(compiled(noise) - pytorch(noise)).max() / manifest.temperature / 4
     except Exception as error:  # OpenVINO fails in many ways on unknown operators
         log.warning("inference by PyTorch: OpenVINO cannot run the model (%s)", one_line(error))
         return pytorch
@@ -148,21 +147,10 @@ def fastest_engine(model: nn.Module, manifest: ModelManifest, threads: int) -> E
     return compiled
 
 
-def difference(one: Engine, other: Engine, manifest: ModelManifest) -> float:
-    """A bound on the difference of two engines' probabilities, from the logits of four tiles.
-
-    A probability changes by at most a quarter of the logit's change.
-    """
-    shape = (4, manifest.image_size, manifest.image_size, 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    return float(np.abs(one(noise) - other(noise)).max()) / manifest.temperature / 4
-
-
 def compile_graph(graph: Graph, size: int, threads: int) -> Engine:
-    """Compile a graph for this CPU in full precision; any exception means an unknown operator.
+    """Compile a graph for this CPU in full precision, as in `fastest_engine`.
 
-    This calls the converter's parts one by one: OpenVINO's `convert_model` sends telemetry. The
-    graph takes tiles of `size` pixels; `threads` threads call the engine at once.
+    This calls the converter's parts one by one: OpenVINO's `convert_model` sends telemetry.
     """
     # Importing OpenVINO sends telemetry unless this module is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -27,7 +27,6 @@ class Backend:
     """Where shards are computed.
 
     Attributes:
-        executor: takes shards.
         free_slots: the number of shards that can be in progress now.
         remote: True if workers see only the output's folder, not this machine's disk.
         worker_failures: exceptions a shard raises when its worker dies.
@@ -63,9 +62,8 @@ def threads() -> int:
 
 def cores() -> int:
     """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 @contextmanager
@@ -93,14 +91,13 @@ def cluster(address: str) -> Iterator[Backend]:
         ) from error  # fmt: skip
     with client:
         _check_workers(client, where)
-
-        def free_slots() -> int:
-            return int(2 * sum(client.nthreads().values()))
-
-        # Dask replaces a worker that dies. A failed shard is retried: the network may have failed.
-        executor = client.get_executor(pure=False, retries=RETRIES)
-        failures = KilledWorker, CommClosedError, CancelledError
-        yield Backend(executor, free_slots, remote=True, worker_failures=failures)
+        yield Backend(
+            # Dask replaces a worker that dies. A shard is retried: the network may have failed.
+            client.get_executor(pure=False, retries=RETRIES),
+            lambda: int(2 * sum(client.nthreads().values())),
+            remote=True,
+            worker_failures=(KilledWorker, CommClosedError, CancelledError),
+        )
 
 
 def _check_workers(client: "Client", where: str) -> None:

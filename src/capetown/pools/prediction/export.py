@@ -42,11 +42,7 @@ class Probabilities(nn.Module):
 
 
 def as_onnx(model: nn.Module, manifest: ModelManifest) -> bytes:
-    """A model for any ONNX runtime, with ``card`` and ``threshold`` as JSON metadata.
-
-    Args:
-        model: on the CPU, in evaluation mode.
-        manifest: the model's.
+    """A model on the CPU for any ONNX runtime, with ``card`` and ``threshold`` as JSON metadata.
 
     Raises:
         CapetownError: the extra ``export`` is missing, or ONNX cannot express the model.
@@ -92,15 +88,10 @@ def _exported(
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         program = torch.onnx.export(
-            module.eval(),
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("count")},),
-            input_names=[TILES],
-            output_names=[PROBABILITY],
-            opset_version=OPSET,
-            verbose=False,
-        )
+            module.eval(), (example,), dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("count")},), input_names=[TILES],
+            output_names=[PROBABILITY], opset_version=OPSET, verbose=False,
+        )  # fmt: skip
     except Exception as error:  # each architecture fails in its own way
         why = one_line(error.__cause__ or error)
         raise CapetownError(

@@ -51,12 +51,9 @@ class Job(NamedTuple):
     """The settings that all shards share.
 
     Attributes:
-        model: the model's folder, a path or URL.
-        digest: of its files.
-        device: name of the device to compute on.
+        model: the model's folder, a path or URL; `digest` is that of its files.
         crs: for tiles whose files name none; empty for none.
         folder: where shards are written.
-        capetown: the version of this package.
         saliency: find the most influential point of each tile predicted to have a pool.
     """
 
@@ -73,10 +70,8 @@ class PreparedTile(NamedTuple):
     """A tile as the model's input, and what its row needs.
 
     Attributes:
-        pixels: uint8, shape (size, size, 3).
         drift: how it differs from the training data; empty if it does not.
-        width: of the file or window, in pixels.
-        height: of the file or window, in pixels.
+        width: of the file or window, in pixels, like the height.
         georeference: None if it has none.
         location_error: why the georeference is unusable; empty if it is usable.
     """
@@ -101,26 +96,27 @@ def make_shard(job: Job, number: int, tiles: Sequence[TileRef]) -> int:
     # Shards are computed side by side, so more threads for one only slow down the others.
     torch.set_num_threads(1)
     model = ready_model(job.model, job.digest, job.device)
-    write_shard(job.folder, number, predict_batch(model, tiles, job.crs, saliency=job.saliency))
+    write_shard(job.folder, number, _predict(model, tiles, job))
     return number
 
 
-def predict_batch(
-    model: LoadedModel, tiles: Sequence[TileRef], crs: str, *, saliency: bool = False
-) -> pa.Table:
-    """The rows of tiles, in order; windows without data are only counted. See `Job` for options."""
+def _predict(model: LoadedModel, tiles: Sequence[TileRef], job: Job) -> pa.Table:
+    """The rows of tiles, in order; windows without data are only counted."""
     rows: list[dict[str, object]] = []
     empty = 0
     rasters = OpenRasterCache()
-    with ThreadPoolExecutor(_readers(tiles)) as pool:
+    local = all(is_local(open_storage(tile.url)[0]) for tile in tiles)
+    # More threads would decode the same blocks of an orthophoto again.
+    readers = 1 if any(tile.window for tile in tiles) else DISK_READERS if local else READERS
+    with ThreadPoolExecutor(readers) as pool:
 
         def read(tile: TileRef) -> PreparedTile | str | None:
-            return prepare(tile, model.manifest, crs, rasters)
+            return prepare(tile, model.manifest, job.crs, rasters)
 
         pairs = zip(tiles, _in_order(pool, read, iter(tiles), model.batch + READERS), strict=True)
         while batch := list(islice(pairs, model.batch)):
             prepared = [result for _, result in batch if isinstance(result, PreparedTile)]
-            outputs = _infer(model, prepared, saliency=saliency)
+            outputs = _infer(model, prepared, saliency=job.saliency)
             for tile, result in batch:
                 if isinstance(result, PreparedTile):
                     rows.append(_row(tile.path, result, *next(outputs), model.manifest))
@@ -131,32 +127,18 @@ def predict_batch(
     return as_table(rows, empty)
 
 
-def _readers(tiles: Sequence[TileRef]) -> int:
-    if any(tile.window for tile in tiles):
-        # More threads would decode the same blocks of an orthophoto again.
-        return 1
-    local = all(is_local(open_storage(tile.url)[0]) for tile in tiles)
-    return DISK_READERS if local else READERS
+class OpenRasterCache(ExitStack):
+    """The orthophoto that was opened last. The thread that opened it must close it."""
 
-
-class OpenRasterCache:
-    """The orthophoto that was opened last, kept open until another is needed."""
-
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._image: Orthophoto | None = None
+    _image: Orthophoto | None = None
 
     def get(self, tile: TileRef) -> Orthophoto:
         """The orthophoto of a window; `UnreadableTileError` if it cannot be opened."""
         if self._image is None or self._image.source.url != tile.url:
+            self._image = None
             self.close()
-            self._image = self._stack.enter_context(open_image(tile))
+            self._image = self.enter_context(open_image(tile))
         return self._image
-
-    def close(self) -> None:
-        """Close it, in the thread that opened it."""
-        self._image = None
-        self._stack.close()
 
 
 def _in_order(

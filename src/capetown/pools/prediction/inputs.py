@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -25,15 +26,9 @@ OTHER_IMAGES = (".jp2", ".webp", ".bmp", ".gif")
 OPENERS = 8
 
 log = logging.getLogger("capetown")
+# The files of a folder, prefix or glob by name and by lower-case name, as fsspec describes them.
 Info = Mapping[str, Any]
-
-
-class Listing:
-    """The files of a folder, prefix or glob: fsspec's information, and names by lower case."""
-
-    def __init__(self, infos: Mapping[str, Info]) -> None:
-        self.infos = infos
-        self.names = {name.lower(): name for name in infos}
+Listing = Mapping[str, Info]
 
 
 def find_tiles(paths: Sequence[str], tiling: Tiling) -> list[TileRef]:
@@ -59,21 +54,13 @@ def find_files(paths: Sequence[str]) -> Iterator[TileRef]:
     for path in paths:
         try:
             at = _listed if path.startswith("@") else _found
-            found, others = at(path.removeprefix("@"), folders)
+            found = at(path.removeprefix("@"), folders)
         except CapetownError:
             raise
         except FileNotFoundError as error:
             raise CapetownError("not found or unreachable", where=path) from error
         except Exception as error:  # each file system fails in its own way
             raise CapetownError(f"cannot be listed ({one_line(error)})", where=path) from error
-        left_out = f"{others} images of other formats are left out"
-        if not found:
-            more = f" ({left_out})" if others else ""
-            raise CapetownError(
-                f"no TIFF, PNG or JPEG file{more}", where=path, fix="name the tiles one by one"
-            )
-        if others:
-            log.warning("%s: %s; name them one by one", path, left_out)
         yield from found
 
 
@@ -85,41 +72,37 @@ def inputs_digest(tiles: Iterable[TileRef], settings: str) -> str:
     return digest.hexdigest()
 
 
-def _found(path: str, folders: dict[str, Listing]) -> tuple[list[TileRef], int]:
-    """The tiles at a path, and the number of other images."""
+def _found(path: str, folders: dict[str, Listing]) -> list[TileRef]:
+    """The tiles at a path."""
     fs, root = open_storage(path)
-    if is_glob(root) and not fs.exists(root):
-        matched = fs.glob(root, detail=True)
-        return _images(path, fs, {k: v for k, v in matched.items() if v["type"] != "directory"})
+    if any(sign in root for sign in "*?[") and not fs.exists(root):
+        matched = fs.glob(root, detail=True).values()
+        return _images(path, fs, [info for info in matched if info["type"] != "directory"])
     info = fs.info(root)
     if info["type"] == "directory":
-        local = is_local(fs)
-        below = {name: {} for name in walk_files(root)} if local else fs.find(root, detail=True)
-        return _images(path, fs, below)
+        local = ({"name": name} for name in walk_files(root))
+        below = local if is_local(fs) else fs.find(root, detail=True).values()
+        return _images(path, fs, list(below), root)
     if is_local(fs):
-        return [_reference(path, fs, root, _folder_of(fs, root, folders))], 0
-    beside = Listing({root: info} | {n: fs.info(n) for n in _sidecars(root) if fs.exists(n)})
-    return [_reference(path, fs, root, beside)], 0
+        return [_reference(path, fs, root, _folder_of(fs, root, folders))]
+    beside = _listing([info, *(fs.info(name) for name in _sidecars(root) if fs.exists(name))])
+    return [_reference(path, fs, root, beside)]
 
 
-def is_glob(path: str) -> bool:
-    """True if a path has a wildcard."""
-    return any(sign in path for sign in "*?[")
-
-
-def _listed(path: str, folders: dict[str, Listing]) -> tuple[list[TileRef], int]:
-    """The tiles that a list names, and 0."""
-    try:
-        lines = read_file(path).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise CapetownError("not UTF-8 text", where=path) from error
+def _listed(path: str, folders: dict[str, Listing]) -> list[TileRef]:
+    """The tiles that a list names."""
     found = []
-    for name in filter(None, map(str.strip, lines)):
+    for name in filter(None, map(str.strip, read_file(path).decode("utf-8-sig").splitlines())):
         fs, location = open_storage(name)
         found.append(_reference(name, fs, location, _folder_of(fs, location, folders)))
     if not found:
         raise CapetownError("empty list", where=path, fix="write one file per line")
-    return found, 0
+    return found
+
+
+def _listing(infos: Iterable[Info]) -> Listing:
+    by_name = {info["name"]: info for info in infos}
+    return {name.lower(): info for name, info in by_name.items()} | by_name
 
 
 def _folder_of(fs: Any, location: str, folders: dict[str, Listing]) -> Listing:
@@ -127,28 +110,36 @@ def _folder_of(fs: Any, location: str, folders: dict[str, Listing]) -> Listing:
     folder = location.rpartition("/")[0]
     key = fs.unstrip_protocol(folder)
     if key not in folders:
-        try:
-            infos = {info["name"]: info for info in fs.ls(folder, detail=True)}
-        except Exception:  # a server without listings may still have the file
-            infos = {}
-        folders[key] = Listing(infos)
+        folders[key] = {}
+        with suppress(Exception):  # a server without listings may still have the file
+            folders[key] = _listing(fs.ls(folder, detail=True))
     return folders[key]
 
 
-def _images(path: str, fs: Any, infos: Mapping[str, Info]) -> tuple[list[TileRef], int]:
-    """The tiles among the files of a folder or glob, and the number of other images."""
-    listing, root = Listing(infos), open_storage(path)[1]
-    others = sum(name.lower().endswith(OTHER_IMAGES) for name in infos)
-    found = []
-    for name in sorted(name for name in infos if name.lower().endswith(SUFFIXES)):
+def _images(path: str, fs: Any, infos: Sequence[Info], root: str = "") -> list[TileRef]:
+    """The tiles among the files of a glob, or of a folder at `root`."""
+    names = sorted(info["name"] for info in infos)
+    others = sum(name.lower().endswith(OTHER_IMAGES) for name in names)
+    left_out = f"{others} images of other formats are left out"
+    listing, found = _listing(infos), []
+    for name in names:
+        if not name.lower().endswith(SUFFIXES):
+            continue
         if "://" in path:
             shown = fs.unstrip_protocol(name)
-        elif is_glob(path):
-            shown = name if Path(path).is_absolute() else os.path.relpath(name)
-        else:
+        elif root:
             shown = str(Path(path, Path(name).relative_to(root)))
+        else:
+            shown = name if Path(path).is_absolute() else os.path.relpath(name)
         found.append(_reference(shown, fs, name, listing))
-    return found, others
+    if not found:
+        more = f" ({left_out})" if others else ""
+        raise CapetownError(
+            f"no TIFF, PNG or JPEG file{more}", where=path, fix="name the tiles one by one"
+        )
+    if others:
+        log.warning("%s: %s; name them one by one", path, left_out)
+    return found
 
 
 def _reference(shown: str, fs: Any, location: str, beside: Listing) -> TileRef:
@@ -157,23 +148,25 @@ def _reference(shown: str, fs: Any, location: str, beside: Listing) -> TileRef:
     def url(name: str) -> str:
         return absolute(name) if is_local(fs) or not name else str(fs.unstrip_protocol(name))
 
-    *worlds, prj = (beside.names.get(name.lower(), "") for name in _sidecars(location))
-    world = next(filter(None, worlds), "")
+    none = {"name": ""}
+    *worlds, prj = (beside.get(n) or beside.get(n.lower(), none) for n in _sidecars(location))
+    world = next((info for info in worlds if info["name"]), none)
     try:
         shown.encode()
     except UnicodeEncodeError as error:
         raise CapetownError("not UTF-8", where=repr(shown), fix="rename the file") from error
-    size, mark = _state(fs, location, beside.infos.get(location, {}))
-    for name in filter(None, (world, prj)):
-        mark += " {}, {}".format(*_state(fs, name, beside.infos.get(name, {})))
-    return TileRef(shown, url(location), size, mark, url(world), url(prj))
+    size, mark = _state(fs, beside.get(location, {"name": location}))
+    for info in (world, prj):
+        if info["name"]:
+            mark += " {}, {}".format(*_state(fs, info))
+    return TileRef(shown, url(location), size, mark, url(world["name"]), url(prj["name"]))
 
 
-def _state(fs: Any, location: str, info: Info) -> tuple[int, str]:
+def _state(fs: Any, info: Info) -> tuple[int, str]:
     """A file's size in bytes, and a mark that changes with its content."""
     if is_local(fs):
         try:
-            status = Path(location).stat()
+            status = Path(info["name"]).stat()
         except OSError:
             return 0, ""
         return status.st_size, str(status.st_mtime_ns)

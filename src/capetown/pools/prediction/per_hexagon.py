@@ -55,7 +55,8 @@ def write_pools(predictions: Path, hexagons: Path, requests: Path, out: Path) ->
     for given in (predictions, hexagons, requests):
         if out.exists() and given.exists() and out.samefile(given):
             raise CapetownError("is an input of this command", where=f"--out {out}")
-    cells, tiles, known = read_hexagons(hexagons), read_predictions(predictions), None
+    cells, tiles = read_hexagons(hexagons), read_predictions(predictions)
+    known = pl.DataFrame(schema={"index": pl.String, "requests": pl.Int64})
     if requests.exists():
         known = read_requests(requests)
     table = count_pools(cells, tiles, known)
@@ -65,7 +66,7 @@ def write_pools(predictions: Path, hexagons: Path, requests: Path, out: Path) ->
     except OSError as error:
         raise unwritable(str(out), error) from error
     lines = notes(tiles, table)
-    if known is None:
+    if not requests.exists():
         lines.append(f"{requests} is missing, so the column `requests` is empty")
     return [
         *lines,
@@ -76,7 +77,7 @@ def write_pools(predictions: Path, hexagons: Path, requests: Path, out: Path) ->
 
 
 def count_pools(
-    hexagons: Hexagons, predictions: pl.DataFrame, requests: pl.DataFrame | None
+    hexagons: Hexagons, predictions: pl.DataFrame, requests: pl.DataFrame
 ) -> pl.DataFrame:
     """The table, from the results of `read_hexagons`, `read_predictions` and `read_requests`."""
     by_cell = predictions.group_by(pl.col(CELL).alias("index")).agg(
@@ -86,17 +87,15 @@ def count_pools(
         each=pl.col(PROBABILITY).drop_nulls(),
     )
     table = hexagons.index.to_frame().join(by_cell, "index", how="left", maintain_order="left")
-    rows: list[tuple[float | None, int | None, int | None]] = [
+    rows = [
         (math.fsum(each), *interval(each)) if each else (None, None, None)
-        for each in table["each"].fill_null([]).to_list()
+        for each in table["each"].to_list()
     ]
     types = dict(zip(EXPECTED, (pl.Float64, pl.Int64, pl.Int64), strict=True))
     expected = pl.DataFrame(rows, orient="row", schema=types)
     counts = table.select(
         "index", pl.col("tiles", "unread", "called").fill_null(0).cast(pl.Int64)
     ).hstack(expected)
-    if requests is None:
-        requests = pl.DataFrame(schema={"index": pl.String, "requests": pl.Int64})
     return counts.join(requests, "index", how="left", maintain_order="left").select(
         "index", "tiles", "unread", *EXPECTED, "called", "requests"
     )

@@ -47,14 +47,9 @@ def write_csv(tables: Iterator[pa.Table], file: IO[bytes]) -> None:
         frame.write_csv(file, include_header=number == 0)
 
 
-def write_geoparquet(tables: Iterator[pa.Table], file: IO[bytes]) -> None:
-    """Write tables as one GeoParquet file."""
-    write_tables(tables, SCHEMA, file)
-
-
 WRITERS: dict[str, Callable[[Iterator[pa.Table], IO[bytes]], None]] = {
     ".csv": write_csv,
-    ".parquet": write_geoparquet,
+    ".parquet": lambda tables, file: write_tables(tables, SCHEMA, file),
 }
 
 
@@ -69,15 +64,15 @@ def read_predictions(path: Path) -> pl.DataFrame:
             an invalid value or repeats a tile. Rows count from 1 without the header.
     """
     table = _read(path)
-    known = {name: pl.col(name).is_not_null() for name in READ}
-    in_range, is_class = pl.col(PROBABILITY).is_between(0, 1), pl.col(DECISION).is_in(CLASSES)
-    is_cell = pl.col(CELL).map_elements(_is_cell, pl.Boolean)
+    probability, decision, cell = map(pl.col, (PROBABILITY, DECISION, CELL))
+    # A null is neither valid nor invalid, so `arg_true` leaves it out.
     checks = [
-        (PROBABILITY, "not a number from 0 to 1", known[PROBABILITY] & ~in_range),
-        (DECISION, f"not {' or '.join(CLASSES)}", known[DECISION] & ~is_class),
+        (PROBABILITY, "not a number from 0 to 1", ~probability.is_between(0, 1)),
+        (DECISION, f"not {' or '.join(CLASSES)}", ~decision.is_in(CLASSES)),
         (CELL, f"not an H3 cell of resolution {RESOLUTION}",
-         known[CELL] & ~is_cell.fill_null(False)),
-        (DECISION, "inconsistent with its probability", known[PROBABILITY] != known[DECISION]),
+         ~cell.map_elements(_is_cell, pl.Boolean)),
+        (DECISION, "inconsistent with its probability",
+         probability.is_null() != decision.is_null()),
         (PATH, "repeated", pl.col(PATH).is_duplicated()),
     ]  # fmt: skip
     for name, what, invalid in checks:
@@ -126,12 +121,10 @@ def _read(path: Path) -> pl.DataFrame:
             )
         wanted = [pl.col(name).cast(dtype) for name, dtype in types.items() if name in names]
         table = lazy.select(wanted).collect()
-    except FileNotFoundError as error:
-        raise CapetownError(
-            "no such file", where=path, fix="write it with `capetown predict`"
-        ) from error
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise CapetownError(f"unreadable ({one_line(error)})", where=path) from error
+        raise CapetownError(
+            f"unreadable ({one_line(error)})", where=path, fix="write it with `capetown predict`"
+        ) from error
     if table.is_empty():
         raise CapetownError("no row", where=path, fix="predict at least one tile")
     return table

@@ -26,10 +26,10 @@ from capetown.pools.prediction.shards import (
     Provenance,
     Summary,
     copy_model,
-    has_shard,
     read_shard,
+    shard_path,
 )
-from capetown.storage import absolute
+from capetown.storage import absolute, size_of
 
 # Tiles per shard: one or two seconds of work, which an interruption loses.
 SHARD = 32
@@ -41,21 +41,14 @@ OpenBackend = Callable[[], AbstractContextManager[Backend]]
 
 
 def predict(
-    paths: Sequence[str],
-    out: str,
-    *,
-    model: Path,
-    device: str,
-    tiling: Tiling,
-    backend: OpenBackend,
-    saliency: bool = False,
-) -> Summary:
+    paths: Sequence[str], out: str, *, model: Path, device: str, tiling: Tiling,
+    backend: OpenBackend, saliency: bool = False,
+) -> Summary:  # fmt: skip
     """Predict tiles and write one row each to a file, in the order of the paths.
 
     Args:
         paths: as in `capetown.pools.prediction.inputs.find_files`.
         out: path or URL ending in ``.csv`` or ``.parquet``, or ``-`` for standard output.
-        model: the model's folder.
         device: as in `capetown.params.DeviceName`.
         tiling: how to cut orthophotos; without metres and pixels, files are not cut.
         backend: opens the workers; not called if no shard is left to compute.
@@ -115,7 +108,7 @@ def _compute(shards: Shards, job: Job, backend: OpenBackend) -> Generator[int, N
         if workers.remote:
             job = job._replace(model=copy_model(job.model, job.folder))
         for number in _submit(workers, job, shards):
-            if workers.remote and not has_shard(job.folder, number):
+            if workers.remote and size_of(shard_path(job.folder, number)) is None:
                 raise CapetownError(
                     "a worker's shard did not arrive", where=job.folder,
                     fix="set --out to a bucket, or to a folder that all machines share",

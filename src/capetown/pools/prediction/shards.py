@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,7 @@ from capetown.storage import (
 PROVENANCE = "provenance.json"
 # Drifted tiles that a summary names.
 EXAMPLES = 3
+S = TypeVar("S", bound=Section)
 
 
 class Provenance(Section):
@@ -46,18 +48,7 @@ class Provenance(Section):
 
 
 class Summary(Section):
-    """Counts of predictions.
-
-    Attributes:
-        tiles: rows.
-        pools: tiles with a pool, by the model's threshold.
-        unreadable: tiles that cannot be read.
-        drifted: tiles that differ from the training data.
-        drift_examples: the first of these, each with how it differs.
-        located: georeferenced tiles.
-        location_errors: tiles with an unusable georeference.
-        empty: windows without data, which have no row.
-    """
+    """Counts of tiles; `empty` counts the windows without data, which have no row."""
 
     tiles: int = 0
     pools: int = 0
@@ -70,23 +61,26 @@ class Summary(Section):
 
     def plus(self, table: pa.Table) -> "Summary":
         """This summary with the rows of a shard added."""
-        drifted = table.filter(table["drift"].is_valid())
-        pairs = zip(drifted["path"].to_pylist(), drifted["drift"].to_pylist(), strict=True)
-        examples = (*self.drift_examples, *(f"{path} ({drift})" for path, drift in pairs))
+        rows = table.filter(table["drift"].is_valid()).select(["path", "drift"]).to_pylist()
+        drifted = [f"{row['path']} ({row['drift']})" for row in rows]
+
+        def count(column: str) -> int:
+            return len(table) - int(table[column].null_count)
+
         return Summary(
             tiles=self.tiles + len(table),
-            pools=self.pools + sum(value == "yes" for value in table["decision"].to_pylist()),
-            unreadable=self.unreadable + _count(table, "error"),
+            pools=self.pools + table["decision"].to_pylist().count("yes"),
+            unreadable=self.unreadable + count("error"),
             drifted=self.drifted + len(drifted),
-            drift_examples=examples[:EXAMPLES],
-            located=self.located + _count(table, "h3_index"),
-            location_errors=self.location_errors + _count(table, "location_error"),
+            drift_examples=(*self.drift_examples, *drifted)[:EXAMPLES],
+            located=self.located + count("h3_index"),
+            location_errors=self.location_errors + count("location_error"),
             empty=self.empty + int((table.schema.metadata or {}).get(EMPTY, 0)),
         )
 
 
 class Manifest(Section):
-    """What describes a complete output; the size is in bytes."""
+    """Describes a complete output; the size is in bytes."""
 
     provenance: Provenance
     size: int
@@ -115,35 +109,26 @@ class Output:
         self.manifest_path = f"{out}.made-by.json"
 
     def completed(self) -> Summary | None:
-        """The summary of a complete output; None if it has yet to be made.
-
-        Raises:
-            CapetownError: the file exists and was made from something else.
-        """
+        """The summary of a complete output, None without one; `CapetownError` for another one."""
         size = size_of(self.out)
-        if size is None or _provenance_in(self.folder) == self.provenance:
+        if size is None or _read(Provenance, f"{self.folder}/{PROVENANCE}") == self.provenance:
             return None
-        fix = "remove it, or name another --out"
-        try:
-            made = Manifest.model_validate_json(read_file(self.manifest_path))
-        except (OSError, ValidationError):
-            raise CapetownError("already exists", where=self.out, fix=fix) from None
-        if made.provenance != self.provenance:
-            how = _difference(made.provenance, self.provenance)
-            raise CapetownError(f"already exists, made {how}", where=self.out, fix=fix)
-        if made.size != size:
-            raise CapetownError("was changed after it was made", where=self.out, fix=fix)
-        return made.summary
+        made = _read(Manifest, self.manifest_path)
+        if made and made.provenance == self.provenance and made.size == size:
+            return made.summary
+        if not made:
+            what = "already exists"
+        elif made.provenance != self.provenance:
+            what = f"already exists, made {_difference(made.provenance, self.provenance)}"
+        else:
+            what = "was changed after it was made"
+        raise CapetownError(what, where=self.out, fix="remove it, or name another --out")
 
     def start(self) -> set[int]:
-        """Prepare the folder; the numbers of the shards it already has.
-
-        Raises:
-            CapetownError: it has shards made from something else, or cannot be written.
-        """
-        names = names_in(self.folder)
-        there = {number for number in range(self.shards) if shard_name(number) in names}
-        found = _provenance_in(self.folder)
+        """Prepare the folder; the numbers of its shards. `CapetownError` if they are others."""
+        names = {f"{self.folder}/{name}" for name in names_in(self.folder)}
+        there = {n for n in range(self.shards) if shard_path(self.folder, n) in names}
+        found = _read(Provenance, f"{self.folder}/{PROVENANCE}")
         if found != self.provenance and (found or there):
             how = _difference(found, self.provenance) if found else "from unknown inputs"
             raise CapetownError(
@@ -155,10 +140,7 @@ class Output:
         return there
 
     def finish(self, expected: int) -> Summary:
-        """Join the shards, write the manifest and remove the folder.
-
-        Args:
-            expected: number of tiles, including windows without data.
+        """Join the shards of so many tiles and windows, and remove their folder.
 
         Raises:
             CapetownError: a shard cannot be read, or the output cannot be written.
@@ -189,21 +171,21 @@ class Output:
         return summary
 
 
-def shard_name(number: int) -> str:
-    """The file name of a shard."""
-    return f"{number:06}.parquet"
+def shard_path(folder: str, number: int) -> str:
+    """The path or URL of a shard."""
+    return f"{folder}/{number:06}.parquet"
 
 
 def write_shard(folder: str, number: int, table: pa.Table) -> None:
     """Write a shard."""
     file = BytesIO()
     pq.write_table(table, file, compression="zstd")
-    write_file(f"{folder}/{shard_name(number)}", file.getvalue())
+    write_file(shard_path(folder, number), file.getvalue())
 
 
 def read_shard(folder: str, number: int) -> pa.Table:
     """Read a shard; a damaged or missing one is a `CapetownError`."""
-    url = f"{folder}/{shard_name(number)}"
+    url = shard_path(folder, number)
     try:
         return pq.read_table(BytesIO(read_file(url)))
     except (OSError, pa.ArrowException) as error:
@@ -211,11 +193,6 @@ def read_shard(folder: str, number: int) -> pa.Table:
             f"damaged or missing ({one_line(error)})", where=url,
             fix="remove it and run the command again",
         ) from error  # fmt: skip
-
-
-def has_shard(folder: str, number: int) -> bool:
-    """True if a shard exists."""
-    return size_of(f"{folder}/{shard_name(number)}") is not None
 
 
 def copy_model(model: str, folder: str) -> str:
@@ -227,9 +204,9 @@ def copy_model(model: str, folder: str) -> str:
     return copied
 
 
-def _provenance_in(folder: str) -> Provenance | None:
+def _read(kind: type[S], url: str) -> S | None:
     try:
-        return Provenance.model_validate_json(read_file(f"{folder}/{PROVENANCE}"))
+        return kind.model_validate_json(read_file(url))
     except (OSError, ValidationError):
         return None
 
@@ -240,10 +217,6 @@ def _difference(found: Provenance, wanted: Provenance) -> str:
     if found.capetown != wanted.capetown:
         return f"by capetown {found.capetown}, not {wanted.capetown}"
     return "from other inputs"
-
-
-def _count(table: pa.Table, column: str) -> int:
-    return len(table) - int(table[column].null_count)
 
 
 def _json(value: Section) -> bytes:
