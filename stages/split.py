@@ -7,7 +7,7 @@ import pandas as pd
 
 from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
-from capetown.params import Params, load_params
+from capetown.params import BandRendering, Split, load_params
 from capetown.pools.dataset import drift, label_corrections, listing, split
 from capetown.timing import step
 from stages import log, log_folder, run
@@ -22,7 +22,7 @@ def main() -> None:
     """Write splits/ and metrics/split.json."""
     params = load_params(Path("params.yaml"))
     if TILES.exists():
-        tables, numbers = divide(params)
+        tables, numbers = divide(params.split, params.tiles, params.seed)
     else:
         log.warning("no tiles in %s/: nothing to train on or to evaluate", RAW)
         tables, numbers = {"tiles": pd.DataFrame(columns=COLUMNS)}, {}
@@ -33,18 +33,20 @@ def main() -> None:
         (made / METRICS).write_text(json.dumps(numbers, indent=2) + "\n")
 
 
-def divide(params: Params) -> tuple[dict[str, pd.DataFrame], dict[str, object]]:
+def divide(
+    settings: Split, rendering: BandRendering, seed: int
+) -> tuple[dict[str, pd.DataFrame], dict[str, object]]:
     """The tables of splits/ by name, and the metrics."""
-    found, settings = listing.find_tiles(TILES, RAW), params.split
+    found = listing.find_tiles(TILES, RAW)
     listed, corrected = label_corrections.apply_corrections(found, Path(settings.corrections))
     with step("read every tile"):
-        tiles, digests, profiles, reasons = listing.profile_tiles(listed, RAW, params.tiles)
+        tiles, digests, profiles, reasons = listing.profile_tiles(listed, RAW, rendering)
     left_out = [*reasons.items(), *listing.stray_images(TILES, RAW)]
     rejected = pd.DataFrame(left_out, columns=["path", "reason"])
     for path, why in left_out:
         log.warning("left out: %s: %s", path, why)
     try:
-        folds = split.split_tiles(tiles, digests, settings, params.seed)
+        folds = split.split_tiles(tiles, digests, settings, seed)
     except CapetownError as error:
         if rejected.empty:
             raise

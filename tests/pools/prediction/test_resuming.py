@@ -4,6 +4,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,6 +83,24 @@ def test_an_interrupted_run_resumes_and_gives_the_same_bytes(
     assert len(shards_made) == 5
     assert capsys.readouterr().out.splitlines() == said
     assert out.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_killed_run_leaves_whole_shards_and_resumes(
+    predict: Predict, model: Model, many: Path, tmp_path: Path, shards_made: list[int]
+) -> None:
+    out, parts = tmp_path / "out.csv", tmp_path / "out.csv.parts"
+    script = (
+        "import os; from capetown.cli import main; from capetown.pools.prediction import run;"
+        "make = run.make_shard; run.SHARD = 3;"
+        "run.make_shard = lambda job, number, *a: number < 3 and make(job, number, *a) or "
+        "(os.kill(os.getpid(), 9) if number == 5 else number);"
+        f"main(['predict', {str(many)!r}, '--model', {str(model[1])!r}, '--out', {str(out)!r}])"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], check=False, stderr=subprocess.DEVNULL)
+    assert killed.returncode == -signal.SIGKILL
+    there = {int(path.stem) for path in parts.glob("*.parquet")}
+    predict(out, many)
+    assert set(shards_made) == set(range(7)) - there
 
 
 def test_an_output_made_otherwise_is_refused_and_kept(
