@@ -1,6 +1,7 @@
 """Retries that do not wait, and tiles of the City's size."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests import s3
-from tests.bucket.mirrors import DAMAGED, DEEP, LARGE, NO, SMALL, YES, tiff
+from tests.bucket.mirrors import DAMAGED, DEEP, LARGE, SMALL, tiff
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +22,12 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 def raw(tmp_path: Path) -> Path:
     """Where the mirror will be."""
     return tmp_path / "raw"
+
+
+@pytest.fixture
+def source(bucket: Path, tmp_path: Path) -> Path:
+    """A copy of the bucket, to change."""
+    return shutil.copytree(bucket, tmp_path / "source")
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +43,8 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for key, data in made.items():
         (folder / key).parent.mkdir(parents=True, exist_ok=True)
         (folder / key).write_bytes(data)
-    for name in (YES, NO):
-        (folder / name / "manifest").write_text(
-            "\n".join(path.name for path in (folder / name).iterdir())
-        )
+        with (folder / key).with_name("manifest").open("a") as manifest:
+            manifest.write(f"{Path(key).name}\n")
     return folder
 
 

@@ -25,12 +25,6 @@ from tests.bucket.mirrors import (
 )
 
 
-@pytest.fixture
-def source(bucket: Path, tmp_path: Path) -> Path:
-    """A copy of the bucket, to change."""
-    return shutil.copytree(bucket, tmp_path / "source")
-
-
 def refuse(*_: object) -> None:
     raise AssertionError("fetched again")
 

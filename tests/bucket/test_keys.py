@@ -90,14 +90,12 @@ def test_a_key_that_passes_stays_within_its_folder(key: str) -> None:
         check_keys([key])
     except CapetownError:
         return
-    inside = os.path.normpath(os.path.join("/mirror", key))  # noqa: PTH118
-    assert inside == f"/mirror/{key}"
+    assert os.path.normpath(f"/mirror/{key}") == f"/mirror/{key}"
 
 
 def test_a_key_cannot_be_a_file_and_a_folder() -> None:
-    with pytest.raises(CapetownError) as error:
+    with pytest.raises(CapetownError, match=r"^key 'a': cannot be a file beside 'a/b'"):
         check_keys(["a", "a/b"])
-    assert error.value.where == "key 'a'"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])

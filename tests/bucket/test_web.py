@@ -1,7 +1,6 @@
 """A web server as source."""
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -33,29 +32,23 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def shown(bucket: Path, tmp_path: Path) -> Path:
-    """The folder that the web server serves."""
-    return shutil.copytree(bucket, tmp_path / "shown")
-
-
-@pytest.fixture
-def url(shown: Path) -> Iterator[str]:
+def url(source: Path) -> Iterator[str]:
     """The URL of a web server without listings."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(shown)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(source)))
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
 
 
-def test_a_web_server_is_mirrored_by_the_manifests(url: str, shown: Path, raw: Path) -> None:
+def test_a_web_server_is_mirrored_by_the_manifests(url: str, source: Path, raw: Path) -> None:
     fetch(url, raw)
-    assert files(raw) == files(shown)
+    assert files(raw) == files(source)
     entries = read_inventory(raw / "inventory.csv").values()
-    hashes = {hashlib.sha256(data).hexdigest() for data in files(shown).values()}
+    hashes = {hashlib.sha256(data).hexdigest() for data in files(source).values()}
     assert {entry.sha256 for entry in entries} == hashes
     # A missing tile is named. A manifest need not be UTF-8.
-    with (shown / YES / "manifest").open("ab") as file:
+    with (source / YES / "manifest").open("ab") as file:
         file.write(b"caf\xe9.tif\n")
     with pytest.raises(CapetownError, match=r"1 of .*: .*/caf.\.tif \("):
         fetch(url, raw)
@@ -79,7 +72,7 @@ ZEROS = ("ETag", f'"{"0" * 32}"')
 )
 def test_headers_of_web_servers_differ(
     added: tuple[tuple[str, str], ...], without_length: tuple[str, ...], what: str,
-    url: str, shown: Path, raw: Path, monkeypatch: pytest.MonkeyPatch,
+    url: str, source: Path, raw: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(Quiet, "added", added)
     monkeypatch.setattr(Quiet, "without_length", without_length)
@@ -88,4 +81,4 @@ def test_headers_of_web_servers_differ(
             fetch(url, raw, include=("sr.csv.gz",), tries=1)
     else:
         fetch(url, raw, include=("sr.csv.gz",), tries=1)
-        assert files(raw) == {"sr.csv.gz": (shown / "sr.csv.gz").read_bytes()}
+        assert files(raw) == {"sr.csv.gz": (source / "sr.csv.gz").read_bytes()}
