@@ -71,7 +71,7 @@ def assert_whole(
     return notes
 
 
-def assert_nothing_half_written(folder: Path, bucket: Path) -> None:
+def assert_no_partial(folder: Path, bucket: Path) -> None:
     """There is no mirror yet, and every arrived object is whole."""
     assert not folder.exists()
     theirs = files(bucket)

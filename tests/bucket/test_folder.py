@@ -14,15 +14,7 @@ from capetown.checks.source import check_folder
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from tests import ROOT
-from tests.bucket.mirrors import (
-    NO,
-    YES,
-    assert_nothing_half_written,
-    assert_whole,
-    fetch,
-    files,
-    incoming,
-)
+from tests.bucket.mirrors import NO, YES, assert_no_partial, assert_whole, fetch, files, incoming
 
 
 def refuse(*_: object) -> None:
@@ -42,24 +34,21 @@ def test_a_folder_needs_no_network_and_a_second_run_writes_nothing(
 
 def test_changes_in_source_and_mirror_are_repaired(source: Path, raw: Path) -> None:
     fetch(source, raw)
-    tile = next((raw / YES).glob("*.tif"))
     (source / "sr_hex_truncated.csv").write_text("changed\n")
     (source / "new").mkdir()
     (source / "new" / "table.csv").write_text("a\n")
     fetch(source, raw)
     assert_whole(raw, source)
     # In the mirror: another pixel of the same size, a missing file, a stray one.
-    data = bytearray(tile.read_bytes())
-    data[-1] ^= 1
-    tile.write_bytes(data)
+    tile = next((raw / YES).glob("*.tif"))
+    tile.write_bytes(tile.read_bytes()[:-1] + bytes([tile.read_bytes()[-1] ^ 1]))
     (raw / "sr.csv.gz").unlink()
     (raw / "stray").mkdir()
     (raw / "stray" / "file").write_text("x")
     shutil.rmtree(source / "new")
     fetch(source, raw)
     assert_whole(raw, source)
-    assert not (raw / "new").exists()
-    assert not (raw / "stray").exists()
+    assert not {raw / "new", raw / "stray"} & set(raw.iterdir())
 
 
 def test_a_failing_run_leaves_the_mirror_unchanged(bucket: Path, source: Path, raw: Path) -> None:
@@ -152,7 +141,7 @@ def test_an_object_with_the_wrong_content_is_named(
     with pytest.raises(CapetownError) as error:
         fetch(source, raw)
     assert f": {key} ({reason}" in error.value.what
-    assert_nothing_half_written(raw, source)
+    assert_no_partial(raw, source)
     assert not (incoming(raw) / key).exists()
 
 
@@ -188,26 +177,23 @@ def test_pipes_and_broken_links_are_refused_only_if_chosen(
         fetch(source, raw)
 
 
-def test_a_link_to_a_folder_is_followed(
-    bucket: Path, source: Path, raw: Path, tmp_path: Path
-) -> None:
+def test_a_link_to_a_folder_is_followed(source: Path, raw: Path, tmp_path: Path) -> None:
+    before = files(source)
     (source / YES).rename(tmp_path / "elsewhere")
     (source / YES).symlink_to(tmp_path / "elsewhere")
-    settings = load_params(ROOT / "params.yaml").download
-    assert len(check_folder(source, settings, [])) == len(check_folder(bucket, settings, []))
     fetch(source, raw)
-    assert files(raw) == files(bucket)
+    assert files(raw) == before
+    assert set(check_folder(source, load_params(ROOT / "params.yaml").download, [])) < set(before)
 
 
 def test_a_link_does_not_lead_out_of_the_mirror(bucket: Path, raw: Path, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
+    (tmp_path / "outside").mkdir()
     raw.mkdir()
-    outside.mkdir()
-    (raw / "images").symlink_to(outside)
+    (raw / "images").symlink_to(tmp_path / "outside")
     with pytest.raises(CapetownError) as error:
         fetch(bucket, raw)
     assert error.value.where.startswith(str(raw / "images"))
-    assert list(outside.rglob("*.tif")) == []
+    assert list((tmp_path / "outside").rglob("*.tif")) == []
 
 
 @pytest.mark.parametrize("source", [".", "raw", "raw/images"])

@@ -19,7 +19,7 @@ from tests.bucket.mirrors import (
     DAMAGED,
     DEEP,
     LARGE,
-    assert_nothing_half_written,
+    assert_no_partial,
     assert_whole,
     fetch,
     fetch_s3,
@@ -96,7 +96,7 @@ def test_checksums_of_size_ignore_etags(
     with pytest.raises(CapetownError, match=r"set download\.checksums to size") as error:
         fetch_s3(proxy, raw, stored, tries=2)
     assert f"{LARGE} (its MD5 is {md5} and its ETag says 000" in error.value.what
-    assert_nothing_half_written(raw, tiles)
+    assert_no_partial(raw, tiles)
     assert not (incoming(raw) / LARGE).exists()
     fetch_s3(proxy, raw, stored, policy=RetentionPolicy(checksums="size"))
     assert "download.checksums is size" in caplog.text

@@ -61,11 +61,6 @@ FRIENDLY_AND_ODD: dict[str, tuple[npt.NDArray[Any], dict[str, Any], npt.NDArray[
     "five bands": (FIVE, {"photometric": "minisblack", "planarconfig": "contig"}, RGB),
     "grey": (RGB[..., 0], {"photometric": "minisblack"}, GREY),
     "white is zero": (255 - RGB[..., 0], {"photometric": "miniswhite"}, GREY),
-    "white is zero, 16 bits the other way round": (
-        deep(255 - RGB[..., 0]),
-        {"photometric": "miniswhite", "byteorder": ">"},
-        GREY,
-    ),
 }
 
 
