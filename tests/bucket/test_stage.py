@@ -55,11 +55,12 @@ def finish(workspace: Path, *within: str) -> tuple[int, str]:
 def test_an_interrupted_run_continues(
     how: signal.Signals, bucket: Path, proxy: s3.Proxy, workspace: Path
 ) -> None:
-    proxy.delay = 0.1
+    set_download(workspace, timeout=600)
+    proxy.fault("GET .*tif", s3.no_fault, times=6)
+    proxy.fault("GET .*tif", s3.stall)
     stage = start(workspace)
-    deadline = time.monotonic() + 60
-    while len(list((workspace / "checkpoints").rglob("*.tif"))) < 5:
-        assert time.monotonic() < deadline
+    while len(list((workspace / "checkpoints").rglob("*.tif"))) < 6:
+        assert stage.poll() is None
         time.sleep(0.02)
     stage.send_signal(how)
     _, said = stage.communicate()
