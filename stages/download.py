@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from capetown.bucket import RetentionPolicy, mirror
-from capetown.bucket.sources import WITHOUT_FILE
+from capetown.bucket.addresses import WITHOUT_FILE
 from capetown.errors import CapetownError
 from capetown.imagery.reducing import reduce_tile
 from capetown.params import load_params

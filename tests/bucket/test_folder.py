@@ -14,62 +14,44 @@ from capetown.checks.source import check_folder
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from tests import ROOT
-from tests.bucket.mirrors import (
-    NO,
-    YES,
-    assert_nothing_half_written,
-    assert_whole,
-    copy,
-    fetch,
-    files,
-    incoming,
-)
+from tests.bucket.mirrors import NO, YES, assert_no_partial, assert_whole, fetch, files, incoming
 
 
-def test_a_folder_is_mirrored_without_a_network(
-    bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def refuse(*_: object) -> None:
+    raise AssertionError("fetched again")
+
+
+def test_a_folder_needs_no_network_and_a_second_run_writes_nothing(
+    bucket: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("the network was used")
-
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    fetch(bucket, tmp_path / "raw")
-    assert_whole(tmp_path / "raw", bucket)
-
-
-def test_a_second_run_writes_nothing(bucket: Path, tmp_path: Path) -> None:
-    raw = tmp_path / "raw"
     fetch(bucket, raw)
+    assert_whole(raw, bucket)
     before = {p: p.stat().st_mtime_ns for p in raw.rglob("*")}
     fetch(bucket, raw)
     assert {p: p.stat().st_mtime_ns for p in raw.rglob("*")} == before
 
 
-def test_changes_in_source_and_mirror_are_repaired(bucket: Path, tmp_path: Path) -> None:
-    source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
+def test_changes_in_source_and_mirror_are_repaired(source: Path, raw: Path) -> None:
     fetch(source, raw)
-    tile = next((raw / YES).glob("*.tif"))
     (source / "sr_hex_truncated.csv").write_text("changed\n")
     (source / "new").mkdir()
     (source / "new" / "table.csv").write_text("a\n")
     fetch(source, raw)
     assert_whole(raw, source)
     # In the mirror: another pixel of the same size, a missing file, a stray one.
-    data = bytearray(tile.read_bytes())
-    data[-1] ^= 1
-    tile.write_bytes(data)
+    tile = next((raw / YES).glob("*.tif"))
+    tile.write_bytes(tile.read_bytes()[:-1] + bytes([tile.read_bytes()[-1] ^ 1]))
     (raw / "sr.csv.gz").unlink()
     (raw / "stray").mkdir()
     (raw / "stray" / "file").write_text("x")
     shutil.rmtree(source / "new")
     fetch(source, raw)
     assert_whole(raw, source)
-    assert not (raw / "new").exists()
-    assert not (raw / "stray").exists()
+    assert not {raw / "new", raw / "stray"} & set(raw.iterdir())
 
 
-def test_a_failing_run_leaves_the_mirror_unchanged(bucket: Path, tmp_path: Path) -> None:
-    source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
+def test_a_failing_run_leaves_the_mirror_unchanged(bucket: Path, source: Path, raw: Path) -> None:
     fetch(bucket, raw)
     before = files(raw)
     (source / "sr_hex_truncated.csv").write_text("changed\n")
@@ -82,26 +64,19 @@ def test_a_failing_run_leaves_the_mirror_unchanged(bucket: Path, tmp_path: Path)
     assert_whole(raw, bucket)
 
 
-def test_a_file_may_become_a_folder_and_back(tmp_path: Path) -> None:
-    source, raw = tmp_path / "source", tmp_path / "raw"
-    source.mkdir()
-    (source / "table").write_text("a\n")
-    fetch(source, raw)
-    (source / "table").unlink()
-    (source / "table").mkdir()
-    (source / "table" / "part").write_text("b\n")
-    fetch(source, raw)
-    assert_whole(raw, source)
-    shutil.rmtree(source / "table")
-    (source / "table").write_text("a\n")
-    fetch(source, raw)
-    assert_whole(raw, source)
+def test_a_file_may_become_a_folder_and_back(raw: Path, tmp_path: Path) -> None:
+    for name in ("table", "table/part", "table"):
+        source = tmp_path / "source"
+        shutil.rmtree(source, ignore_errors=True)
+        (source / name).parent.mkdir(parents=True)
+        (source / name).write_text("a\n")
+        fetch(source, raw)
+        assert_whole(raw, source)
 
 
 def test_a_run_interrupted_while_moving_objects_continues(
-    bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = tmp_path / "raw"
     replace, moved = Path.replace, []
 
     def cut_off(path: Path, target: Path) -> Path:
@@ -117,10 +92,6 @@ def test_a_run_interrupted_while_moving_objects_continues(
             fetch(bucket, raw)
     assert len(files(raw)) == 4
     assert not (raw / "inventory.csv").exists()
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("fetched again")
-
     monkeypatch.setattr("capetown.bucket.sources.ObjectStore.read", refuse)
     fetch(bucket, raw)
     assert_whole(raw, bucket)
@@ -129,17 +100,15 @@ def test_a_run_interrupted_while_moving_objects_continues(
 @pytest.mark.parametrize(
     "damage",
     [
+        lambda text: b"\xff" + text[: len(text) // 2],
         lambda text: b"\0" * len(text),
-        lambda text: text[: len(text) // 2],
         lambda text: b'"' + b"x" * 200_000 + b"\n" + text,
         lambda text: text.replace(b",", b",9" + b"9" * 5_000),
-        lambda text: b"\xff" + text,
     ],
 )
 def test_a_damaged_inventory_is_rebuilt(
-    damage: Callable[[bytes], bytes], bucket: Path, tmp_path: Path
+    damage: Callable[[bytes], bytes], bucket: Path, raw: Path
 ) -> None:
-    raw = tmp_path / "raw"
     fetch(bucket, raw)
     inventory = raw / "inventory.csv"
     (raw / "sr.csv.gz").unlink()
@@ -148,43 +117,37 @@ def test_a_damaged_inventory_is_rebuilt(
     assert_whole(raw, bucket)
 
 
-def test_only_chosen_files_are_in_the_mirror(bucket: Path, tmp_path: Path) -> None:
-    raw = tmp_path / "raw"
+def test_only_chosen_files_are_in_the_mirror(bucket: Path, raw: Path) -> None:
     fetch(bucket, raw, include=("*",))
     assert set(files(raw)) == {p.name for p in bucket.iterdir() if p.is_file()}
     fetch(bucket, raw, include=("images/**",), max_tiles=3)
-    first = [sorted(p.name for p in (bucket / c).glob("*.tif"))[:3] for c in (NO, YES)]
-    expected = {f"{c}/{name}" for c, names in zip((NO, YES), first, strict=True) for name in names}
-    assert set(files(raw)) == expected | set(MANIFESTS)
+    first = [p for c in (NO, YES) for p in sorted((bucket / c).glob("*.tif"))[:3]]
+    assert set(files(raw)) == {p.relative_to(bucket).as_posix() for p in first} | set(MANIFESTS)
 
 
 @pytest.mark.parametrize(
     ("key", "data", "reason"),
     [
         ("sr.csv.gz", b"\x1f\x8b\x08", "is not a whole gzip file"),
-        ("sr_hex.csv.gz", b"notification_number\n", "is not a whole gzip file"),
         ("city-hex-polygons-8.geojson", b'{"type": "FeatureCollection", "fea', "is not a whole G"),
         ("city-hex-polygons-8.geojson", b"", "is empty"),
         (f"{YES}/Z_1_1.tif", b"\x89PNG\r\n\x1a\n", "is not a TIFF"),
-        (f"{YES}/Z_1_1.tif", b"II*\x00", "is not a TIFF"),
     ],
 )
 def test_an_object_with_the_wrong_content_is_named(
-    key: str, data: bytes, reason: str, bucket: Path, tmp_path: Path
+    key: str, data: bytes, reason: str, source: Path, raw: Path
 ) -> None:
-    source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
     (source / key).write_bytes(data)
     with pytest.raises(CapetownError) as error:
         fetch(source, raw)
     assert f": {key} ({reason}" in error.value.what
-    assert_nothing_half_written(raw, source)
+    assert_no_partial(raw, source)
     assert not (incoming(raw) / key).exists()
 
 
 def test_tiles_are_compared_with_the_manifest(
-    bucket: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    source: Path, raw: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source, raw = copy(bucket, tmp_path / "source"), tmp_path / "raw"
     tile = min((source / NO).glob("*.tif"))
     shutil.copy(tile, source / NO / "A0_0_0.tif")
     with caplog.at_level(logging.WARNING, "capetown"):
@@ -200,9 +163,8 @@ def test_tiles_are_compared_with_the_manifest(
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere")])
 def test_pipes_and_broken_links_are_refused_only_if_chosen(
-    make: Callable[[Path], None], bucket: Path, tmp_path: Path
+    make: Callable[[Path], None], source: Path, raw: Path
 ) -> None:
-    source = copy(bucket, tmp_path / "source")
     settings = load_params(ROOT / "params.yaml").download
     make(source / "other")
     check_folder(source, settings, [])
@@ -212,33 +174,31 @@ def test_pipes_and_broken_links_are_refused_only_if_chosen(
         check_folder(source, settings.model_copy(update={"include": ["**/*.tif"]}), [])
     assert error.value.where == str(tile)
     with pytest.raises(CapetownError, match="S99_1_1"):
-        fetch(source, tmp_path / "raw")
+        fetch(source, raw)
 
 
-def test_a_link_to_a_folder_is_followed(bucket: Path, tmp_path: Path) -> None:
-    source = copy(bucket, tmp_path / "source")
+def test_a_link_to_a_folder_is_followed(source: Path, raw: Path, tmp_path: Path) -> None:
+    before = files(source)
     (source / YES).rename(tmp_path / "elsewhere")
     (source / YES).symlink_to(tmp_path / "elsewhere")
-    settings = load_params(ROOT / "params.yaml").download
-    assert len(check_folder(source, settings, [])) == len(check_folder(bucket, settings, []))
-    fetch(source, tmp_path / "raw")
-    assert files(tmp_path / "raw") == files(bucket)
+    fetch(source, raw)
+    assert files(raw) == before
+    assert set(check_folder(source, load_params(ROOT / "params.yaml").download, [])) < set(before)
 
 
-def test_a_link_does_not_lead_out_of_the_mirror(bucket: Path, tmp_path: Path) -> None:
-    raw, outside = tmp_path / "raw", tmp_path / "outside"
+def test_a_link_does_not_lead_out_of_the_mirror(bucket: Path, raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
     raw.mkdir()
-    outside.mkdir()
-    (raw / "images").symlink_to(outside)
+    (raw / "images").symlink_to(tmp_path / "outside")
     with pytest.raises(CapetownError) as error:
         fetch(bucket, raw)
     assert error.value.where.startswith(str(raw / "images"))
-    assert list(outside.rglob("*.tif")) == []
+    assert list((tmp_path / "outside").rglob("*.tif")) == []
 
 
 @pytest.mark.parametrize("source", [".", "raw", "raw/images"])
-def test_a_source_within_the_mirror_is_refused(source: str, bucket: Path, tmp_path: Path) -> None:
-    fetch(bucket, tmp_path / "raw")
+def test_a_source_within_the_mirror_is_refused(source: str, bucket: Path, raw: Path) -> None:
+    fetch(bucket, raw)
     with pytest.raises(CapetownError, match="contain each other"):
-        fetch(tmp_path / source, tmp_path / "raw")
-    assert_whole(tmp_path / "raw", bucket)
+        fetch(raw.parent / source, raw)
+    assert_whole(raw, bucket)

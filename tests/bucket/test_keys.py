@@ -70,30 +70,18 @@ def pattern_in(error: CapetownError) -> str:
     return str(json.loads(error.fix.split("adding ")[1].split(" to download.include")[0]))
 
 
-def test_a_missing_tile_with_brackets_can_be_excluded() -> None:
-    texts = {MANIFESTS[0]: b"N_1_1.tif\nN_[12]_2.tif\n"}
-    keys = [f"{NO}/N_1_1.tif", f"{NO}/N_1_2.tif", f"{NO}/manifest"]
-    with pytest.raises(CapetownError) as error:
-        check_manifests(keys, texts, ["**"], None)
-    pattern = pattern_in(error.value)
-    assert check_manifests(keys, texts, ["**", pattern], None) == [f"{NO}/N_1_2.tif"]
-    assert choose(keys, ["**", pattern], None) == keys
-
-
-SECRETS = [
-    "ds_code_challenge_creds.json", "a/Credentials.csv", "b/secret.txt", "id_rsa", "x/key.pem",
-    ".env", "api_key.json", "passwords.xlsx",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("key", SECRETS)
+@pytest.mark.parametrize(
+    "key",
+    ["ds_code_challenge_creds.json", "a/Credentials.csv", "b/secret.txt", "id_rsa", "x/key.pem",
+     ".env", "api_key.json", "passwords.xlsx"],
+)  # fmt: skip
 def test_credentials_need_their_exact_name(key: str) -> None:
-    keys = ["sr.csv.gz", f"{YES}/TOKEN_1_1.tif", key]
+    others, keys = ["sr.csv.gz", f"{YES}/TOKEN_1_1.tif"], ["sr.csv.gz", f"{YES}/TOKEN_1_1.tif", key]
     for pattern in ("**", f"{key[:-1]}?"):
         assert key not in choose(keys, ["sr.csv.gz", "images/**", pattern], None)
-    assert choose(keys, ["**"], None) == sorted(keys[:2])
     assert choose(keys, ["**", key], None) == sorted(keys)
-    assert choose(keys, ["**", key, f"!{key[:-1]}?"], None) == sorted(keys[:2])
+    for include in (["**"], ["**", key, f"!{key[:-1]}?"]):
+        assert choose(keys, include, None) == sorted(others)
 
 
 @given(st.text(min_size=1, max_size=20))
@@ -102,24 +90,18 @@ def test_a_key_that_passes_stays_within_its_folder(key: str) -> None:
         check_keys([key])
     except CapetownError:
         return
-    inside = os.path.normpath(os.path.join("/mirror", key))  # noqa: PTH118
-    assert inside == f"/mirror/{key}"
+    assert os.path.normpath(f"/mirror/{key}") == f"/mirror/{key}"
 
 
 def test_a_key_cannot_be_a_file_and_a_folder() -> None:
-    with pytest.raises(CapetownError) as error:
+    with pytest.raises(CapetownError, match=r"^key 'a': cannot be a file beside 'a/b'"):
         check_keys(["a", "a/b"])
-    assert error.value.where == "key 'a'"
 
 
-def test_a_manifest_may_contain_paths_and_its_own_name() -> None:
-    assert read_manifest(b"b.tif\r\n\n./a.tif\nmanifest\n") == ["a.tif", "b.tif"]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_a_manifest_may_be_saved_by_any_editor(encoding: str) -> None:
-    names = ["W35A_7_58.tif", "Zoë_1_1.tif"]
-    assert read_manifest("\r\n".join(names).encode(encoding)) == names
+    text = "W35A_7_58.tif\r\n\n./Zoë_1_1.tif\nmanifest\n"
+    assert read_manifest(text.encode(encoding)) == ["W35A_7_58.tif", "Zoë_1_1.tif"]
 
 
 def test_missing_and_extra_tiles_are_found() -> None:
@@ -132,6 +114,12 @@ def test_missing_and_extra_tiles_are_found() -> None:
         f"{NO}/N_9_9.tif: not in the source, although a manifest names it (1 missing); ask the "
         f'bucket\'s owner, or exclude it by adding "!{NO}/N_9_9.tif" to download.include'
     )
-    # Excluded tiles are not missing.
+    # Excluded tiles are not missing. A bracket in a name is no pattern.
     assert check_manifests(KEYS, texts, ["**", "!**/N_9*"], None) == [f"{YES}/Y_1_2.TIF"]
     assert check_manifests(KEYS, texts, ["**"], 2) == [f"{YES}/Y_1_2.TIF"]
+    texts = {MANIFESTS[0]: b"N_1_1.tif\nN_[12]_2.tif\n"}
+    with pytest.raises(CapetownError) as error:
+        check_manifests(KEYS[:5], texts, ["**"], None)
+    include = ["**", pattern_in(error.value)]
+    assert check_manifests(KEYS[:5], texts, include, None) == [f"{NO}/N_1_2.tif"]
+    assert choose(KEYS[:5], include, None) == KEYS[:5]

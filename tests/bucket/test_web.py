@@ -11,104 +11,74 @@ import pytest
 
 from capetown.bucket.verification import read_inventory
 from capetown.errors import CapetownError
-from tests.bucket.mirrors import YES, copy, fetch, files
+from tests.bucket.mirrors import YES, fetch, files
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    added: tuple[tuple[str, str], ...] = ()
+    without_length: tuple[str, ...] = ()
+
     def log_message(self, *_: object) -> None:
         pass
 
+    def send_header(self, name: str, value: str) -> None:
+        if name != "Content-Length" or self.command not in self.without_length:
+            super().send_header(name, value)
+
+    def end_headers(self) -> None:
+        for name, value in self.added:
+            self.send_header(name, value)
+        super().end_headers()
+
 
 @pytest.fixture
-def web(bucket: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A web server without listings, and the folder that it serves."""
-    folder = copy(bucket, tmp_path / "shown")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+def url(source: Path) -> Iterator[str]:
+    """The URL of a web server without listings."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(source)))
     Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", folder
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
 
 
-def test_a_web_server_is_mirrored_by_the_manifests(web: tuple[str, Path], tmp_path: Path) -> None:
-    url, folder = web
-    fetch(url, tmp_path / "raw")
-    assert files(tmp_path / "raw") == files(folder)
-    entries = read_inventory(tmp_path / "raw" / "inventory.csv")
-    assert {entry.sha256 for entry in entries.values()} == {
-        hashlib.sha256(data).hexdigest() for data in files(folder).values()
-    }
-
-
-def test_a_web_servers_missing_tile_is_named(web: tuple[str, Path], tmp_path: Path) -> None:
-    url, folder = web
-    tile = min((folder / YES).glob("*.tif"))
-    tile.unlink()
-    with pytest.raises(CapetownError, match=f"1 of .*: {YES}/{tile.name}"):
-        fetch(url, tmp_path / "raw")
-
-
-def test_a_web_servers_manifest_need_not_be_utf8(web: tuple[str, Path], tmp_path: Path) -> None:
-    url, folder = web
-    with (folder / YES / "manifest").open("ab") as file:
+def test_a_web_server_is_mirrored_by_the_manifests(url: str, source: Path, raw: Path) -> None:
+    fetch(url, raw)
+    assert files(raw) == files(source)
+    entries = read_inventory(raw / "inventory.csv").values()
+    hashes = {hashlib.sha256(data).hexdigest() for data in files(source).values()}
+    assert {entry.sha256 for entry in entries} == hashes
+    # A missing tile is named. A manifest need not be UTF-8.
+    with (source / YES / "manifest").open("ab") as file:
         file.write(b"caf\xe9.tif\n")
-    with pytest.raises(CapetownError, match=r"1 of .*caf.\.tif"):
-        fetch(url, tmp_path / "raw")
+    with pytest.raises(CapetownError, match=r"1 of .*: .*/caf.\.tif \("):
+        fetch(url, raw)
 
 
-@pytest.mark.parametrize("of_s3", [False, True])
-def test_only_an_s3_servers_etag_is_an_md5(
-    web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_s3: bool
-) -> None:
-    end = Quiet.end_headers
+ZEROS = ("ETag", f'"{"0" * 32}"')
 
-    def with_etag(self: Quiet) -> None:
-        self.send_header("ETag", f'"{"0" * 32}"')
-        if of_s3:
-            self.send_header("x-amz-request-id", "1")
-        end(self)
 
-    monkeypatch.setattr(Quiet, "end_headers", with_etag)
-    url, folder = web
-    if of_s3:
-        with pytest.raises(CapetownError, match="its ETag says 000"):
-            fetch(url, tmp_path / "raw", include=("sr.csv.gz",), tries=1)
+@pytest.mark.parametrize(
+    ("added", "without_length", "what"),
+    [
+        # Only an S3 server's ETag is an MD5.
+        ((ZEROS,), (), ""),
+        ((ZEROS, ("x-amz-request-id", "1")), (), "its ETag says 000"),
+        # An encoded object is kept encoded.
+        ((("Content-Encoding", "gzip"),), (), ""),
+        # A missing size is requested again.
+        ((), ("HEAD",), ""),
+        ((), ("HEAD", "GET"), "does not give its size"),
+    ],
+)
+def test_headers_of_web_servers_differ(
+    added: tuple[tuple[str, str], ...], without_length: tuple[str, ...], what: str,
+    url: str, source: Path, raw: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Quiet, "added", added)
+    monkeypatch.setattr(Quiet, "without_length", without_length)
+    if what:
+        with pytest.raises(CapetownError, match=what):
+            fetch(url, raw, include=("sr.csv.gz",), tries=1)
     else:
-        fetch(url, tmp_path / "raw")
-        assert files(tmp_path / "raw") == files(folder)
-
-
-def test_an_encoded_object_is_kept_encoded(
-    web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    end = Quiet.end_headers
-
-    def encoded(self: Quiet) -> None:
-        if self.path.endswith(".gz"):
-            self.send_header("Content-Encoding", "gzip")
-        end(self)
-
-    monkeypatch.setattr(Quiet, "end_headers", encoded)
-    url, folder = web
-    fetch(url, tmp_path / "raw")
-    assert files(tmp_path / "raw") == files(folder)
-
-
-@pytest.mark.parametrize("of", ["HEAD", "both"])
-def test_a_missing_size_is_requested_again(
-    of: str, web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    send = Quiet.send_header
-
-    def without_length(self: Quiet, name: str, value: str) -> None:
-        if name != "Content-Length" or (of == "HEAD" and self.command == "GET"):
-            send(self, name, value)
-
-    monkeypatch.setattr(Quiet, "send_header", without_length)
-    url, folder = web
-    if of == "both":
-        with pytest.raises(CapetownError, match="does not give its size"):
-            fetch(url, tmp_path / "raw", include=("sr.csv.gz",), tries=1)
-    else:
-        fetch(url, tmp_path / "raw", include=("sr.csv.gz",))
-        assert files(tmp_path / "raw") == {"sr.csv.gz": (folder / "sr.csv.gz").read_bytes()}
+        fetch(url, raw, include=("sr.csv.gz",), tries=1)
+        assert files(raw) == {"sr.csv.gz": (source / "sr.csv.gz").read_bytes()}

@@ -27,35 +27,19 @@ LARGEST_IN_MEMORY = 8 << 20
 
 @dataclass
 class Fetcher:
-    """Fetches objects into a folder.
-
-    Attributes:
-        store: the source of the objects.
-        folder: where they arrive.
-        tries: the most tries per object.
-        policy: how objects are kept.
-        originals: files of objects that are already here, unreduced.
-        journal: gets a line for each object as soon as it is whole.
-        bar: a progress bar that counts bytes.
-        done: the entries of whole objects, by key.
-    """
+    """Fetches objects into a folder. `done` has the entries of whole objects."""
 
     store: ObjectStore
     folder: Path
     tries: int
     policy: RetentionPolicy
-    originals: Mapping[str, Path]
-    journal: TextIO
-    bar: Any
-    done: dict[str, Entry] = field(default_factory=dict)
+    originals: Mapping[str, Path]  # the files of objects that are already here, unreduced
+    journal: TextIO  # gets a line for each object as soon as it is whole
+    bar: Any  # counts bytes
+    done: list[Entry] = field(default_factory=list)
 
     async def fetch(self, item: Object) -> None:
-        """Fetch an object, reduce it if asked, and add it to the journal.
-
-        Raises:
-            CapetownError: it does not arrive whole in `tries` tries, or its content is wrong.
-            OSError: it cannot be read or written.
-        """
+        """Fetch an object, reduce it if asked, and add it to the journal."""
         path = self.folder / item.key
         temporary = path.with_name(f"{TEMPORARY}{id(item)}")
         try:
@@ -66,7 +50,7 @@ class Fetcher:
             raise
         if entry.note:
             log.warning("%s: %s", entry.key, entry.note)
-        self.done[item.key] = entry
+        self.done.append(entry)
         self.journal.write(to_csv([entry]))
         self.journal.flush()
         if item.key not in self.originals:
@@ -91,12 +75,7 @@ class Fetcher:
         return entry
 
     async def _verify(self, item: Object, file: File) -> Entry:
-        """Check size, ETag and content of an object.
-
-        Raises:
-            DamagedError: it may not be what the store holds.
-            CapetownError: it is what the store holds, but its content is wrong.
-        """
+        """Check an object. `DamagedError`: another try may help. `CapetownError`: it cannot."""
         entry, md5, fault = await asyncio.to_thread(verify, item, file)
         if self.policy.trusts(item.etag):
             if md5 != item.etag and await self.store.etag_is_md5(item):

@@ -4,6 +4,7 @@ import json
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from glob import escape
 from pathlib import PurePosixPath
 
@@ -46,7 +47,7 @@ def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -
         keys: all keys of a bucket.
         include: glob patterns. ``*`` stays within a folder, ``**`` crosses folders, and a leading
             ``!`` excludes. Credential files are only chosen by their exact name.
-        max_tiles: the first tiles of each class to keep, in the order of their names; None for all.
+        max_tiles: the number of tiles per class, in the order of their names; None for all.
 
     Raises:
         CapetownError: there are no keys, none is chosen, or a pattern is wrong or matches none.
@@ -54,25 +55,21 @@ def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -
     everything = sorted(set(keys))
     if not everything:
         raise CapetownError("the source has no objects", where="download.source", fix="correct it")
-    wanted: set[str] = set()
-    unwanted: set[str] = set()
     for pattern in include:
-        takes = not pattern.startswith("!")
-        found = set(filter(_matcher(pattern), everything))
-        if takes and not any(map(_matcher(f"!{pattern}"), everything)):
+        if not pattern.startswith("!") and not any(map(_matcher(f"!{pattern}"), everything)):
             raise CapetownError(
                 f"{pattern!r} matches no key of the source, which has {some(everything, 5)}",
                 where="download.include",
                 fix="correct the pattern or remove it",
             )
-        (wanted if takes else unwanted).update(found)
-    if not wanted - unwanted:
+    chosen = [key for key in everything if matches(key, include)]
+    if not chosen:
         raise CapetownError(
             "nothing is left of the source after all patterns with '!'",
             where="download.include",
             fix="begin with '**'",
         )
-    return _first_tiles(sorted(wanted - unwanted), max_tiles)
+    return _first_tiles(chosen, max_tiles)
 
 
 def matches(key: str, include: Sequence[str]) -> bool:
@@ -82,11 +79,7 @@ def matches(key: str, include: Sequence[str]) -> bool:
 
 
 def check_keys(keys: Sequence[str]) -> None:
-    """Check that every key is the path of a file within a folder.
-
-    Raises:
-        CapetownError: a key leads elsewhere, is reserved, or is both a file and a folder.
-    """
+    """Refuse keys that lead out of a folder, are reserved, or are both a file and a folder."""
     files = set(keys)
     for key in keys:
         if why := _unsafe(key):
@@ -125,12 +118,6 @@ def check_manifests(
 ) -> list[str]:
     """Check that all tiles in the manifests were chosen, unless `include` excludes them.
 
-    Args:
-        chosen: the chosen keys.
-        manifests: the bytes of each chosen manifest by its key.
-        include: see `choose`.
-        max_tiles: see `choose`.
-
     Returns:
         The chosen tiles that no manifest names, sorted.
 
@@ -168,8 +155,8 @@ def _first_tiles(keys: list[str], max_tiles: int | None) -> list[str]:
     return [key for key in keys if not is_tile(key) or key in kept]
 
 
+@lru_cache
 def _matcher(pattern: str) -> Callable[[str], bool]:
-    """A function that is true for the keys that a pattern chooses or excludes."""
     glob = pattern.removeprefix("!")
     try:
         match = re.compile(glob_translate(glob)).match

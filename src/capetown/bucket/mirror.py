@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from tqdm import tqdm
@@ -36,6 +37,7 @@ from capetown.params import Download
 log = logging.getLogger("capetown")
 
 JOURNAL = f"{TEMPORARY}journal"
+_key = attrgetter("key")
 
 
 def mirror(
@@ -44,28 +46,30 @@ def mirror(
     incoming: Path,
     settings: Download,
     policy: RetentionPolicy | None = None,
-) -> list[Entry]:
+) -> None:
     """Make a folder contain the chosen objects of a source, and an inventory of them.
 
     Whole files are kept. Files that are not chosen, or no longer in the source, are removed.
 
     Args:
         url: a folder, ``s3://bucket/prefix`` or ``https://host/path``.
-        folder: the mirror. It need not exist.
+        folder: the mirror.
         incoming: where objects arrive, on the same disk. A failing run leaves it for the next one,
             a successful one removes it.
-        settings: the objects to choose, the connection, and the number of tries.
+        settings: which objects to choose, and how to connect.
         policy: how objects are verified and reduced. By default they are kept as they are.
-
-    Returns:
-        The inventory: one entry per object, sorted by key.
 
     Raises:
         CapetownError: the mirror cannot be completed. It stays unchanged, and the next run
             continues from the objects that have arrived.
     """
-    if "://" not in url:
-        _check_disjoint(url, folder)
+    source, target = Path(url).resolve(), folder.resolve()
+    if "://" not in url and (source.is_relative_to(target) or target.is_relative_to(source)):
+        raise CapetownError(
+            f"{url} and the mirror {folder} contain each other",
+            where="download.source",
+            fix="choose another folder",
+        )
     policy = policy or RetentionPolicy()
     if policy.checksums == "size":
         log.warning(
@@ -73,7 +77,7 @@ def mirror(
             "and the file is readable"
         )
     try:
-        return asyncio.run(_mirror(url, folder, incoming, settings, policy))
+        asyncio.run(_mirror(url, folder, incoming, settings, policy))
     except OSError as error:
         where = error.filename or folder
         raise CapetownError(error.strerror or reason(error), where=where) from error
@@ -81,13 +85,14 @@ def mirror(
 
 async def _mirror(
     url: str, folder: Path, incoming: Path, settings: Download, policy: RetentionPolicy
-) -> list[Entry]:
+) -> None:
     async with open_store(url, settings) as store:
         items = await list_objects(store, url, settings)
 
         # What earlier runs left: in the mirror, and where objects arrive.
         journal = read_inventory(incoming / JOURNAL)
-        known = read_inventory(folder / INVENTORY) or journal
+        listed = read_inventory(folder / INVENTORY)
+        known = listed or journal
         kept, originals = await asyncio.to_thread(find_existing, folder, items, known, policy)
         rest = [item for item in items if item.key not in kept]
         arrived, unreduced = await asyncio.to_thread(find_existing, incoming, rest, journal, policy)
@@ -98,36 +103,31 @@ async def _mirror(
         entries = [*kept.values(), *arrived.values()]
         folders = {item.key: folder if item.key in kept else incoming for item in items}
 
-        if rest or extra or not (folder / INVENTORY).exists():
-            incoming.mkdir(parents=True, exist_ok=True)
-            _announce(items, missing, fetched, policy, incoming)
-            _remove(incoming, _other_files(incoming, [*arrived, *unreduced]))
-            write_inventory(incoming / JOURNAL, entries, incoming / f"{JOURNAL}-new")
-            _make_folders(incoming, (item.key for item in missing))
-            with (
-                (incoming / JOURNAL).open("a", encoding="utf-8") as lines,
-                tqdm(total=_bytes(fetched), unit="B", unit_scale=True, disable=None) as bar,
-            ):
-                fetcher = Fetcher(store, incoming, settings.tries, policy, originals, lines, bar)
-                manifests = [item for item in missing if item.key in MANIFESTS]
-                await for_each(manifests, fetcher.fetch, settings.connections, _key)
-                compare_manifests(folders, settings)
-                # The largest first, so that no single one is left at the end.
-                others = sorted(set(missing) - set(manifests), key=lambda i: (-i.size, i.key))
-                await for_each(others, fetcher.fetch, settings.connections, _key)
-            entries += fetcher.done.values()
-            _move_into_mirror(incoming, folder, [item.key for item in rest], extra, entries)
-        else:
+        incoming.mkdir(parents=True, exist_ok=True)
+        _announce(items, missing, fetched, policy, incoming)
+        _remove(incoming, _other_files(incoming, [*arrived, *unreduced]))
+        write_inventory(incoming / JOURNAL, entries)
+        _make_folders(incoming, (item.key for item in missing))
+        with (
+            (incoming / JOURNAL).open("a", encoding="utf-8") as lines,
+            tqdm(total=_bytes(fetched), unit="B", unit_scale=True, disable=None) as bar,
+        ):
+            fetcher = Fetcher(store, incoming, settings.tries, policy, originals, lines, bar)
+            manifests = [item for item in missing if item.key in MANIFESTS]
+            await for_each(manifests, fetcher.fetch, settings.connections, _key)
             compare_manifests(folders, settings)
-            shutil.rmtree(incoming, ignore_errors=True)
-            if entries != list(known.values()):
-                write_inventory(folder / INVENTORY, entries, folder / f"{TEMPORARY}inventory")
+            # The largest first, so that no single one is left at the end.
+            others = sorted(set(missing) - set(manifests), key=lambda i: (-i.size, i.key))
+            await for_each(others, fetcher.fetch, settings.connections, _key)
+        entries = sorted([*entries, *fetcher.done])
+        if rest or extra or entries != list(listed.values()):
+            _move_into_mirror(incoming, folder, [item.key for item in rest], extra, entries)
+        shutil.rmtree(incoming)
     log.info(
         "%d objects, %.1f MB, kept in %.1f MB; %d (%.1f MB) fetched, %d removed",
         *(len(entries), _bytes(items) / 1e6, sum(entry.kept_size for entry in entries) / 1e6),
         *(len(fetched), _bytes(fetched) / 1e6, len(extra)),
     )
-    return sorted(entries, key=_key)
 
 
 async def list_objects(store: ObjectStore, url: str, settings: Download) -> list[Object]:
@@ -141,11 +141,8 @@ async def list_objects(store: ObjectStore, url: str, settings: Download) -> list
     except failures() as error:
         if isinstance(error, CapetownError) and not isinstance(error, ExhaustedError):
             raise
-        fixes: dict[type[Exception], str] = {
-            PermissionError: "if it needs credentials, see download.credentials",
-            FileNotFoundError: "correct download.source",
-        }
-        fix = fixes.get(type(error), "")
+        denied = isinstance(error, PermissionError)
+        fix = "see download.credentials" if denied else "check download.source"
         raise CapetownError(f"cannot be listed: {reason(error)}", where=url, fix=fix) from error
     keys = choose(everything, settings.include, settings.max_tiles)
     check_keys(keys)
@@ -167,11 +164,7 @@ def _announce(
     policy: RetentionPolicy,
     folder: Path,
 ) -> None:
-    """Log what will be fetched and written.
-
-    Raises:
-        CapetownError: the disk of `folder` has too little space.
-    """
+    """Log what will be fetched, and refuse to start if the disk has too little space."""
     needed, free = sum(map(policy.expected_size, missing)), shutil.disk_usage(folder).free
     log.info(
         "%d objects, %.1f MB: %d (%.1f MB) to fetch, %d are here; about %.1f MB to write, "
@@ -191,12 +184,7 @@ def _announce(
 def compare_manifests(folders: Mapping[str, Path], settings: Download) -> None:
     """Check chosen keys against their manifests, and warn of tiles that no manifest names.
 
-    Args:
-        folders: the folder of each chosen key.
-        settings: how the keys were chosen.
-
-    Raises:
-        CapetownError: see `capetown.bucket.keys.check_manifests`.
+    `folders` has the folder of each chosen key. Errors are those of `check_manifests`.
     """
     manifests = {key: (folders[key] / key).read_bytes() for key in MANIFESTS if key in folders}
     extra = check_manifests(folders.keys(), manifests, settings.include, settings.max_tiles)
@@ -218,16 +206,11 @@ def _move_into_mirror(
     _make_folders(folder, keys)
     for key in keys:
         (incoming / key).replace(folder / key)
-    write_inventory(folder / INVENTORY, entries, folder / f"{TEMPORARY}inventory")
-    shutil.rmtree(incoming)
+    write_inventory(folder / INVENTORY, entries)
 
 
 def _make_folders(folder: Path, keys: Iterable[str]) -> None:
-    """Make the folders of objects.
-
-    Raises:
-        CapetownError: one is a link that leads out of the mirror.
-    """
+    """Make the folders of objects. Refuses links that lead out of the mirror."""
     for parent in sorted({(folder / key).parent for key in keys}):
         parent.mkdir(parents=True, exist_ok=True)
         if not parent.resolve().is_relative_to(folder.resolve()):
@@ -251,19 +234,5 @@ def _remove(folder: Path, files: Sequence[Path]) -> None:
             path.rmdir()
 
 
-def _check_disjoint(url: str, folder: Path) -> None:
-    source, target = Path(url).resolve(), folder.resolve()
-    if source.is_relative_to(target) or target.is_relative_to(source):
-        raise CapetownError(
-            f"{url} and the mirror {folder} contain each other",
-            where="download.source",
-            fix="choose another folder",
-        )
-
-
 def _bytes(items: Iterable[Object]) -> int:
     return sum(item.size for item in items)
-
-
-def _key(item: Object | Entry) -> str:
-    return item.key

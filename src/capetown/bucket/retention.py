@@ -25,8 +25,8 @@ class RetentionPolicy:
         checksums: ``md5`` compares an object with its ETag if that is an MD5. ``size`` compares
             only sizes, for servers whose ETags look like an MD5 but are not.
         tile_side: the most pixels per side of a tile. None keeps all tiles as they are.
-        reduce: returns a tile's file at most that large, or the same file if it is not larger.
-            Raises `CapetownError` if it cannot read the tile, which is then kept unreduced.
+        reduce: returns a tile's file at most that large, or the same bytes if it is not larger.
+            After a `CapetownError` the tile is kept unreduced.
     """
 
     checksums: Literal["md5", "size"] = "md5"
@@ -59,11 +59,12 @@ def verify(item: Object, file: File) -> tuple[Entry, str, CapetownError | None]:
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
     md5 = hashlib.file_digest(file, "md5").hexdigest()
+    fault = None
     try:
         check_content(item.key, file)
     except CapetownError as error:
-        return _unreduced(item, sha256), md5, error
-    return _unreduced(item, sha256), md5, None
+        fault = error
+    return _unreduced(item, sha256), md5, fault
 
 
 def downsample(entry: Entry, data: bytes, policy: RetentionPolicy) -> tuple[Entry, bytes]:
@@ -86,12 +87,7 @@ def find_existing(
 ) -> tuple[dict[str, Entry], dict[str, Path]]:
     """Find objects that a folder already contains.
 
-    Args:
-        folder: the mirror, or the folder where objects arrive.
-        items: the objects as their source describes them.
-        known: the entries of an earlier run. A file without an entry is recognised only if its
-            MD5 is the object's ETag.
-        policy: how objects are kept.
+    A file without an entry of an earlier run in `known` is recognised only by its MD5.
 
     Returns:
         The entries of objects that need no work, and the files of those that are still to be

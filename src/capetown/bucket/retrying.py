@@ -4,16 +4,16 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from itertools import count
 from typing import TypeVar
 
-from capetown.errors import CapetownError
+from capetown.errors import CapetownError, one_line
 
 log = logging.getLogger("capetown")
 T = TypeVar("T")
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
+TRANSIENT_STATUSES = {408, 429, *range(500, 600)}
 # Error codes of S3 that mean "try again" although the HTTP status does not.
 TRANSIENT_CODES = {"RequestTimeout", "SlowDown", "OperationAborted", "ThrottlingException"}
 
@@ -36,13 +36,13 @@ async def retry(action: Callable[[], Awaitable[T]], tries: int) -> T:
         ExhaustedError: every try failed, and the last failure was transient.
         Exception: any failure that another try would not change.
     """
-    for attempt in count(1):
+    for attempt in range(1, tries + 1):
         try:
             return await action()
         except Exception as error:
             if not is_transient(error):
                 raise
-            if attempt >= tries:
+            if attempt == tries:
                 raise ExhaustedError(f"{reason(error)} ({tries} tries)") from error
             log.info("trying again: %s", reason(error))
         await asyncio.sleep(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)))
@@ -66,36 +66,24 @@ def is_transient(error: BaseException) -> bool:
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
 
+    transient = (
+        DamagedError, TimeoutError, ConnectionError, aiohttp.ClientError, ResponseParserError,
+        exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError,
+        exceptions.FlexibleChecksumError,
+    )  # fmt: skip
     # s3fs and fsspec wrap the server's answer in an OSError.
     for each in (error, error.__cause__):
         if isinstance(each, exceptions.ClientError):
             status = each.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             code = each.response.get("Error", {}).get("Code")
-            return _is_transient_status(status) or code in TRANSIENT_CODES
+            return status in TRANSIENT_STATUSES or code in TRANSIENT_CODES
         if isinstance(each, aiohttp.ClientResponseError):
-            return _is_transient_status(each.status)
-        transient = (
-            DamagedError,
-            TimeoutError,
-            ConnectionError,
-            exceptions.ConnectionError,
-            exceptions.FlexibleChecksumError,
-            exceptions.HTTPClientError,
-            exceptions.IncompleteReadError,
-            ResponseParserError,
-            aiohttp.ClientError,
-        )
+            return each.status in TRANSIENT_STATUSES
         if isinstance(each, transient):
             return True
     return False
 
 
 def reason(error: BaseException) -> str:
-    """An exception's text, in one line of at most 200 characters."""
-    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
-    said = " ".join(str(cause or error).split()) or type(error).__name__
-    return said if len(said) <= 200 else f"{said[:197]}..."
-
-
-def _is_transient_status(status: int) -> bool:
-    return status >= 500 or status in (408, 429)
+    """An exception's text in one line. s3fs hides the server's in the cause of a missing file."""
+    return one_line((isinstance(error, FileNotFoundError) and error.__cause__) or error)

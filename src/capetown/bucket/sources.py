@@ -1,15 +1,10 @@
-"""Object stores: a folder, an S3 bucket or a web server, each through fsspec.
-
-Addresses are checked and credentials read before anything connects.
-"""
+"""Object stores: a folder, an S3 bucket or a web server, each through fsspec."""
 
 import asyncio
-import ipaddress
-import json
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -18,6 +13,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.local import LocalFileSystem
 
+from capetown.bucket.addresses import check_url, is_loopback, s3_credentials
 from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, MANIFESTS, read_manifest
 from capetown.bucket.retrying import reason
 from capetown.bucket.verification import digest
@@ -26,14 +22,6 @@ from capetown.errors import CapetownError
 from capetown.params import Download
 from capetown.storage import walk_files
 
-# Values of `download.credentials` that are not the path of a file.
-WITHOUT_FILE = ("anonymous", "aws")
-# Stops botocore from reading ~/.aws: a stale AWS_PROFILE must not break anonymous access.
-NO_AWS_FILES = {
-    "profile": (None, None, None, None),
-    "config_file": (None, None, os.devnull, None),
-    "credentials_file": (None, None, os.devnull, None),
-}
 CONNECT_TIMEOUT = 10
 
 
@@ -46,12 +34,12 @@ class Object:
     etag: str
 
 
+@dataclass
 class ObjectStore:
     """Objects under one root of an fsspec file system."""
 
-    def __init__(self, fs: AsyncFileSystem, root: str) -> None:
-        self.fs = fs
-        self.root = root
+    fs: AsyncFileSystem
+    root: str
 
     async def keys(self, include: Sequence[str]) -> list[str]:
         """All keys. `include` helps if a server does not list them."""
@@ -95,12 +83,11 @@ class Folder(ObjectStore):
         return Object(key, path.stat().st_size, await asyncio.to_thread(digest, path, "md5"))
 
 
+@dataclass
 class Bucket(ObjectStore):
     """A bucket on S3 or a compatible server."""
 
-    def __init__(self, fs: AsyncFileSystem, root: str) -> None:
-        super().__init__(fs, root)
-        self.listed: dict[str, Object] = {}
+    listed: dict[str, Object] = field(default_factory=dict)
 
     async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
         infos = await self.fs._find(self.root, detail=True)
@@ -161,22 +148,14 @@ class Web(ObjectStore):
 
 
 def folder_keys(root: str) -> list[str]:
-    """The keys of a folder's files, sorted.
-
-    Raises:
-        CapetownError: a folder cannot be listed.
-    """
+    """The keys of a folder's files, sorted."""
     keys = [name[len(root) + 1 :] for name in sorted(walk_files(root))]
     # An earlier mirror can be a source. Its inventory is not an object.
     return [key for key in keys if key != INVENTORY]
 
 
 def check_regular(path: Path) -> None:
-    """Refuse pipes and devices, which never end, and broken links.
-
-    Raises:
-        CapetownError: the path is not a regular file.
-    """
+    """Refuse pipes and devices, which never end, and broken links."""
     if not path.is_file():
         raise CapetownError(
             "is not a regular file",
@@ -185,89 +164,9 @@ def check_regular(path: Path) -> None:
         )
 
 
-def check_url(url: str, name: str) -> None:
-    """Check that a URL is of a known kind, encrypted, and contains no secret.
-
-    Args:
-        url: the URL.
-        name: the setting that contains it.
-
-    Raises:
-        CapetownError: it is not. The error contains no secret.
-    """
-    try:
-        parts = urlsplit(url)
-        (parts.hostname or "").encode("idna")
-        well_formed = parts.port != 0
-    except ValueError:
-        raise CapetownError("not a URL", where=name, fix="correct the host or the port") from None
-    if parts.username is not None or parts.query or parts.fragment:
-        raise CapetownError(
-            "a URL with a user, a password, '?' or '#' in it would end up in dvc.lock",
-            where=name,
-            fix="name the credentials in download.credentials or download.profile",
-        )
-    if parts.scheme not in ("s3", "https", "http") or not parts.hostname or not well_formed:
-        raise CapetownError(
-            f"{url!r} is neither a folder, s3://bucket/prefix nor https://host/path", where=name
-        )
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise CapetownError(
-            f"{url!r} is not encrypted, so anyone in between could change the data",
-            where=name,
-            fix="use https://",
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """True if a host is this machine, so that its traffic needs no encryption."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def s3_credentials(settings: Download) -> dict[str, Any]:
-    """The arguments of s3fs that authenticate.
-
-    Raises:
-        CapetownError: a file of credentials cannot be read, or a profile is set as well.
-    """
-    if settings.profile and settings.credentials not in WITHOUT_FILE:
-        raise CapetownError(
-            "a profile and a file of credentials", where="download.profile", fix="set only one"
-        )
-    if settings.profile:
-        return {"profile": settings.profile}
-    if settings.credentials == "anonymous":
-        return {"anon": True, "session_vars": NO_AWS_FILES}
-    if settings.credentials == "aws":
-        return {}
-    return _read_credentials(Path(settings.credentials))
-
-
-def _read_credentials(path: Path) -> dict[str, str]:
-    where = f"download.credentials: {path}"
-    try:
-        pair = json.loads(path.read_text(encoding="utf-8"))["s3"]
-        key, secret = pair["access_key"], pair["secret_key"]
-    except OSError as error:
-        raise CapetownError(str(error.strerror), where=where) from None
-    except (ValueError, KeyError, TypeError):
-        key = secret = None
-    if not (isinstance(key, str) and isinstance(secret, str) and key and secret):
-        form = '{"s3": {"access_key": "...", "secret_key": "..."}}'
-        raise CapetownError(f"is not of the form {form}", where=where)
-    return {"key": key, "secret": secret}
-
-
 @asynccontextmanager
 async def open_store(url: str, settings: Download) -> AsyncIterator[ObjectStore]:
     """Connect to a source, and close the connections afterwards.
-
-    Args:
-        url: a folder, ``s3://bucket/prefix`` or ``https://host/path``.
-        settings: how to connect. A folder needs none of it.
 
     Raises:
         CapetownError: the URL or the credentials are not valid.
@@ -325,11 +224,7 @@ async def _web(url: str, settings: Download) -> AsyncIterator[ObjectStore]:
     from fsspec.implementations.http import HTTPFileSystem
     from yarl import URL
 
-    async def check_redirect(
-        session: aiohttp.ClientSession,
-        context: object,
-        params: aiohttp.TraceRequestRedirectParams,
-    ) -> None:
+    async def check_redirect(session: Any, context: Any, params: Any) -> None:
         target = params.url.join(URL(params.response.headers["Location"]))
         if target.scheme != "https" and not is_loopback(target.host or ""):
             raise CapetownError("redirects to an address without encryption", where=params.url.host)

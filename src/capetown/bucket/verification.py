@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from capetown.bucket.keys import TEMPORARY
 from capetown.errors import CapetownError
 
 CHUNK = 1 << 20
@@ -22,9 +23,7 @@ class Entry:
 
     Attributes:
         key: the key in the bucket and the path in the mirror.
-        size: of the object, in bytes.
         etag: the server's name for this version. An MD5 for most S3 objects.
-        sha256: of the object's bytes.
         tile_side: the most pixels per side that a tile could have; None without a limit.
         kept_size: of the file in the mirror, in bytes.
         kept_sha256: of the file in the mirror; `sha256` if it was not reduced.
@@ -64,9 +63,9 @@ def to_csv(entries: Iterable[Entry]) -> str:
     return text.getvalue()
 
 
-def write_inventory(path: Path, entries: Iterable[Entry], temporary: Path) -> None:
-    """Write an inventory, sorted by key. `temporary` is a path in the same folder."""
-    rows = sorted(entries, key=lambda entry: entry.key)
+def write_inventory(path: Path, entries: Iterable[Entry]) -> None:
+    """Write an inventory, sorted by key. It appears when it is whole."""
+    rows, temporary = sorted(entries), path.with_name(f"{TEMPORARY}{path.name}")
     temporary.write_text(",".join(FIELDS) + "\n" + to_csv(rows), encoding="utf-8")
     temporary.replace(path)
 

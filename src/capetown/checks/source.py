@@ -3,17 +3,10 @@
 import asyncio
 from pathlib import Path
 
+from capetown.bucket.addresses import WITHOUT_FILE, check_url, s3_credentials
 from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, check_keys, choose, is_tile, matches
 from capetown.bucket.mirror import compare_manifests, list_objects
-from capetown.bucket.sources import (
-    WITHOUT_FILE,
-    Object,
-    check_regular,
-    check_url,
-    folder_keys,
-    open_store,
-    s3_credentials,
-)
+from capetown.bucket.sources import Object, check_regular, folder_keys, open_store
 from capetown.bucket.verification import check_content, read_inventory
 from capetown.errors import CapetownError
 from capetown.params import Download

@@ -34,12 +34,7 @@ class GeoreferenceError(CapetownError):
 
 
 class Georeference(NamedTuple):
-    """The georeference of an image.
-
-    Attributes:
-        transform: from pixels, from the upper left corner, to the CRS, x first.
-        crs: in any form that PROJ reads.
-    """
+    """The transform of an image from pixels to its CRS, x first. PROJ reads the CRS."""
 
     transform: Affine
     crs: str
@@ -97,11 +92,7 @@ class Outline(NamedTuple):
 
 
 def outline(place: Georeference, width: int, height: int) -> Outline:
-    """The outline of an image.
-
-    Raises:
-        GeoreferenceError: as `Georeference.to_earth`.
-    """
+    """The outline of an image. Errors are those of `Georeference.to_earth`."""
     corners = [(0, 0), (0, height), (width, height), (width, 0)]
     found = place.to_earth(np.array([*corners, (width / 2, height / 2)], np.float64))
     return Outline(found[:4], *found[4].tolist())
@@ -112,11 +103,7 @@ def find_georeference(
 ) -> Georeference | None:
     """The georeference of an image file; None if it has none.
 
-    Args:
-        data: the file.
-        world: the world file beside it, if any.
-        prj: the ``.prj`` file beside it, if any.
-        crs: the default CRS; empty for none.
+    `world` and `prj` are the files beside it, `crs` is the default.
 
     Raises:
         GeoreferenceError: it cannot be used.
@@ -130,11 +117,7 @@ def find_georeference(
 
 
 def choose_crs(named: str, prj: bytes | None, crs: str) -> str:
-    """The CRS in a file's tags, else in its ``.prj`` file, else the default.
-
-    Raises:
-        GeoreferenceError: there is none.
-    """
+    """The CRS in a file's tags, else in its ``.prj`` file, else the default."""
     beside = prj.decode(errors="replace").strip() if prj else ""
     if not (chosen := named or beside or crs):
         raise GeoreferenceError("has no CRS", fix="name it with --crs, or add a .prj file")
@@ -203,11 +186,7 @@ def _to_wgs84(crs: str) -> tuple[pyproj.Transformer, bool]:
 
 
 def check_crs(crs: str) -> None:
-    """Refuse a CRS without a transformation to WGS84.
-
-    Raises:
-        GeoreferenceError: PROJ does not know the CRS or a transformation.
-    """
+    """Refuse a CRS without a transformation to WGS84."""
     _to_wgs84(crs)
 
 

@@ -57,11 +57,7 @@ def read_tile(source: Path | BinaryIO, rendering: BandRendering = AS_STORED) -> 
 
 
 def read_raster(source: Path | BinaryIO) -> Raster:
-    """The first image of a file, with its values as stored.
-
-    Raises:
-        UnreadableTileError: as `read_tile`.
-    """
+    """The first image of a file, with its values as stored. Errors are those of `read_tile`."""
     if isinstance(source, Path):
         try:
             with source.open("rb") as file:
@@ -85,11 +81,7 @@ def read_raster(source: Path | BinaryIO) -> Raster:
 
 
 def to_rgb(raster: Raster, rendering: BandRendering) -> Pixels:
-    """An image as 8-bit RGB.
-
-    Raises:
-        UnreadableTileError: the rendering does not fit the image.
-    """
+    """An image as 8-bit RGB. `UnreadableTileError`: the rendering does not fit it."""
     values, largest = raster.values, raster.largest
     if largest not in (None, 255, 65535) and (most := int(values.max())) > (largest or 0):
         raise UnreadableTileError(f"damaged: a value of {most} in bits for {largest}")
@@ -159,15 +151,8 @@ def _read_other(source: BinaryIO) -> Raster:
 def resize(pixels: Pixels, size: int, interpolation: str) -> Pixels:
     """Resize a whole image to a square.
 
-    timm's evaluation would crop to the centre (``crop_pct``), but pools often touch an edge.
-
-    Args:
-        pixels: uint8, shape (height, width, 3).
-        size: side of the square in pixels.
-        interpolation: ``bilinear``, ``bicubic``, … as in timm.
-
-    Returns:
-        uint8, shape (size, size, 3).
+    timm's evaluation would crop to the centre (``crop_pct``), but pools often touch an edge. The
+    names of interpolations are timm's.
     """
     method = Image.Resampling[interpolation.upper()]
     return np.asarray(Image.fromarray(pixels).resize((size, size), method))

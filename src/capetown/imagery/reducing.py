@@ -19,13 +19,7 @@ def reduce_tile(data: bytes, side: int) -> bytes:
     """Reduce a tile of 8-bit RGB to a TIFF with JPEG compression, without chroma subsampling.
 
     Its description contains the original size. Other tags, such as the georeference, are dropped.
-
-    Args:
-        data: the file of a tile.
-        side: the most pixels per side.
-
-    Returns:
-        The new file, or `data` itself if the tile is not larger.
+    A tile with at most `side` pixels per side is returned unchanged.
 
     Raises:
         UnreadableTileError: the tile cannot be read, or is not 8-bit RGB.
@@ -43,11 +37,8 @@ def reduce_raster(raster: Raster, side: int) -> Raster:
     """An image with exactly the pixels that `reduce_tile` would store.
 
     The losses of JPEG matter to a network that was trained on reduced tiles. Without them, one
-    decision in twenty changed: see "Reduced tiles" in benchmarks/README.md.
-
-    Args:
-        raster: the image.
-        side: the most pixels per side; 0 for no limit.
+    decision in twenty changed: see "Reduced tiles" in benchmarks/README.md. A side of 0 is no
+    limit.
     """
     if not 0 < side < max(raster.values.shape[:2]) or not _is_plain(raster):
         return raster

@@ -66,11 +66,7 @@ class Raster:
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse an image that is too large or empty.
-
-    Raises:
-        UnreadableTileError: it is.
-    """
+    """Refuse an image that is too large or empty."""
     if max(width, height) > MAX_SIDE:
         raise TooLargeError(f"{width} x {height} pixels, over {MAX_SIDE} per side")
     if min(width, height) < 1:

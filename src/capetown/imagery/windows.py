@@ -87,11 +87,7 @@ class Orthophoto:
 
 @contextmanager
 def open_image(source: TileRef) -> Iterator[Orthophoto]:
-    """Open an image for reading in this thread.
-
-    Raises:
-        UnreadableTileError: it cannot be opened.
-    """
+    """Open an image for reading in this thread."""
     fs, location = open_storage(source.url)
     how, options = ({}, {}) if is_local(fs) else ({"opener": fs}, NO_LISTING)
     try:
@@ -129,10 +125,7 @@ def windows_of(source: TileRef, how: Tiling) -> list[TileRef]:
 def starts(length: int, side: int, overlap: float) -> list[int]:
     """The first pixels of the windows along one side of an image.
 
-    Args:
-        length: of the image, in pixels.
-        side: of a window, in pixels.
-        overlap: the smallest share of a window that the next one repeats.
+    The next window repeats at least the share `overlap` of a window.
     """
     left = max(length - side, 0)
     step = max(1, int(side * (1 - overlap)))
@@ -140,11 +133,7 @@ def starts(length: int, side: int, overlap: float) -> list[int]:
 
 
 def _window_size(image: Orthophoto, how: Tiling) -> tuple[int, int]:
-    """Width and height of a window in pixels.
-
-    Raises:
-        CapetownError: the image has no scale, or the window is too small or too large.
-    """
+    """Width and height of a window in pixels."""
     try:
         place = image.place(how.crs) if how.metres else None
         if place:
