@@ -20,7 +20,6 @@ from stages import run
 from stages.outs import put_in_place
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")
-REQUESTS = METRICS / "requests.json"
 INVENTORY = Path("raw/inventory.csv")
 CURVES = ("roc", "precision_recall", "calibration")
 
@@ -93,23 +92,24 @@ def main() -> None:
     """Write reports/."""
     with step("read"):
         facts = read_facts()
-    with step("Markdown"):
+    with step("Markdown and HTML"):
         markdown, images = markdown_and_images(facts)
-    with step("HTML"):
-        html = page(facts)
-    outs = (OUT / "images", OUT / "tables", OUT / "index.md", OUT / "index.html", REQUESTS)
-    with put_in_place(*outs) as made:
-        for folder in outs[:2]:
+        metrics = request_metrics(facts.tables) if facts.tables else {}
+        texts = {
+            OUT / "index.md": markdown,
+            OUT / "index.html": page(facts),
+            METRICS / "requests.json": json.dumps(metrics, indent=2) + "\n",
+        }
+    folders = OUT / "images", OUT / "tables"
+    with put_in_place(*folders, *texts) as made, step("pictures"):
+        for folder in folders:
             (made / folder).mkdir()
-        with step("pictures"):
-            for name, picture in images.items():
-                (made / OUT / "images" / name).write_bytes(picture())
+        for path, text in texts.items():
+            (made / path).write_text(text, encoding="utf-8")
+        for name, picture in images.items():
+            (made / OUT / "images" / name).write_bytes(picture())
         for name, table in facts.tables.items():
             table.write_parquet(made / OUT / "tables" / f"{name}.parquet")
-        metrics = request_metrics(facts.tables) if facts.tables else {}
-        (made / REQUESTS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        (made / OUT / "index.md").write_text(markdown, encoding="utf-8")
-        (made / OUT / "index.html").write_text(html, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from PIL import Image
 
 from capetown.pools.metrics import METRICS
 from capetown.report.facts import Facts
-from capetown.report.pool_map import PoolsByHexagon
 from capetown.report.request_statistics import request_tables
 from tests.tables import INSIDE_CELL
 
@@ -157,7 +156,7 @@ def facts(folder: Path) -> Facts:
         evaluation=folder,
         inventory=pd.DataFrame({"key": ["sr.csv.gz"], "size": [1_000_000]}),
         fingerprint="fedcba9876543210",
-        pools_by_hexagon=PoolsByHexagon(pools),
+        pools_by_hexagon=pools,
         settings={
             "model": {"model": "lite", "pretrained": True, "seed": 42},
             "download": {"source": "data"},

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import geopandas as gpd
 import polars as pl
 import pytest
 
 from capetown.cli import main
 from capetown.errors import CapetownError
-from capetown.report.pool_map import PoolsByHexagon, pool_map, read_pools
+from capetown.report.pool_map import pool_map, read_pools
 from capetown.report.render import markdown_and_images, page
 from capetown.report.request_map import request_map
 from tests.pools.prediction.test_per_hexagon import ROWS, table
@@ -17,7 +18,7 @@ from tests.tables import CELLS, write_hexagons
 
 
 @pytest.fixture
-def pools(tmp_path: Path) -> PoolsByHexagon:
+def pools(tmp_path: Path) -> gpd.GeoDataFrame:
     write_hexagons(tmp_path / "hexagons.geojson")
     table(ROWS).write_parquet(tmp_path / "predictions.parquet")
     out = tmp_path / "pools.parquet"
@@ -28,7 +29,7 @@ def pools(tmp_path: Path) -> PoolsByHexagon:
     return found
 
 
-def test_both_reports_have_the_map_and_its_numbers(pools: PoolsByHexagon, tmp_path: Path) -> None:
+def test_both_reports_have_the_map_and_its_numbers(pools: gpd.GeoDataFrame, tmp_path: Path) -> None:
     with_map = replace(facts(tmp_path), pools_by_hexagon=pools)
     text, images = markdown_and_images(with_map)
     assert "In 2 of the 3 hexagons the model judged 3 tiles." in text
@@ -47,7 +48,7 @@ def test_without_one_the_report_does_not_speak_of_it(tmp_path: Path) -> None:
     assert "pools.png" not in images
 
 
-def test_the_map_shows_every_hexagon_and_its_numbers(pools: PoolsByHexagon) -> None:
+def test_the_map_shows_every_hexagon_and_its_numbers(pools: gpd.GeoDataFrame) -> None:
     drawn = pool_map(pools, None)
     [layer] = drawn.layers
     assert list(layer.classes) == [0, 0, -1]
