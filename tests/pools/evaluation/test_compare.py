@@ -261,9 +261,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def read(revision: str) -> Experiment:
+def read() -> Experiment:
     files = {"predictions": "metrics/predictions.csv", "metrics": "metrics/evaluate.json"}
-    return read_experiment(revision, **files, params="params.yaml")
+    return read_experiment("workspace", **files, params="params.yaml")
 
 
 HEAD = b"path,label,probability\n"
@@ -292,7 +292,7 @@ def test_files_that_evaluate_did_not_write_are_refused(
 ) -> None:
     write(table, metrics)
     with pytest.raises(CapetownError) as caught:
-        read("workspace")
+        read()
     assert caught.value.where == f"workspace: metrics/{where}"
     assert "dvc repro evaluate" in caught.value.fix
     if b"abc" in table:
@@ -304,7 +304,7 @@ def test_files_that_evaluate_did_not_write_are_refused(
 
 def test_probabilities_are_read_to_the_last_digit(repository: Path) -> None:
     write(HEAD + b"NA,yes,0.30000000000000004\nb,no,5e-324\n", b'{"threshold": 0.1}')
-    found = read("workspace")
+    found = read()
     assert found.threshold == 0.1
     assert found.predictions["path"].tolist() == ["NA", "b"]
     assert found.predictions["probability"].tolist() == [0.30000000000000004, 5e-324]
@@ -331,7 +331,7 @@ def test_the_command_compares_revisions_experiments_and_the_workspace(
     main(["compare", "--markdown", "HEAD", "bad-idea"])
     assert "| bad-idea | ROC AUC | -100.0 | -100.0 to -100.0 | worse |" in capsys.readouterr().out
     assert not Path("compare.html").exists()
-    for unknown in ("HEAD:params.yaml", "HEAD^{tree}", "nothing"):
+    for unknown in ("HEAD^{tree}", "nothing"):
         error = refused("compare", unknown, "HEAD")
         assert error.where == f"{unknown}: metrics/predictions.csv"
     assert refused("compare", "HEAD").where == "HEAD"
