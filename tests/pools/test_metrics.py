@@ -85,9 +85,6 @@ def test_a_score_by_hand() -> None:
     )
 
 
-# --- intervals --------------------------------------------------------------------------------
-
-
 def test_intervals_repeat_and_contain_the_score() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)
@@ -123,9 +120,6 @@ def test_resamples_without_a_class_are_left_out() -> None:
         labels, probabilities, 0.5, np.array(["A", "B", "C"]), resamples=50, seed=0
     )
     assert found["roc_auc"] == [1.0, 1.0]
-
-
-# --- threshold --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -176,9 +170,6 @@ def test_no_threshold_is_better(tiles: list[tuple[int, float]]) -> None:
         assert score(labels, probabilities, other)["balanced_accuracy"] <= reached + 1e-9
 
 
-# --- calibration ------------------------------------------------------------------------------
-
-
 def test_the_temperature_of_drawn_labels_is_found() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 6, 20_000)
@@ -214,8 +205,6 @@ def test_the_calibration_curve_by_hand() -> None:
     ]
     assert calibration_error(labels, probabilities) == pytest.approx((0.35 * 2 + 0.05 * 2) / 4)
 
-
-# --- a whole fold -----------------------------------------------------------------------------
 
 FOLD = LabelledTiles(
     paths=["a", "b", "c", "d", "e"],

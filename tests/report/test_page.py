@@ -131,9 +131,6 @@ def test_focus_on_a_tile_shows_its_saliency(light: Opened) -> None:
     )
 
 
-# --- maps ---------------------------------------------------------------------------------------
-
-
 def tip(tab: Page, name: str = "map") -> str:
     found = tab.locator(f"#{name} .tip")
     found.wait_for(state="visible")
@@ -190,9 +187,6 @@ def test_taps_and_keys_reach_the_hexagons(browser: Browser, report: Path) -> Non
     assert tab.locator("#map .tip").is_hidden()
 
 
-# --- the threshold ------------------------------------------------------------------------------
-
-
 def confusion(tab: Page) -> list[int]:
     return [int(text) for text in tab.locator(".matrix [data-live]").all_text_contents()]
 
@@ -226,9 +220,6 @@ def test_one_threshold_moves_everything_and_costs_choose_it(browser: Browser, re
     assert tab.locator("[data-live=cost]").text_content() == "521"
     tab.locator("#use-own").click()
     assert confusion(tab) == [20, 5, 0, 15]
-
-
-# --- contents and files -------------------------------------------------------------------------
 
 
 def test_the_contents_stay_in_view_and_lead_to_the_sections(browser: Browser, report: Path) -> None:

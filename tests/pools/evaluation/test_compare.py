@@ -129,14 +129,10 @@ def test_few_sheets_have_no_power(sheets: int) -> None:
     found = compared(*on_sheets(sheets))
     assert found.groups == sheets
     assert found.differences["low"].notna().all() == (sheets >= 5)
-    if sheets == 8:
-        assert set(found.differences["verdict"]) == {"better"}
-        return
-    assert set(found.differences["verdict"]) == {"cannot tell"}
-    text = as_text(found, resamples=200)
-    assert (
-        f"Here it cannot be told: neighbouring tiles are alike, and {sheets} map sheets are" in text
-    )
+    verdict = "better" if sheets == 8 else "cannot tell"
+    assert set(found.differences["verdict"]) == {verdict}
+    said = f"Here it cannot be told: neighbouring tiles are alike, and {sheets} map sheets are"
+    assert (said in as_text(found, resamples=200)) == (sheets < 8)
     page = as_page(found, resamples=200, tiles=Path("nowhere"), rule=AS_STORED)
     assert "NaN" not in page.split('<script type="application/json"')[1].split("</script>")[0]
 
@@ -184,8 +180,6 @@ def test_different_params_and_chance_are_above_the_table() -> None:
     both = a_and_b(guessing, guessing)
     assert "**All are at chance**" in as_text(both, resamples=200)
 
-
-# --- the text and the page ---------------------------------------------------------------------
 
 SCRIPT = "<script>window.hacked = 1</script>"
 HOSTILE = "images/yes/x](http:evil.example) ![z_1.tif"
@@ -237,9 +231,6 @@ def test_the_page_escapes_names_and_shows_tiles(
         assert image.getpixel((4, 4)) == (50, 50, 50)
 
 
-# --- revisions -----------------------------------------------------------------------------
-
-
 def write(table: bytes, metrics: bytes = b'{"threshold": 0.5}') -> None:
     (Path("metrics")).mkdir(exist_ok=True)
     Path("metrics/predictions.csv").write_bytes(table)
@@ -269,37 +260,32 @@ def read() -> Experiment:
 HEAD = b"path,label,probability\n"
 
 
-@pytest.mark.parametrize(
-    ("table", "metrics", "where"),
-    [
-        (b"", b"", "predictions.csv"),
-        (b"path,label\na,yes\n", b"", "predictions.csv"),
-        (HEAD + b"a,yes,0.5,0.7\n", b"", "predictions.csv"),
-        (HEAD, b"", "predictions.csv"),
-        (HEAD + b"a,yes,abc\n", b"", "predictions.csv: row 1"),
-        (HEAD + b"a,yes,1\nb,no,\n", b"", "predictions.csv: row 2"),
-        (HEAD + b"a,yes,nan\n", b"", "predictions.csv: row 1"),
-        (HEAD + b"a,maybe,1\n", b"", "predictions.csv: row 1"),
-        (HEAD + b"b,no,1\na,no,1\nb,no,1\n", b"", "predictions.csv: row 1"),
-        (HEAD + b"a,yes,1\n", b"{", "evaluate.json"),
-        (HEAD + b"a,yes,1\n", b"[]", "evaluate.json"),
-        (HEAD + b"a,yes,1\n", b"{}", "evaluate.json"),
-        (HEAD + b"a,yes,1\n", b'{"threshold": NaN}', "evaluate.json"),
+REFUSED = {
+    "predictions.csv": [b"", b"path,label\na,yes\n", HEAD + b"a,yes,0.5,0.7\n", HEAD],
+    "predictions.csv: row 1": [
+        HEAD + row for row in (b"a,yes,abc\n", b"a,yes,nan\n", b"a,maybe,1\n", b",yes,1\n",
+                               b"b,no,1\na,no,1\nb,no,1\n")
     ],
-)
-def test_files_that_evaluate_did_not_write_are_refused(
-    repository: Path, table: bytes, metrics: bytes, where: str
-) -> None:
-    write(table, metrics)
+    "predictions.csv: row 2": [HEAD + b"a,yes,1\nb,no,\n", HEAD + b"a,yes,1\nb,no,1.01\n"],
+    "evaluate.json": [b"{", b"\xff", b"[]", b"{}", b'{"threshold": NaN}'],
+}  # fmt: skip
+
+
+def test_files_that_evaluate_did_not_write_are_refused(repository: Path) -> None:
+    for where, contents in REFUSED.items():
+        for content in contents:
+            write(*((HEAD + b"a,yes,1\n", content) if where == "evaluate.json" else (content,)))
+            with pytest.raises(CapetownError) as caught:
+                read()
+            assert caught.value.where == f"workspace: metrics/{where}", content
+            assert "dvc repro evaluate" in caught.value.fix
+    write(HEAD + b"a,yes,abc\n")
     with pytest.raises(CapetownError) as caught:
         read()
-    assert caught.value.where == f"workspace: metrics/{where}"
-    assert "dvc repro evaluate" in caught.value.fix
-    if b"abc" in table:
-        assert str(caught.value) == (
-            "workspace: metrics/predictions.csv: row 1: probability 'abc' is not a number from "
-            "0 to 1; run `dvc repro evaluate` there"
-        )
+    assert str(caught.value) == (
+        "workspace: metrics/predictions.csv: row 1: probability 'abc' is not a number from 0 to 1; "
+        "run `dvc repro evaluate` there"
+    )
 
 
 def test_probabilities_are_read_to_the_last_digit(repository: Path) -> None:
