@@ -228,22 +228,19 @@ def test_a_fold_is_evaluated_at_the_models_threshold_and_at_half() -> None:
     assert results["baseline"]["precision"] == 0.6
     counts = [results[name] for name in ("n", "positives", "sheets", "groups", "threshold")]
     assert counts == [5, 3, 2, 3, 0.6]
-    assert results["calibration"]["brier_after"] == pytest.approx(
-        (0.01 + 0.64 + 0.25 + 0.01 + 0.09) / 5
-    )
+    squares = 0.01 + 0.64 + 0.25 + 0.01 + 0.09
+    assert results["calibration"]["brier_after"] == pytest.approx(squares / 5)
     assert results["calibration"]["brier_before"] != results["calibration"]["brier_after"]
 
 
 def test_the_summary_has_metrics_and_intervals_as_text() -> None:
     results = report.evaluate(FOLD, LOGITS, CARD, resamples=10, seed=0)
     few = report.summary_metrics(results)
-    assert list(few)[:2] == ["balanced_accuracy", "balanced_accuracy_interval"]
     assert few["recall_interval"] == "too few groups"
     assert (few["threshold"], few["n"], len(few)) == (0.6, 5, 2 * len(METRICS) + 2)
     intervals = {name: [0.25, 0.5] for name in METRICS}
-    assert report.summary_metrics(results | {"groups": 5, "intervals": intervals})[
-        "recall_interval"
-    ] == ("0.250 to 0.500")
+    many = report.summary_metrics(results | {"groups": 5, "intervals": intervals})
+    assert many["recall_interval"] == "0.250 to 0.500"
 
 
 def test_predictions_and_sheets_by_hand() -> None:
@@ -280,8 +277,7 @@ def test_the_worst_mistakes_come_first() -> None:
 def test_the_curves_have_the_right_ends() -> None:
     tables = report.curves(FOLD, LOGITS, CARD)
     assert list(tables) == ["roc", "precision_recall", "confusion", "calibration"]
-    assert tables["roc"].iloc[0].tolist() == [0, 0]
-    assert tables["roc"].iloc[-1].tolist() == [1, 1]
+    assert tables["roc"].iloc[[0, -1]].to_numpy().tolist() == [[0, 0], [1, 1]]
     assert tables["precision_recall"].iloc[-1].tolist() == [0, 1]
     confusion = pd.crosstab(tables["confusion"]["actual"], tables["confusion"]["predicted"])
     assert confusion.loc[["no", "yes"], ["no", "yes"]].to_numpy().tolist() == [[1, 1], [1, 2]]

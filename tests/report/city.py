@@ -72,10 +72,14 @@ def facts(folder: Path) -> Facts:
         "balanced_accuracy": 0.9, "average_precision": 0.98, "precision": 0.96, "recall": 0.88,
         "roc_auc": 0.97,
     }  # fmt: skip
-    curves = {
+    curves: dict[str, dict[str, list[float]]] = {
         "roc": {"false_positive_rate": [0.0, 0.0, 1.0], "true_positive_rate": [0.0, 1.0, 1.0]},
         "precision_recall": {"recall": [1.0, 0.5], "precision": [0.6, 1.0]},
-        "calibration": {"mean_probability": [0.2, 0.8], "share_of_yes": [0.1, 0.9], "tiles": 20},
+        "calibration": {
+            "mean_probability": [0.2, 0.8],
+            "share_of_yes": [0.1, 0.9],
+            "tiles": [20] * 2,
+        },
     }
     return Facts(
         transform={

@@ -35,9 +35,9 @@ def request_map(facts: Facts) -> HexagonMap:
     most = int(counts.max(initial=1))
     half = table["median_days_to_completion"].to_numpy(float)
 
-    def rates(name: str, title: str, values: Any, *classes: Any, **options: str) -> Layer:
+    def rates(name: str, title: str, values: Any, breaks: Any, words: Any, **more: str) -> Layer:
         shown = np.where(counts >= MIN_REQUESTS_FOR_RATE, values, np.nan)
-        return layer(name, title + ENOUGH, shown, *classes, **options)
+        return layer(name, title + ENOUGH, shown, breaks, words, **more)
 
     layers = [
         count_layer("number of requests", "Requests in a hexagon", counts, most),
