@@ -106,8 +106,8 @@ def test_pictures_use_the_rendering_of_the_model_and_stay_in_the_folder(tmp_path
     with Image.open(BytesIO(base64.b64decode(source))) as image:
         assert image.getpixel((4, 4)) == (128, 128, 128)
     assert tile_picture(root, rule, "broken.tif").startswith("no picture: ")
-    assert tile_picture(root, rule, "a\0.tif").startswith("no picture: ")
-    for path in ("missing.tif", f"{tmp_path}/secret.tif", "../secret.tif", "a/../../secret.tif"):
+    outside = f"{tmp_path}/secret.tif", "../secret.tif", "a/../../secret.tif"
+    for path in ("missing.tif", "a\0.tif", *outside):
         assert tile_picture(root, rule, path) == ""
 
 
