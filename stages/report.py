@@ -20,7 +20,6 @@ from stages import run
 from stages.outs import put_in_place
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")
-REQUESTS = METRICS / "requests.json"
 INVENTORY = Path("raw/inventory.csv")
 CURVES = ("roc", "precision_recall", "calibration")
 
@@ -39,10 +38,9 @@ def shown_settings() -> dict[str, dict[str, Any]]:
     }
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Any:
     """A JSON object; empty if the stage that writes it had no data."""
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    return json.loads(path.read_text())
 
 
 def read_csv(path: Path, **types: type) -> pd.DataFrame:
@@ -52,26 +50,17 @@ def read_csv(path: Path, **types: type) -> pd.DataFrame:
     return pd.read_csv(path, dtype=types or None, keep_default_na=not types)
 
 
-def read_requests() -> dict[str, Any]:
-    """The facts about the requests, if there are any."""
-    transform = read_json(METRICS / "transform.json")
-    if not transform:
-        return {"transform": {}, "hexagons": None, "tables": {}, "rejects": pd.DataFrame()}
-    rejects = pd.read_parquet("hexes/rejects.parquet")
-    return {
-        "transform": transform | {"quality": read_json(METRICS / "quality.json")},
-        "hexagons": gpd.read_parquet("hexes/counts.parquet"),
-        "tables": request_tables(pl.scan_parquet("hexes/requests.parquet")),
-        # The others joined, with a value that cannot be read.
-        "rejects": rejects[rejects[STATUS].isin(FAILED)],
-    }
-
-
 def read_facts() -> Facts:
     """Everything that the report shows."""
     evaluate = read_json(METRICS / "evaluate.json") | read_json(METRICS / "judgement.json")
+    transform = read_json(METRICS / "transform.json")
+    rejects = pd.read_parquet("hexes/rejects.parquet") if transform else pd.DataFrame({STATUS: []})
     return Facts(
-        **read_requests(),
+        transform=transform and transform | {"quality": read_json(METRICS / "quality.json")},
+        hexagons=gpd.read_parquet("hexes/counts.parquet") if transform else None,
+        tables=request_tables(pl.scan_parquet("hexes/requests.parquet")) if transform else {},
+        # The others joined, with a value that cannot be read.
+        rejects=rejects[rejects[STATUS].isin(FAILED)],
         split=read_json(METRICS / "split.json"),
         evaluate=evaluate,
         model=read_json(Path("models/model.json")) if evaluate else {},
@@ -93,23 +82,21 @@ def main() -> None:
     """Write reports/."""
     with step("read"):
         facts = read_facts()
-    with step("Markdown"):
+    with step("Markdown and HTML"):
         markdown, images = markdown_and_images(facts)
-    with step("HTML"):
-        html = page(facts)
-    outs = (OUT / "images", OUT / "tables", OUT / "index.md", OUT / "index.html", REQUESTS)
-    with put_in_place(*outs) as made:
-        for folder in outs[:2]:
+        texts = {OUT / "index.md": markdown, OUT / "index.html": page(facts)}
+    metrics = request_metrics(facts.tables) if facts.tables else {}
+    texts[METRICS / "requests.json"] = json.dumps(metrics, indent=2) + "\n"
+    pictures, tables = OUT / "images", OUT / "tables"
+    with put_in_place(pictures, tables, *texts) as made, step("pictures"):
+        for folder in (pictures, tables):
             (made / folder).mkdir()
-        with step("pictures"):
-            for name, picture in images.items():
-                (made / OUT / "images" / name).write_bytes(picture())
+        for path, text in texts.items():
+            (made / path).write_text(text, encoding="utf-8")
+        for name, picture in images.items():
+            (made / pictures / name).write_bytes(picture())
         for name, table in facts.tables.items():
-            table.write_parquet(made / OUT / "tables" / f"{name}.parquet")
-        metrics = request_metrics(facts.tables) if facts.tables else {}
-        (made / REQUESTS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        (made / OUT / "index.md").write_text(markdown, encoding="utf-8")
-        (made / OUT / "index.html").write_text(html, encoding="utf-8")
+            table.write_parquet(made / tables / f"{name}.parquet")
 
 
 if __name__ == "__main__":

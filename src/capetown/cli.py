@@ -71,7 +71,7 @@ def compare(arguments: argparse.Namespace) -> None:
     from capetown.params import load_params
     from capetown.pools.evaluation import compare as comparing
     from capetown.pools.evaluation.revisions import read_experiment
-    from capetown.report.comparison_page import as_markdown, as_page, as_text
+    from capetown.report.comparison_page import as_page, as_text
 
     params = load_params(Path("params.yaml"))
     resamples = params.evaluate.bootstrap
@@ -86,7 +86,7 @@ def compare(arguments: argparse.Namespace) -> None:
     ]
     found = comparing.compare(experiments, resamples=resamples, seed=params.seed)
     if arguments.markdown:
-        print(as_markdown(found, resamples=resamples), end="")
+        print(as_text(found, resamples=resamples, escape=True), end="")
         return
     print(as_text(found, resamples=resamples))
     write_page(

@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from capetown.pools.dataset.dataset import LabelledTiles
-from capetown.pools.evaluation.metrics_report import (
-    curves,
-    evaluate,
-    predictions,
-    sheets,
-    summary_metrics,
-    worst_mistakes,
-)
+from capetown.pools.evaluation import metrics_report as report
 from capetown.pools.metrics import (
     METRICS,
     bootstrap_intervals,
@@ -92,9 +85,6 @@ def test_a_score_by_hand() -> None:
     )
 
 
-# --- intervals --------------------------------------------------------------------------------
-
-
 def test_intervals_repeat_and_contain_the_score() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)
@@ -132,19 +122,19 @@ def test_resamples_without_a_class_are_left_out() -> None:
     assert found["roc_auc"] == [1.0, 1.0]
 
 
-# --- threshold --------------------------------------------------------------------------------
-
-
-def test_the_threshold_lies_between_the_classes() -> None:
-    labels = np.array([0, 0, 1, 1])
-    assert choose_threshold(labels, np.array([0.1, 0.2, 0.6, 0.9]), "balanced_accuracy") == 0.4
-
-
-def test_the_threshold_nearest_to_one_half_breaks_ties() -> None:
-    # Predicting `yes` down to 0.7 or down to 0.45 is equally good.
-    labels = np.array([0, 1, 0, 1])
-    probabilities = np.array([0.1, 0.45, 0.5, 0.7])
-    assert choose_threshold(labels, probabilities, "balanced_accuracy") == pytest.approx(0.6)
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "threshold"),
+    [
+        ([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9], 0.4),
+        # `yes` down to 0.7 or down to 0.45 is equally good: the nearer to one half.
+        ([0, 1, 0, 1], [0.1, 0.45, 0.5, 0.7], 0.6),
+    ],
+)
+def test_the_threshold_lies_between_the_classes_and_near_one_half(
+    labels: list[int], probabilities: list[float], threshold: float
+) -> None:
+    found = choose_threshold(np.array(labels), np.array(probabilities), "balanced_accuracy")
+    assert found == pytest.approx(threshold)
 
 
 def test_thresholds_within_a_standard_error_are_ties() -> None:
@@ -180,9 +170,6 @@ def test_no_threshold_is_better(tiles: list[tuple[int, float]]) -> None:
         assert score(labels, probabilities, other)["balanced_accuracy"] <= reached + 1e-9
 
 
-# --- calibration ------------------------------------------------------------------------------
-
-
 def test_the_temperature_of_drawn_labels_is_found() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 6, 20_000)
@@ -193,11 +180,8 @@ def test_the_temperature_of_drawn_labels_is_found() -> None:
     assert brier(labels, calibrated(logits, temperature)) < brier(labels, calibrated(logits, 1))
     assert calibration_error(labels, calibrated(logits, temperature)) < 0.02
     assert calibration_error(labels, calibrated(logits, 1)) > 0.05
-
-
-def test_separable_logits_have_a_bounded_temperature() -> None:
-    temperature = fit_temperature(np.array([0, 1]), np.array([-5.0, 5.0]))
-    assert 1 / 20 <= temperature < 1
+    separable = fit_temperature(np.array([0, 1]), np.array([-5.0, 5.0]))
+    assert 1 / 20 <= separable < 1
 
 
 def test_log_loss_and_brier_equal_scikit_learn() -> None:
@@ -222,8 +206,6 @@ def test_the_calibration_curve_by_hand() -> None:
     assert calibration_error(labels, probabilities) == pytest.approx((0.35 * 2 + 0.05 * 2) / 4)
 
 
-# --- a whole fold -----------------------------------------------------------------------------
-
 FOLD = LabelledTiles(
     paths=["a", "b", "c", "d", "e"],
     sheets=np.array(["A", "A", "B", "B", "B"]),
@@ -237,40 +219,36 @@ LOGITS = 2 * np.log(np.array([9, 4, 1, 1 / 9, 7 / 3]))
 
 
 def test_a_fold_is_evaluated_at_the_models_threshold_and_at_half() -> None:
-    results = evaluate(FOLD, LOGITS, CARD, resamples=10, seed=0)
+    results = report.evaluate(FOLD, LOGITS, CARD, resamples=10, seed=0)
     assert list(results)[:5] == list(METRICS)
     assert results["recall"] == pytest.approx(2 / 3, abs=1e-6)
     assert results["precision"] == pytest.approx(2 / 3, abs=1e-6)
     assert results["at_half"]["recall"] == 1
     assert results["at_half"]["precision"] == 0.75
     assert results["baseline"]["precision"] == 0.6
-    assert (results["n"], results["positives"], results["sheets"]) == (5, 3, 2)
-    assert results["groups"] == 3
-    assert results["threshold"] == 0.6
-    assert results["calibration"]["brier_after"] == pytest.approx(
-        (0.01 + 0.64 + 0.25 + 0.01 + 0.09) / 5
-    )
+    counts = [results[name] for name in ("n", "positives", "sheets", "groups", "threshold")]
+    assert counts == [5, 3, 2, 3, 0.6]
+    squares = 0.01 + 0.64 + 0.25 + 0.01 + 0.09
+    assert results["calibration"]["brier_after"] == pytest.approx(squares / 5)
     assert results["calibration"]["brier_before"] != results["calibration"]["brier_after"]
 
 
 def test_the_summary_has_metrics_and_intervals_as_text() -> None:
-    results = evaluate(FOLD, LOGITS, CARD, resamples=10, seed=0)
-    few = summary_metrics(results)
-    assert list(few)[:2] == ["balanced_accuracy", "balanced_accuracy_interval"]
+    results = report.evaluate(FOLD, LOGITS, CARD, resamples=10, seed=0)
+    few = report.summary_metrics(results)
     assert few["recall_interval"] == "too few groups"
     assert (few["threshold"], few["n"], len(few)) == (0.6, 5, 2 * len(METRICS) + 2)
     intervals = {name: [0.25, 0.5] for name in METRICS}
-    assert summary_metrics(results | {"groups": 5, "intervals": intervals})["recall_interval"] == (
-        "0.250 to 0.500"
-    )
+    many = report.summary_metrics(results | {"groups": 5, "intervals": intervals})
+    assert many["recall_interval"] == "0.250 to 0.500"
 
 
 def test_predictions_and_sheets_by_hand() -> None:
-    table = predictions(FOLD, LOGITS, CARD)
+    table = report.predictions(FOLD, LOGITS, CARD)
     assert table["path"].tolist() == ["a", "b", "c", "d", "e"]
     assert table["label"].tolist() == ["yes", "no", "yes", "no", "yes"]
     assert table["probability"].tolist() == pytest.approx([0.9, 0.8, 0.5, 0.1, 0.7])
-    assert sheets(FOLD, LOGITS, CARD).to_numpy().tolist() == [
+    assert report.sheets(FOLD, LOGITS, CARD).to_numpy().tolist() == [
         ["A", 2, 1, 1, 0, 0.5],
         ["B", 3, 2, 0, 1, 0.666667],
     ]
@@ -279,35 +257,27 @@ def test_predictions_and_sheets_by_hand() -> None:
 def test_written_probabilities_decide_as_the_metrics_did() -> None:
     """A tile 1e-12 below the threshold is below it in every file."""
     card = CARD.model_copy(update={"threshold": 0.7 + 1e-12})
-    results = evaluate(FOLD, LOGITS, card, resamples=10, seed=0)
+    results = report.evaluate(FOLD, LOGITS, card, resamples=10, seed=0)
     assert results["recall"] == pytest.approx(1 / 3, abs=1e-6)
     assert results["threshold"] == card.threshold
-    table = pd.read_csv(io.StringIO(predictions(FOLD, LOGITS, card).to_csv(index=False)))
-    found = worst_mistakes(table, results["threshold"], each=9)
-    assert found[["path", "kind"]].to_numpy().tolist() == [
-        ["b", "false_positive"],
-        ["c", "false_negative"],
-        ["e", "false_negative"],
-    ]
+    table = pd.read_csv(io.StringIO(report.predictions(FOLD, LOGITS, card).to_csv(index=False)))
+    found = report.worst_mistakes(table, results["threshold"], each=9)
+    assert found["path"].tolist() == ["b", "c", "e"]
+    assert found["kind"].tolist() == ["false_positive", "false_negative", "false_negative"]
 
 
 def test_the_worst_mistakes_come_first() -> None:
     rows = zip("abcde", ["no", "no", "yes", "yes", "no"], [0.7, 0.9, 0.2, 0.1, 0.9], strict=True)
     table = pd.DataFrame(rows, columns=["path", "label", "probability"])
-    found = worst_mistakes(table, 0.5, each=2)
-    assert found[["path", "kind"]].to_numpy().tolist() == [
-        ["b", "false_positive"],
-        ["e", "false_positive"],
-        ["d", "false_negative"],
-        ["c", "false_negative"],
-    ]
+    found = report.worst_mistakes(table, 0.5, each=2)
+    assert found["path"].tolist() == ["b", "e", "d", "c"]
+    assert found["kind"].tolist() == ["false_positive"] * 2 + ["false_negative"] * 2
 
 
 def test_the_curves_have_the_right_ends() -> None:
-    tables = curves(FOLD, LOGITS, CARD)
+    tables = report.curves(FOLD, LOGITS, CARD)
     assert list(tables) == ["roc", "precision_recall", "confusion", "calibration"]
-    assert tables["roc"].iloc[0].tolist() == [0, 0]
-    assert tables["roc"].iloc[-1].tolist() == [1, 1]
+    assert tables["roc"].iloc[[0, -1]].to_numpy().tolist() == [[0, 0], [1, 1]]
     assert tables["precision_recall"].iloc[-1].tolist() == [0, 1]
     confusion = pd.crosstab(tables["confusion"]["actual"], tables["confusion"]["predicted"])
     assert confusion.loc[["no", "yes"], ["no", "yes"]].to_numpy().tolist() == [[1, 1], [1, 2]]

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import geopandas as gpd
 import polars as pl
 import pytest
 
 from capetown.cli import main
 from capetown.errors import CapetownError
-from capetown.report.pool_map import PoolsByHexagon, pool_map, read_pools
-from capetown.report.render import markdown_and_images, page
+from capetown.report.pool_map import pool_map, read_pools
+from capetown.report.render import markdown_and_images
 from capetown.report.request_map import request_map
 from tests.pools.prediction.test_per_hexagon import ROWS, table
 from tests.report.city import facts
@@ -17,7 +18,7 @@ from tests.tables import CELLS, write_hexagons
 
 
 @pytest.fixture
-def pools(tmp_path: Path) -> PoolsByHexagon:
+def pools(tmp_path: Path) -> gpd.GeoDataFrame:
     write_hexagons(tmp_path / "hexagons.geojson")
     table(ROWS).write_parquet(tmp_path / "predictions.parquet")
     out = tmp_path / "pools.parquet"
@@ -28,35 +29,21 @@ def pools(tmp_path: Path) -> PoolsByHexagon:
     return found
 
 
-def test_both_reports_have_the_map_and_its_numbers(pools: PoolsByHexagon, tmp_path: Path) -> None:
-    with_map = replace(facts(tmp_path), pools_by_hexagon=pools)
-    text, images = markdown_and_images(with_map)
-    assert "In 2 of the 3 hexagons the model judged 3 tiles." in text
-    assert f"| `{CELLS[0]}` | 2 | 1.0 | 0 to 2 | 1 |" in text
-    assert f"| `{CELLS[1]}` | 1 | 0.2 | 0 to 1 | 0 |" in text
-    assert CELLS[2] not in text
-    assert images["pools.png"]().startswith(b"\x89PNG")
-    html = page(with_map)
-    assert 'id="pools"' in html
-    assert "Where the pools are" in html
-
-
-def test_without_one_the_report_does_not_speak_of_it(tmp_path: Path) -> None:
-    text, images = markdown_and_images(replace(facts(tmp_path), pools_by_hexagon=None))
-    assert "Where the pools are" not in text
-    assert "pools.png" not in images
-
-
-def test_the_map_shows_every_hexagon_and_its_numbers(pools: PoolsByHexagon) -> None:
+def test_the_map_of_pools_and_its_numbers(pools: gpd.GeoDataFrame, tmp_path: Path) -> None:
     drawn = pool_map(pools, None)
     [layer] = drawn.layers
-    assert list(layer.classes) == [0, 0, -1]
-    assert list(layer.words) == ["under 2"]
+    assert (list(layer.classes), list(layer.words)) == ([0, 0, -1], ["under 2"])
     assert {label: texts.get(0) for label, texts in drawn.details.items()} == {
         "Tiles": "2", "Expected to have a pool": "1.0", "95 % interval": "0 to 2",
         "Called by the model": "1",
     }  # fmt: skip
     assert len(drawn.ground.outlines) == len(drawn.index) == 3
+    text, images = markdown_and_images(replace(facts(tmp_path), pools_by_hexagon=pools))
+    assert "In 2 of the 3 hexagons the model judged 3 tiles." in text
+    assert f"| `{CELLS[0]}` | 2 | 1.0 | 0 to 2 | 1 |" in text
+    assert f"| `{CELLS[1]}` | 1 | 0.2 | 0 to 1 | 0 |" in text
+    assert CELLS[2] not in text
+    assert images["pools.png"]().startswith(b"\x89PNG")
 
 
 def test_a_missing_file_is_none_and_a_damaged_one_an_error(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ CUT_OFF = """[...document.querySelectorAll(".chart svg")].flatMap(svg => {
 # The largest right edge among some elements.
 RIGHT = """selector => Math.max(...[...document.querySelectorAll(selector)].map(
     element => element.getBoundingClientRect().right))"""
+# The threshold in the charts.
+MARKS = ("#probabilities svg .mark-rule.role-mark line", "#roc svg .mark-symbol.role-mark path",
+         "#precision-recall svg .mark-symbol.role-mark path")  # fmt: skip
 # Whether the last of some marks has changed.
 MOVED = "({marks, before}) => [...document.querySelectorAll(marks)].at(-1).outerHTML !== before"
 INK = """() => [...new Set([
@@ -30,7 +33,6 @@ INK = """() => [...new Set([
     getComputedStyle(document.querySelector("#probabilities .mark-rule.role-mark line")).stroke,
 ])]"""
 GROUND = "getComputedStyle(document.body).backgroundColor"
-GROUNDS = {"light": "rgb(250, 248, 244)", "dark": "rgb(16, 23, 28)"}
 UNFOLD = "document.querySelectorAll('details').forEach(details => { details.open = true; })"
 LARGEST = 8_000_000
 
@@ -48,11 +50,6 @@ def light(browser: Browser, report: Path) -> Opened:
     return unfolded(browser, report, color_scheme="light")
 
 
-@pytest.fixture(scope="module")
-def dark(browser: Browser, report: Path) -> Opened:
-    return unfolded(browser, report, color_scheme="dark")
-
-
 def unfolded(browser: Browser, report: Path, **settings: object) -> Opened:
     tab = Opened(browser, report, **settings)
     tab.page.evaluate(UNFOLD)
@@ -62,6 +59,7 @@ def unfolded(browser: Browser, report: Path, **settings: object) -> Opened:
 def test_the_page_is_complete_offline_and_accessible(light: Opened, report: Path) -> None:
     assert light.requests == []
     assert light.errors == []
+    assert light.page.evaluate(GROUND) == "rgb(250, 248, 244)"
     assert report.stat().st_size < LARGEST
     charts = light.page.locator(".chart")
     assert set(charts.evaluate_all("all => all.map(chart => chart.id)")) == set(CHART_NAMES)
@@ -72,14 +70,31 @@ def test_the_page_is_complete_offline_and_accessible(light: Opened, report: Path
     silent = "all => all.filter(image => !image.hasAttribute('alt')).length"
     assert light.page.locator("img").evaluate_all(silent) == 0
     assert_accessible(light.page)
+    text = light.page.locator("main").inner_text()
+    for name in (SCRIPT, IMAGE, PIPE):
+        assert name in text  # and not in the markup
+    assert light.page.evaluate("window.hacked") is None
+    assert light.page.locator("img[src=x]").count() == 0
 
 
-def test_the_dark_page_is_accessible_and_paper_has_dark_ink(dark: Opened) -> None:
+def test_the_dark_page_is_accessible_and_fits_on_paper(browser: Browser, report: Path) -> None:
+    """A sheet of A4 without its margins is narrower than the charts on a large screen."""
+    size = {"width": 1400, "height": 800}
+    dark = unfolded(browser, report, color_scheme="dark", viewport=size)
     assert_accessible(dark.page)
     assert dark.page.evaluate(INK) == ["rgb(230, 237, 240)"]
+    assert dark.page.evaluate(GROUND) == "rgb(16, 23, 28)"
+    assert_fits(dark, 1400)
+    dark.page.evaluate("document.querySelectorAll('details').forEach(part => part.open = false)")
     dark.page.emulate_media(media="print")
+    dark.page.set_viewport_size({"width": 680, "height": 1010})
     assert dark.page.evaluate(INK) == ["rgb(27, 39, 51)"]
     assert dark.page.evaluate(GROUND) == "rgb(255, 255, 255)"
+    assert dark.page.evaluate(RIGHT, "svg, table") <= 680
+    text = dark.page.locator("main").inner_text()
+    for words in ("Back to the model", "Point at", "Elsewhere, with as many pools", "Save SVG"):
+        assert words not in text
+    assert "Make it again with" in text  # in a section that is folded on the screen
 
 
 def assert_accessible(tab: Page) -> None:
@@ -92,36 +107,17 @@ def assert_accessible(tab: Page) -> None:
     assert serious == []
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(380, "light"), (1100, "light"), (1400, "dark")])
-def test_the_page_fits_the_screen(browser: Browser, report: Path, width: int, scheme: str) -> None:
-    size = {"width": width, "height": 800}
-    tab = unfolded(browser, report, viewport=size, color_scheme=scheme)
+@pytest.mark.parametrize("width", [380, 1100])
+def test_the_page_fits_the_screen(browser: Browser, report: Path, width: int) -> None:
+    assert_fits(unfolded(browser, report, viewport={"width": width, "height": 800}), width)
+
+
+def assert_fits(tab: Opened, width: int) -> None:
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
     drawn = ".chart svg, .map svg" + (", table" if width == 380 else "")
     assert tab.page.evaluate(RIGHT, drawn) <= width
     assert tab.page.evaluate(CUT_OFF) == []
-    assert tab.page.evaluate(GROUND) == GROUNDS[scheme]
     assert tab.errors == []
-
-
-def test_nothing_is_cut_off_or_folded_on_paper(browser: Browser, report: Path) -> None:
-    """A sheet of A4 without its margins is narrower than the charts on a large screen."""
-    tab = Opened(browser, report, viewport={"width": 1200, "height": 800}).page
-    tab.emulate_media(media="print")
-    tab.set_viewport_size({"width": 680, "height": 1010})
-    assert tab.evaluate(RIGHT, "svg, table") <= 680
-    text = tab.locator("main").inner_text()
-    for words in ("Back to the model", "Point at", "Elsewhere, with as many pools", "Save SVG"):
-        assert words not in text
-    assert "Make it again with" in text  # in a section that is folded on the screen
-
-
-def test_names_are_text_and_never_markup(light: Opened) -> None:
-    text = light.page.locator("main").inner_text()
-    for name in (SCRIPT, IMAGE, PIPE):
-        assert name in text
-    assert light.page.evaluate("window.hacked") is None
-    assert light.page.locator("img[src=x]").count() == 0
 
 
 def test_focus_on_a_tile_shows_its_saliency(light: Opened) -> None:
@@ -133,9 +129,6 @@ def test_focus_on_a_tile_shows_its_saliency(light: Opened) -> None:
     light.page.wait_for_function(
         f"image => ({shown})(image) === '1'", arg=saliency.element_handle()
     )
-
-
-# --- maps ---------------------------------------------------------------------------------------
 
 
 def tip(tab: Page, name: str = "map") -> str:
@@ -174,21 +167,15 @@ def test_maps_show_details_and_layers(light: Opened) -> None:
     ]  # fmt: skip
 
 
-def test_a_tap_shows_details(browser: Browser, report: Path) -> None:
+def test_taps_and_keys_reach_the_hexagons(browser: Browser, report: Path) -> None:
     settings = {"has_touch": True, "is_mobile": True, "viewport": {"width": 380, "height": 800}}
     tab = Opened(browser, report, **settings).page
     tab.locator("#map svg .hex").nth(20).tap()
     assert CELLS[20] in tip(tab)
-
-
-def test_the_keyboard_reaches_every_hexagon(browser: Browser, report: Path) -> None:
-    tab = Opened(browser, report).page
     tab.locator("figure:has(#map) select").focus()
-    reached = []
-    for _ in range(2):
+    for name in ("BUTTON", "svg"):
         tab.keyboard.press("Tab")
-        reached.append(tab.evaluate("document.activeElement.nodeName"))
-    assert reached == ["BUTTON", "svg"]
+        assert tab.evaluate("document.activeElement.nodeName") == name
     assert CELLS[36] in tip(tab)  # the one with most requests
     seen = set()
     for key in ("ArrowLeft", "ArrowUp", "ArrowRight", "ArrowDown"):
@@ -198,9 +185,6 @@ def test_the_keyboard_reaches_every_hexagon(browser: Browser, report: Path) -> N
     assert tab.locator("#map [aria-live]").text_content()
     tab.keyboard.press("Escape")
     assert tab.locator("#map .tip").is_hidden()
-
-
-# --- the threshold ------------------------------------------------------------------------------
 
 
 def confusion(tab: Page) -> list[int]:
@@ -213,22 +197,14 @@ def test_one_threshold_moves_everything_and_costs_choose_it(browser: Browser, re
     slider = tab.locator("#threshold")
     assert slider.input_value() == "0.5"
     assert confusion(tab) == [20, 5, 0, 15]
-    marks = {
-        "probabilities": ".mark-rule.role-mark line",
-        "roc": ".mark-symbol.role-mark path",
-        "precision-recall": ".mark-symbol.role-mark path",
-    }
-    before = {
-        chart: tab.locator(f"#{chart} svg {mark}").last.evaluate("mark => mark.outerHTML")
-        for chart, mark in marks.items()
-    }
+    before = {mark: tab.locator(mark).last.evaluate("mark => mark.outerHTML") for mark in MARKS}
     slider.fill("0")
     tab.wait_for_function("document.querySelector('[data-live=found]').textContent === '25'")
     assert confusion(tab) == [25, 0, 15, 0]
     for name, said in {"called": "40", "precision": "63", "recall": "100"}.items():
         assert tab.locator(f"[data-live={name}]").first.text_content() == said
-    for chart, mark in marks.items():
-        tab.wait_for_function(MOVED, arg={"marks": f"#{chart} svg {mark}", "before": before[chart]})
+    for mark, last in before.items():
+        tab.wait_for_function(MOVED, arg={"marks": mark, "before": last})
 
     # Between 14/40 and 15/40 nothing is wrong.
     tab.locator("#use-best").click()
@@ -246,9 +222,6 @@ def test_one_threshold_moves_everything_and_costs_choose_it(browser: Browser, re
     assert confusion(tab) == [20, 5, 0, 15]
 
 
-# --- contents and files -------------------------------------------------------------------------
-
-
 def test_the_contents_stay_in_view_and_lead_to_the_sections(browser: Browser, report: Path) -> None:
     tab = Opened(browser, report, viewport={"width": 1400, "height": 900}).page
     links = tab.locator("nav a")
@@ -261,7 +234,6 @@ def test_the_contents_stay_in_view_and_lead_to_the_sections(browser: Browser, re
         assert tab.locator(f"section{target} h2").text_content() == titles[n]
     links.last.click()
     assert tab.locator("details:not([open]) h2").all_text_contents() == titles[-3:-1]
-    assert links.first.is_visible()
     box = links.first.bounding_box()
     assert box is not None
     assert 0 <= box["y"] < 900

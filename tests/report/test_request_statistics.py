@@ -18,16 +18,11 @@ from capetown.requests.reader import STATUSES
 
 ZONE = ZoneInfo("Africa/Johannesburg")
 CELL, OTHER = "88ad360225fffff", "88ad36022dfffff"
+TIME = pl.Datetime("us", "Africa/Johannesburg")
 SCHEMA = {
-    "creation_timestamp": pl.Datetime("us", "Africa/Johannesburg"),
-    "completion_timestamp": pl.Datetime("us", "Africa/Johannesburg"),
-    "directorate": pl.Categorical(),
-    "code": pl.Categorical(),
-    "official_suburb": pl.Categorical(),
-    "latitude": pl.Float64(),
-    "longitude": pl.Float64(),
-    "h3_level8_index": pl.String(),
-    "join_status": pl.Enum(STATUSES),
+    "creation_timestamp": TIME, "completion_timestamp": TIME, "directorate": pl.Categorical(),
+    "code": pl.Categorical(), "official_suburb": pl.Categorical(), "latitude": pl.Float64(),
+    "longitude": pl.Float64(), "h3_level8_index": pl.String(), "join_status": pl.Enum(STATUSES),
 }  # fmt: skip
 
 
@@ -39,15 +34,9 @@ def request(created: str | None, completed: str | None, **values: Any) -> dict[s
     return {
         "creation_timestamp": created and at(created),
         "completion_timestamp": completed and at(completed),
-        "directorate": "WATER",
-        "code": "Leak",
-        "official_suburb": "STRAND",
-        "latitude": -34.1,
-        "longitude": 18.8,
-        "h3_level8_index": CELL,
-        "join_status": "joined",
-        **values,
-    }
+        "directorate": "WATER", "code": "Leak", "official_suburb": "STRAND", "latitude": -34.1,
+        "longitude": 18.8, "h3_level8_index": CELL, "join_status": "joined", **values,
+    }  # fmt: skip
 
 
 NOWHERE = {"latitude": None, "longitude": None, "join_status": "missing_coordinates",
@@ -72,57 +61,44 @@ FEW = (
 )  # fmt: skip
 
 
-def test_days_without_requests_are_rows_and_open_requests_add_up() -> None:
-    days = tables(*FEW)["days"]
-    assert days.height == 61  # from 1 January to 1 March of a leap year
-    assert days.head(5).rows() == [
+def test_the_tables_of_a_few_requests() -> None:
+    """WATER: 1, 10 and 3 days and one open: half within 3, nine in ten not yet."""
+    found = tables(*FEW)
+    # Days without requests are rows too, and open requests add up.
+    assert found["days"].height == 61  # from 1 January to 1 March of a leap year
+    assert found["days"].head(5).rows() == [
         (date(2020, 1, 1), 2, 1, 1),
         (date(2020, 1, 2), 2, 2, 1),
         (date(2020, 1, 3), 0, 0, 1),
         (date(2020, 1, 4), 0, 0, 1),
         (date(2020, 1, 5), 0, 1, 0),
     ]
-    assert days.tail(1).rows() == [(date(2020, 3, 1), 1, 0, 1)]
-
-
-def test_months_count_by_directorate() -> None:
-    assert tables(*FEW)["months"].rows() == [
+    assert found["days"].tail(1).rows() == [(date(2020, 3, 1), 1, 0, 1)]
+    assert found["months"].rows() == [
         (date(2020, 1, 1), "(none)", 1),
         (date(2020, 1, 1), "FINANCE", 1),
         (date(2020, 1, 1), "WATER", 3),
         (date(2020, 3, 1), "WATER", 1),
     ]
-
-
-def test_directorates_types_and_suburbs_have_their_columns() -> None:
-    """WATER: 1, 10 and 3 days and one open: half within 3, nine in ten not yet."""
-    found = tables(*FEW)
     columns = ["requests", "without_coordinates", "open", "median_days", "p90_days", "again"]
     assert found["directorates"].select("directorate", *columns).rows() == [
         ("WATER", 4, 0, 1, 3.0, None, 1),
         ("(none)", 1, 0, 0, 0.0, 0.0, 0),
         ("FINANCE", 1, 1, 0, 1 / 24, 1 / 24, 0),
     ]
-    assert found["kinds"].select("code", "requests", "again").rows() == [
-        ("Leak", 5, 1), ("Burst", 1, 0),
-    ]  # fmt: skip
+    kinds = found["kinds"].select("code", "requests", "again").rows()
+    assert kinds == [("Leak", 5, 1), ("Burst", 1, 0)]
     assert found["suburbs"].select("official_suburb", "requests").rows() == [("STRAND", 4)]
     assert found["total"].rows() == [(6, 1, 1, 1.0, None, 1)]
 
 
 def test_metrics() -> None:
     assert request_metrics(tables(*FEW)) == {
-        "first_day": "2020-01-01",
-        "last_day": "2020-03-01",
-        "requests_a_day": round(6 / 61, 4),
-        "median_days_to_completion": 1.0,
-        "p90_days_to_completion": None,
-        "open_at_the_end": 1,
-        "never_completed": 1,
-        "again_within_30_days": 0.2,
-        "without_coordinates_least": 0.0,
+        "first_day": "2020-01-01", "last_day": "2020-03-01", "requests_a_day": round(6 / 61, 4),
+        "median_days_to_completion": 1.0, "p90_days_to_completion": None, "open_at_the_end": 1,
+        "never_completed": 1, "again_within_30_days": 0.2, "without_coordinates_least": 0.0,
         "without_coordinates_most": 1.0,
-    }
+    }  # fmt: skip
 
 
 def test_rankings_leave_out_small_directorates_and_none() -> None:
@@ -147,9 +123,6 @@ def test_an_implausible_creation_does_not_extend_the_period() -> None:
     assert found["days"]["open"].to_list()[-1] == 120
     assert found["hexagons"]["requests"].to_list() == [120]
     assert found["total"]["requests"].to_list() == [121]
-
-
-def test_without_any_known_creation_there_are_no_days() -> None:
     found = tables(request(None, None))
     assert found["days"].is_empty()
     assert found["hexagons"].is_empty()
@@ -158,18 +131,16 @@ def test_without_any_known_creation_there_are_no_days() -> None:
 
 def test_hexagons_are_compared_with_the_year_before_given_two_years() -> None:
     """The last twelve months are 2 January 2020 to 1 January 2021."""
-    last, first = request("2021-01-01T10:00", None), request("2019-01-02T00:00", None)
+    times = ("2021-01-01T10:00", "2020-01-02T00:00", "2020-01-01T23:59")
     rows = (
-        last,
-        request("2020-01-02T00:00", None),
-        request("2020-01-01T23:59", None),
-        first,
+        *(request(created, None) for created in times),
         request("2020-06-01T00:00", None, h3_level8_index=OTHER),
         request("2020-06-01T00:00", None, **NOWHERE),
     )
-    assert tables(*rows)["hexagons"].rows() == [(CELL, 2, 2), (OTHER, 1, 0)]
-    a_day_short = [row for row in rows if row is not first]
-    assert tables(*a_day_short)["hexagons"].rows() == [(CELL, 2, None), (OTHER, 1, None)]
+    first = request("2019-01-02T00:00", None)
+    assert tables(first, *rows)["hexagons"].rows() == [(CELL, 2, 2), (OTHER, 1, 0)]
+    # Without it, the table is a day short of two years.
+    assert tables(*rows)["hexagons"].rows() == [(CELL, 2, None), (OTHER, 1, None)]
 
 
 @pytest.mark.parametrize(("share", "column"), [((1, 2), "median_days"), ((9, 10), "p90_days")])

@@ -21,21 +21,15 @@ Values = Mapping[str, Any]
 def parts(
     facts: Facts, requests: Values, pools: Values, tile: Tile, *, is_page: bool
 ) -> dict[str, Any]:
-    """The functions and texts that the templates use by name.
+    """The functions and texts that the templates use by name, in HTML if `is_page`.
 
-    Args:
-        facts: of the report.
-        requests: `request_summary.request_summary`.
-        pools: `facts.pool_statistics`.
-        tile: a picture of `evaluation/` by its name and its alternative text.
-        is_page: True for HTML.
+    `tile` gives a picture of `evaluation/` by its name and its alternative text.
     """
-    end = Markup("</div>\n") if is_page else ""
     return {
         "pace": pace,
         "key_figures": _key_figures(facts, requests, pools, is_page=is_page),
         "open": lambda css: Markup(f'<div class="{css}">\n') if is_page else "",
-        "close": end,
+        "close": Markup("</div>\n") if is_page else "",
         "notice": Markup('<div class="notice">\n\n') if is_page else "",
         "end_notice": Markup("\n\n</div>\n") if is_page else "",
         "live": lambda name, value: _live(name, value) if is_page else value,

@@ -32,26 +32,19 @@ def dashes(points: list[list[float]], x: str, y: str) -> alt.Chart:
     return chart.encode(share(alt.X, "x", x), share(alt.Y, "y", y))
 
 
-def labelled_bars(
-    table: pl.DataFrame, name: str, value: str, *, words: str = "words", colour: str = "var(--c0)"
-) -> Chart:
+def labelled_bars(table: pl.DataFrame, name: str, value: str, *, colour: str) -> Chart:
     """Horizontal bars, the first row on top, with texts above them, where phones have room too.
 
-    Args:
-        table: one row per bar.
-        name: column of the texts on the left.
-        value: column of the lengths.
-        words: column of the texts on the right.
-        colour: of the bars.
+    The column `name` holds the texts on the left, `words` those on the right.
     """
     rows = table.with_row_index("row").with_columns(
-        label=pl.concat_str(pl.col(name), pl.lit(": "), pl.col(words))
+        label=pl.concat_str(pl.col(name), pl.lit(": "), pl.col("words"))
     )
-    base = rows_chart(rows.select("row", "label", name, words, value))
+    base = rows_chart(rows.select("row", "label", name, "words", value))
     bars = base.mark_bar(color=colour, height=BAR, yOffset=8, cornerRadiusEnd=2).encode(
         alt.X(f"{value}:Q", axis=None, scale=alt.Scale(nice=False)), alt.Tooltip("label:N")
     )
-    return alt.layer(bars, *row_texts(base, name, words), height=ROW * len(rows))
+    return alt.layer(bars, *row_texts(base, name), height=ROW * len(rows))
 
 
 def rows_chart(table: pl.DataFrame) -> alt.Chart:
@@ -60,11 +53,11 @@ def rows_chart(table: pl.DataFrame) -> alt.Chart:
     return chart.encode(alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)))
 
 
-def row_texts(base: alt.Chart, name: str, words: str) -> list[alt.Chart]:
-    """Texts above each row, on the left and on the right."""
+def row_texts(base: alt.Chart, name: str) -> list[alt.Chart]:
+    """Texts above each row: `name` on the left, `words` on the right."""
     left = base.mark_text(align="left", baseline="middle", dy=-9, limit=alt.ExprRef("width - 110"))
     right = base.mark_text(align="right", baseline="middle", dy=-9, color="var(--quiet)")
     return [
         left.encode(x=alt.value(0), text=f"{name}:N"),
-        right.encode(x=alt.value("width"), text=f"{words}:N"),
+        right.encode(x=alt.value("width"), text="words:N"),
     ]

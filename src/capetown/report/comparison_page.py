@@ -18,28 +18,14 @@ from capetown.report.pictures import tile_picture
 SHOWN = 10
 
 
-def as_text(comparison: Comparison, *, resamples: int) -> str:
-    """The comparison for a terminal: Markdown with unescaped names."""
-    values = _values(comparison, resamples)
-    return to_text("comparison.md.j2", figure="", picture=None, **values)
-
-
-def as_markdown(comparison: Comparison, *, resamples: int) -> str:
-    """The comparison for a pull request: Markdown with escaped names."""
-    values = _values(comparison, resamples)
-    return to_markdown("comparison.md.j2", figure="", picture=None, **values)
+def as_text(comparison: Comparison, *, resamples: int, escape: bool = False) -> str:
+    """The comparison for a terminal, or with escaped names for a pull request: Markdown."""
+    fill = to_markdown if escape else to_text
+    return fill("comparison.md.j2", figure="", picture=None, **_values(comparison, resamples))
 
 
 def as_page(comparison: Comparison, *, resamples: int, tiles: Path, rule: BandRendering) -> str:
-    """The comparison as one HTML file.
-
-    Args:
-        comparison: of two or more experiments.
-        resamples: number of resamples behind its intervals.
-        tiles: the folder that the tiles' paths are relative to; existing tiles are shown.
-        rule: how tiles are read.
-    """
-
+    """The comparison as one HTML file, with the pictures of tiles that exist in a folder."""
     figure = Markup('<figure><div class="chart" id="differences"></div></figure>')
     values = _values(comparison, resamples)
     text = to_markdown(
@@ -75,11 +61,7 @@ def _chart(comparison: Comparison) -> Chart:
         tooltip=["experiment", "metric", "difference", "low", "high", "verdict"],
     )
     intervals = base.mark_rule(strokeWidth=2).encode(
-        alt.X(
-            "low:Q",
-            title="Difference in points of a hundred, 95 % interval",
-            axis=alt.Axis(tickCount=6),
-        ),
+        alt.X("low:Q", title="Difference in points of a hundred, 95 % interval").axis(tickCount=6),
         alt.X2("high:Q"),
     )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(alt.X("difference:Q"))

@@ -12,53 +12,31 @@ import polars as pl
 
 from capetown.pools.metrics import METRICS, MIN_GROUPS_FOR_CI
 from capetown.report.formatting import listed
-from capetown.report.pool_map import PoolsByHexagon
 from capetown.requests.reader import FAILED
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the report shows. Fields of requests, or of tiles, are empty without such data.
+    """What the report shows. Fields of requests, or of tiles, are empty without such data."""
 
-    Attributes:
-        transform: `metrics/transform.json`, with `metrics/quality.json` as its ``quality``.
-        split: `metrics/split.json`.
-        evaluate: `metrics/evaluate.json` and `metrics/judgement.json`.
-        model: `models/model.json`.
-        hexagons: `hexes/counts.parquet`; None without requests.
-        tables: those of `request_statistics.request_tables`.
-        rejects: rows of `hexes/rejects.parquet` that did not join.
-        history: `metrics/history.csv`.
-        predictions: `metrics/predictions.csv`.
-        sheets: `metrics/sheets.csv`.
-        curves: the tables of `metrics/plots/`, by name.
-        samples: `evaluation/samples.csv`.
-        mistakes: `evaluation/mistakes.csv`.
-        evaluation: the folder of their pictures.
-        inventory: `raw/inventory.csv`.
-        fingerprint: sha256 of that file.
-        settings: the sections of the params that the report shows.
-        pools_by_hexagon: `maps/pools.parquet`; None without it.
-    """
-
-    transform: Mapping[str, Any]
-    split: Mapping[str, Any]
-    evaluate: Mapping[str, Any]
-    model: Mapping[str, Any]
-    hexagons: gpd.GeoDataFrame | None
-    tables: Mapping[str, pl.DataFrame]
-    rejects: pd.DataFrame
-    history: pd.DataFrame
-    predictions: pd.DataFrame
-    sheets: pd.DataFrame
-    curves: Mapping[str, pd.DataFrame]
-    samples: pd.DataFrame
-    mistakes: pd.DataFrame
-    evaluation: Path
-    inventory: pd.DataFrame
-    fingerprint: str
-    settings: Mapping[str, Mapping[str, Any]]
-    pools_by_hexagon: PoolsByHexagon | None = None
+    transform: Mapping[str, Any]  # metrics/transform.json, with metrics/quality.json as `quality`
+    split: Mapping[str, Any]  # metrics/split.json
+    evaluate: Mapping[str, Any]  # metrics/evaluate.json and metrics/judgement.json
+    model: Mapping[str, Any]  # models/model.json
+    hexagons: gpd.GeoDataFrame | None  # hexes/counts.parquet
+    tables: Mapping[str, pl.DataFrame]  # those of request_statistics.request_tables
+    rejects: pd.DataFrame  # rows of hexes/rejects.parquet that did not join
+    history: pd.DataFrame  # metrics/history.csv
+    predictions: pd.DataFrame  # metrics/predictions.csv
+    sheets: pd.DataFrame  # metrics/sheets.csv
+    curves: Mapping[str, pd.DataFrame]  # those of metrics/plots/, by name
+    samples: pd.DataFrame  # evaluation/samples.csv
+    mistakes: pd.DataFrame  # evaluation/mistakes.csv
+    evaluation: Path  # the folder of their pictures
+    inventory: pd.DataFrame  # raw/inventory.csv
+    fingerprint: str  # sha256 of that file
+    settings: Mapping[str, Mapping[str, Any]]  # the sections of the params that are shown
+    pools_by_hexagon: gpd.GeoDataFrame | None = None  # maps/pools.parquet
 
     @property
     def has_requests(self) -> bool:

@@ -43,21 +43,13 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True)
 class Ground:
-    """A map without its hexagons' colours, in SVG.
+    """A map without its hexagons' colours, in SVG."""
 
-    Attributes:
-        size: width and height, in units.
-        below: what lies under the hexagons.
-        outlines: paths of the hexagons, in the order of their table.
-        above: names and scale, over the hexagons.
-        centres: middles of the hexagons, shape (hexagons, 2).
-    """
-
-    size: tuple[int, int]
-    below: str
-    outlines: Sequence[str]
-    above: str
-    centres: NDArray[np.float64]
+    size: tuple[int, int]  # width and height, in units
+    below: str  # what lies under the hexagons
+    outlines: Sequence[str]  # paths of the hexagons, in the order of their table
+    above: str  # names and scale, over the hexagons
+    centres: NDArray[np.float64]  # middles of the hexagons, shape (hexagons, 2)
 
 
 def draw_ground(table: gpd.GeoDataFrame) -> Ground:

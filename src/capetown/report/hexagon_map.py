@@ -31,48 +31,28 @@ STYLE = """
 
 @dataclass(frozen=True)
 class Layer:
-    """One colouring of the hexagons, with its legend.
+    """One colouring of the hexagons, with its legend."""
 
-    Attributes:
-        name: its entry in the menu.
-        title: heading of the legend.
-        words: the classes, in words.
-        classes: the class of each hexagon, -1 without a value.
-        palette: ``q`` for quantities, ``d`` for changes that diverge from none.
-        group: the part of the menu that it belongs to.
-        detail: the hexagon detail that is shown only with this layer; empty if there is none.
-    """
-
-    name: str
-    title: str
-    words: Sequence[str]
-    classes: Sequence[int]
-    palette: str = "q"
-    group: str = ""
-    detail: str = ""
+    name: str  # its entry in the menu
+    title: str  # heading of the legend
+    words: Sequence[str]  # the classes, in words
+    classes: Sequence[int]  # the class of each hexagon, -1 without a value
+    palette: str = "q"  # `q` for quantities, `d` for changes that diverge from none
+    group: str = ""  # the part of the menu that it belongs to
+    detail: str = ""  # the hexagon detail that is shown only with this layer
 
 
 @dataclass(frozen=True)
 class HexagonMap:
-    """A map with one or more layers.
-
-    Attributes:
-        ground: the parts that all layers share.
-        index: H3 cells.
-        names: name of each hexagon; empty if it has none.
-        weights: counts by hexagon, for the close view and the first hexagon of the keyboard.
-        counted: their name, such as ``requests``.
-        layers: the colourings, the one shown first at the front.
-        details: texts about hexagons, by label and then by the hexagon's number.
-    """
+    """A map with one or more layers."""
 
     ground: Ground
-    index: Sequence[str]
-    names: Sequence[str]
-    weights: NDArray[np.float64]
-    counted: str
-    layers: Sequence[Layer]
-    details: Mapping[str, Mapping[int, str]]
+    index: Sequence[str]  # H3 cells
+    names: Sequence[str]  # of the hexagons; empty if one has none
+    weights: NDArray[np.float64]  # counts, for the close view and the keyboard's first hexagon
+    counted: str  # their name, such as `requests`
+    layers: Sequence[Layer]  # the one shown first at the front
+    details: Mapping[str, Mapping[int, str]]  # texts by label and then by the hexagon's number
 
     @property
     def svg(self) -> str:

@@ -13,15 +13,7 @@ from capetown.report.pictures import tile_picture
 def as_page(
     doubts: pd.DataFrame, shown: int, corrections: str, tiles: Path, rule: BandRendering
 ) -> str:
-    """The page as HTML.
-
-    Args:
-        doubts: `capetown.pools.evaluation.label_audit.doubtful_labels`.
-        shown: the most rows to show.
-        corrections: name of the file for corrected labels.
-        tiles: the folder that the tiles' paths are relative to.
-        rule: how tiles are read.
-    """
+    """The first rows of `label_audit.doubtful_labels`, with lines to copy to `corrections`."""
     first = doubts.head(shown)
     first = first.assign(other=first["label"].map({"yes": "no", "no": "yes"}))
     text = to_markdown(

@@ -41,13 +41,8 @@ def to_html(
 ) -> str:
     """Markdown as a page; each section, under a heading of the second level, can be folded.
 
-    Args:
-        text: Markdown with an element of class ``chart`` for each chart.
-        specs: charts of Vega-Lite by their elements' ids.
-        title: of the page, as text.
-        data: JSON for the scripts, by its element's id.
-        scripts: names of further scripts in `assets`.
-        folded: headings of the sections that start folded.
+    `specs` are charts of Vega-Lite by the ids of their elements, of class ``chart``, and `data` is
+    JSON for the `scripts` of `assets`. Sections with a heading in `folded` start folded.
     """
     reader = MarkdownIt("commonmark", {"html": True}).enable("table")
     tokens = reader.parse(text)
@@ -108,10 +103,7 @@ def _in_sections(
 
 
 def _label_cells(tokens: Sequence[Token]) -> None:
-    """Name the column in each cell of the first table, if it is wide.
-
-    Phones then show each row as a list of names and values.
-    """
+    """Name the column in each cell of the first table, if it is wide: phones show lists."""
     names: list[str] = []
     column = 0
     for at, token in enumerate(tokens):
@@ -160,13 +152,9 @@ def to_text(template: str, **values: Any) -> str:
 
 def _filled(template: str, finalize: Callable[[Any], Any], values: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
-        loader=TEMPLATES,
-        autoescape=False,
-        finalize=finalize,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=TEMPLATES, autoescape=False, finalize=finalize, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters |= {
         "about": per_cent,
         "as_name": lambda name: as_name(name) if isinstance(name, str) else name,
@@ -207,8 +195,7 @@ def _shown(value: Any) -> str:
 
 def _code(value: str) -> Markup:
     """A value for a code span, without the characters that could end it."""
-    kept = "".join(letter for letter in str(value) if letter.isprintable() and letter not in "`|")
-    return Markup(kept)
+    return Markup("".join(sign for sign in str(value) if sign.isprintable() and sign not in "`|"))
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

@@ -42,10 +42,7 @@ def inlined(picture: bytes, alt: str = "") -> Markup:
 def tile_picture(root: Path, rule: BandRendering, path: str) -> Markup | str:
     """A tile in HTML as the model sees it, or the reason why it cannot be read.
 
-    Args:
-        root: the folder that the path is relative to.
-        rule: how tiles are read.
-        path: the tile's; the result is empty if it does not exist, or lies outside of the folder.
+    The result is empty if the tile does not exist, or lies outside of the folder `root`.
     """
     file = root / path
     if ".." in file.parts or not file.is_relative_to(root):

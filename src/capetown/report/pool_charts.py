@@ -12,6 +12,7 @@ from capetown.report.facts import Facts, short_threshold
 THRESHOLD = "threshold"
 # Map sheets per chart.
 SHEETS = 12
+Axis = tuple[str, str, str]
 LABELS = {"yes": "with a pool", "no": "without"}
 # Rates at the threshold, from the counts at it.
 RATES = {
@@ -104,7 +105,7 @@ def groups(facts: Facts) -> Chart:
         share(alt.X, "right", "Judged rightly"),
         tooltip=["sheet:N", *(alt.Tooltip(f"{n}:Q", format=".0%") for n in columns[3:])],
     )
-    texts = row_texts(base, "sheet", "words")
+    texts = row_texts(base, "sheet")
     return alt.layer(lines, points, *texts, height=ROW * len(rows))
 
 
@@ -116,21 +117,10 @@ def _tiles(facts: Facts) -> pd.DataFrame:
     return facts.predictions[["label", "probability"]]
 
 
-def _curve(
-    facts: Facts,
-    table: pd.DataFrame,
-    x: tuple[str, str, str],
-    y: tuple[str, str, str],
-    guess: list[list[float]],
-) -> Chart:
-    """A curve in the unit square and its point at the threshold.
+def _curve(facts: Facts, table: pd.DataFrame, x: Axis, y: Axis, guess: list[list[float]]) -> Chart:
+    """A curve in the unit square, its point at the threshold, and the line of guessing.
 
-    Args:
-        facts: for the point.
-        table: the curve.
-        x: its column, its name in `RATES`, and its title.
-        y: the same for the other axis.
-        guess: the line of guessing.
+    Each axis has its column in the table, its name in `RATES`, and its title.
     """
     line = (
         alt.Chart(table.assign(order=range(len(table))))

@@ -1,6 +1,5 @@
 """The map of tiles with a pool by hexagon, as `capetown pools` writes it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import geopandas as gpd
@@ -11,35 +10,13 @@ from capetown.report.formatting import as_name
 from capetown.report.ground import draw_ground
 from capetown.report.hexagon_map import HexagonMap, count_breaks, layer, ranges
 
-COLUMNS = (
-    "index",
-    "tiles",
-    "unread",
-    "tiles_with_pool_expected",
-    "tiles_with_pool_low",
-    "tiles_with_pool_high",
-    "called",
-)
+COLUMNS = [
+    "index", "tiles", "unread", "tiles_with_pool_expected", "tiles_with_pool_low",
+    "tiles_with_pool_high", "called", "geometry",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class PoolsByHexagon:
-    """Tiles with a pool by hexagon.
-
-    Attributes:
-        hexagons: `maps/pools.parquet`.
-    """
-
-    hexagons: gpd.GeoDataFrame
-
-    @property
-    def table(self) -> gpd.GeoDataFrame:
-        """The hexagons with a tile, those with most expected pools first."""
-        table = self.hexagons[self.hexagons["tiles"] > 0]
-        return table.sort_values(["tiles_with_pool_expected", "index"], ascending=[False, True])
-
-
-def read_pools(path: Path) -> PoolsByHexagon | None:
+def read_pools(path: Path) -> gpd.GeoDataFrame | None:
     """Read the map; None if the file does not exist or has no tile.
 
     Raises:
@@ -48,23 +25,23 @@ def read_pools(path: Path) -> PoolsByHexagon | None:
     if not path.exists():
         return None
     try:
-        table = gpd.read_parquet(path)[[*COLUMNS, "geometry"]]
+        table = gpd.read_parquet(path)[COLUMNS]
     except Exception as error:  # readers raise many types on a damaged file
         raise CapetownError(
             f"cannot be read ({one_line(error)})", where=path,
             fix="write it again with `capetown pools`, or delete it to get a report without it",
         ) from error  # fmt: skip
-    return PoolsByHexagon(table) if table["tiles"].any() else None
+    return table if table["tiles"].any() else None
 
 
-def pool_map(pools: PoolsByHexagon, requests: gpd.GeoDataFrame | None) -> HexagonMap:
-    """Tiles expected to have a pool, by hexagon.
+def hexagons_with_tiles(pools: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The hexagons with a tile, those with most expected pools first."""
+    table = pools[pools["tiles"] > 0]
+    return table.sort_values(["tiles_with_pool_expected", "index"], ascending=[False, True])
 
-    Args:
-        pools: as `read_pools` gives them.
-        requests: `hexes/counts.parquet`, which names the suburbs; None without requests.
-    """
-    table = pools.hexagons
+
+def pool_map(table: gpd.GeoDataFrame, requests: gpd.GeoDataFrame | None) -> HexagonMap:
+    """Tiles expected to have a pool, by hexagon; `hexes/counts.parquet` names the suburbs."""
     if requests is not None:
         table = table.merge(requests[["index", "suburb", "requests"]], on="index", how="left")
     is_seen = table["tiles"].to_numpy() > 0

@@ -20,7 +20,7 @@ from capetown.report.hexagon_map import HexagonMap, as_svg
 from capetown.report.pages import to_html, to_markdown
 from capetown.report.pictures import inlined, jpeg, linked
 from capetown.report.pool_charts import POOL_CHARTS
-from capetown.report.pool_map import pool_map
+from capetown.report.pool_map import hexagons_with_tiles, pool_map
 from capetown.report.request_charts import REQUEST_CHARTS
 from capetown.report.request_map import picture, request_map
 from capetown.report.request_summary import request_summary
@@ -136,16 +136,14 @@ class _Page:
 def _text(facts: Facts, parts: _Markdown | _Page) -> str:
     requests, pools = request_summary(facts.tables), pool_statistics(facts)
     values: dict[str, Any] = {
+        **vars(facts),
         "facts": facts,
-        "transform": facts.transform,
-        "split": facts.split,
-        "evaluate": facts.evaluate,
-        "model": facts.model,
         "requests": requests,
         "join": join_statistics(facts),
         "pools": pools,
         "metrics": METRICS,
         "statuses": STATUSES,
+        "hexagons_with_tiles": hexagons_with_tiles,
         "chart": parts.chart,
         "map": parts.map,
         "is_page": parts.is_page,

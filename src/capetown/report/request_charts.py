@@ -14,6 +14,8 @@ from capetown.requests.reader import NONE
 BARS, COLOURS = 10, 5
 OTHERS = "all others"
 MONTH = "%b %y"
+DAYS_AXIS = alt.X("day:T", title=None, axis=alt.Axis(format=MONTH, tickCount=6))
+DAY = alt.Tooltip("day:T", title="Day", format="%-d %B %Y")
 
 
 def by_month(tables: Tables) -> Chart:
@@ -40,7 +42,7 @@ def by_month(tables: Tables) -> Chart:
         .encode(
             alt.X("yearmonth(month):O", title=None, axis=alt.Axis(format=MONTH, labelAngle=0,
                   labelOverlap=True, labelSeparation=6)),
-            alt.Y("requests:Q", title="Requests", axis=alt.Axis(tickCount=5, format=",.0f")),
+            _count("requests", "Requests"),
             alt.Color("directorate:N", sort=named, title=None,
                       scale=alt.Scale(domain=named),
                       legend=alt.Legend(columns=alt.ExprRef("width < 400 ? 1 : 3"), labelLimit=240,
@@ -78,13 +80,11 @@ def flow(tables: Tables) -> Chart:
         alt.Chart(rows)
         .mark_line()
         .encode(
-            alt.X("day:T", title=None, axis=alt.Axis(format=MONTH, tickCount=6)),
-            alt.Y("a_day:Q", title="A day, mean of seven days",
-                  axis=alt.Axis(tickCount=5, format=",.0f")),
+            DAYS_AXIS,
+            _count("a_day", "A day, mean of seven days"),
             alt.Color("what:N", sort=list(names.values()), title=None,
                       scale=alt.Scale(domain=list(names.values()))),
-            tooltip=[alt.Tooltip("day:T", title="Day", format="%-d %B %Y"), "what:N",
-                     alt.Tooltip("a_day:Q", title="a day", format=",.0f")],
+            tooltip=[DAY, "what:N", alt.Tooltip("a_day:Q", title="a day", format=",.0f")],
         )
         .properties(height=HEIGHT)
     )  # fmt: skip
@@ -97,13 +97,12 @@ def backlog(tables: Tables) -> Chart:
         alt.Chart(tables["days"].select("day", "open"))
         .mark_area(color="var(--c1)", opacity=0.35, line={"color": "var(--c1)"})
         .encode(
-            alt.X("day:T", title=None, axis=alt.Axis(format=MONTH, tickCount=6)),
-            alt.Y("open:Q", title="Open requests", axis=alt.Axis(tickCount=5, format=",.0f")),
-            tooltip=[alt.Tooltip("day:T", title="Day", format="%-d %B %Y"),
-                     alt.Tooltip("open:Q", title="Open", format=",.0f")],
+            DAYS_AXIS,
+            _count("open", "Open requests"),
+            tooltip=[DAY, alt.Tooltip("open:Q", title="Open", format=",.0f")],
         )
         .properties(height=HEIGHT)
-    )  # fmt: skip
+    )
     return chart
 
 
@@ -136,15 +135,19 @@ def speed(tables: Tables) -> Chart:
                      alt.Tooltip("days:Q", title="days", format=",.1f")],
         )
     )  # fmt: skip
-    texts = row_texts(base, DIRECTORATE, "words")
+    texts = row_texts(base, DIRECTORATE)
     return alt.layer(lines, points, *texts, height=(ROW + 2) * len(rows))
 
 
 def repeats(tables: Tables) -> Chart:
     """The share of a type's requests that repeat another at the same location."""
-    rows = repeats_by_type(tables).with_columns(
-        words=pl.struct("share", "again").map_elements(
-            lambda row: f"{per_cent(row['share'])} ({row['again']:,})", pl.String
+    rows = (
+        repeats_by_type(tables)
+        .head(BARS)
+        .with_columns(
+            words=pl.struct("share", "again").map_elements(
+                lambda row: f"{per_cent(row['share'])} ({row['again']:,})", pl.String
+            )
         )
     )
     return _bars(rows, REQUEST_TYPE, "share", colour="var(--c2)")
@@ -155,23 +158,30 @@ def missing(tables: Tables) -> Chart:
     rows = missing_by_directorate(tables["directorates"]).with_columns(
         words=pl.col("share").map_elements(per_cent, pl.String)
     )
-    return labelled_bars(_named(rows, DIRECTORATE), DIRECTORATE, "share", colour="var(--c4)")
+    return _bars(rows, DIRECTORATE, "share", colour="var(--c4)")
 
 
 def _counted(tables: Tables, table: str) -> pl.DataFrame:
-    """A table with each count and its share of all requests in words."""
+    """The largest rows, with each count and its share of all requests in words."""
     total = request_count(tables)
-    return tables[table].with_columns(
-        words=pl.col("requests").map_elements(lambda n: f"{n:,} ({per_cent(n / total)})", pl.String)
+    return (
+        tables[table]
+        .head(BARS)
+        .with_columns(
+            words=pl.col("requests").map_elements(
+                lambda n: f"{n:,} ({per_cent(n / total)})", pl.String
+            )
+        )
     )
 
 
 def _bars(rows: pl.DataFrame, key: str, value: str, *, colour: str) -> Chart:
-    return labelled_bars(_named(rows.head(BARS), key), key, value, colour=colour)
+    named = rows.with_columns(pl.col(key).map_elements(as_name, pl.String))
+    return labelled_bars(named, key, value, colour=colour)
 
 
-def _named(rows: pl.DataFrame, key: str) -> pl.DataFrame:
-    return rows.with_columns(pl.col(key).map_elements(as_name, pl.String))
+def _count(field: str, title: str) -> alt.Y:
+    return alt.Y(f"{field}:Q", title=title, axis=alt.Axis(tickCount=5, format=",.0f"))
 
 
 REQUEST_CHARTS = {

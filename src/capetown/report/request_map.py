@@ -10,13 +10,7 @@ from capetown.city import INDEX, REQUEST_TYPE
 from capetown.report.facts import Facts
 from capetown.report.formatting import as_name, day, days, per_cent
 from capetown.report.ground import draw_ground, svg_text
-from capetown.report.hexagon_map import (
-    HexagonMap,
-    as_svg,
-    count_layer,
-    layer,
-    ranges,
-)
+from capetown.report.hexagon_map import HexagonMap, Layer, as_svg, count_layer, layer, ranges
 from capetown.report.request_summary import has_two_years, request_summary
 from capetown.report.theme import PICTURE_FONT, in_light_text
 from capetown.requests.counts import COUNT_PREFIX
@@ -39,12 +33,16 @@ def request_map(facts: Facts) -> HexagonMap:
     assert table is not None
     counts = table["requests"].to_numpy(float)
     most = int(counts.max(initial=1))
-    is_enough = counts >= MIN_REQUESTS_FOR_RATE
     half = table["median_days_to_completion"].to_numpy(float)
+
+    def rates(name: str, title: str, values: Any, breaks: Any, words: Any, **more: str) -> Layer:
+        shown = np.where(counts >= MIN_REQUESTS_FOR_RATE, values, np.nan)
+        return layer(name, title + ENOUGH, shown, breaks, words, **more)
+
     layers = [
         count_layer("number of requests", "Requests in a hexagon", counts, most),
-        layer("days until half are completed", "Days until half are completed" + ENOUGH,
-              np.where(is_enough, half, np.nan), DAYS, ranges(DAYS[1:])),
+        rates("days until half are completed", "Days until half are completed",
+              half, DAYS, ranges(DAYS[1:])),
     ]  # fmt: skip
     details = {
         "Requests": {n: f"{count:,.0f}" for n, count in enumerate(counts) if count},
@@ -52,15 +50,9 @@ def request_map(facts: Facts) -> HexagonMap:
     }
     change = _change(facts, table["index"])
     if change is not None:
+        title = "Against the twelve months before"
         layers.append(
-            layer(
-                "change from the year before",
-                f"Against the twelve months before{ENOUGH}",
-                np.where(is_enough, change, np.nan),
-                CHANGES,
-                CHANGE_WORDS,
-                palette="d",
-            )
+            rates("change from the year before", title, change, CHANGES, CHANGE_WORDS, palette="d")
         )
         details["Year before"] = {
             n: "too few" if np.isnan(ratio) else f"{100 * (ratio - 1):+.0f} %".replace("-", "−")
@@ -77,27 +69,11 @@ def request_map(facts: Facts) -> HexagonMap:
         details[name] = {
             n: f"{part[n]:,.0f} ({100 * share[n]:.0f} %)" for n in np.flatnonzero(part).tolist()
         }
-        layers.append(
-            count_layer(
-                name,
-                f"Requests in a hexagon, {name}",
-                part,
-                most,
-                group="Number of requests",
-                detail=name,
-            )
-        )
-        shares.append(
-            layer(
-                name,
-                f"Share of a hexagon's requests, {name}{ENOUGH}",
-                np.where(is_enough, share, np.nan),
-                SHARES,
-                ranges([100 * bound for bound in SHARES[1:]], " %"),
-                group="Share of the hexagon’s requests",
-                detail=name,
-            )
-        )
+        title, group = f"Requests in a hexagon, {name}", "Number of requests"
+        layers.append(count_layer(name, title, part, most, group=group, detail=name))
+        title, group = f"Share of a hexagon's requests, {name}", "Share of the hexagon’s requests"
+        words = ranges([100 * bound for bound in SHARES[1:]], " %")
+        shares.append(rates(name, title, share, SHARES, words, group=group, detail=name))
     return HexagonMap(
         ground=draw_ground(table), index=table["index"].tolist(),
         names=[as_name(name) if isinstance(name, str) else "" for name in table["suburb"]],
@@ -164,8 +140,6 @@ def _panel(facts: Facts, left: float, width: float) -> str:
         share = per_cent(row["requests"] / count)
         found.append(svg_text(share, left + width, y, 20, f"{quiet} {at_end}"))
         long = width * row["requests"] / tops[0]["requests"]
-        found.append(
-            f'<rect x="{left:.0f}" y="{y + 9}" width="{long:.0f}" height="9" rx="2" '
-            'fill="var(--c0)"/>'
-        )
+        bar = f'x="{left:.0f}" y="{y + 9}" width="{long:.0f}" height="9" rx="2"'
+        found.append(f'<rect {bar} fill="var(--c0)"/>')
     return "".join(found)

@@ -58,11 +58,7 @@ COLUMNS = {
 
 
 def request_tables(requests: pl.LazyFrame) -> dict[str, pl.DataFrame]:
-    """Compute the tables of the module's description.
-
-    Args:
-        requests: `requests.parquet`, with the columns that the join adds.
-    """
+    """The tables of the module's description, from `hexes/requests.parquet`."""
     rows = _rows(requests)
     days = _days(rows)
     return {
@@ -153,11 +149,9 @@ def _days(rows: pl.DataFrame) -> pl.DataFrame:
         known.filter(pl.col(COMPLETED).is_not_null()).group_by(day=done).agg(completed=pl.len())
     )
     first, last = created["day"].min(), created["day"].max()
-    if not (isinstance(first, date) and isinstance(last, date)):
-        return pl.DataFrame(
-            schema={"day": pl.Date, "created": pl.Int64, "completed": pl.Int64, "open": pl.Int64}
-        )
-    every = pl.select(day=pl.date_range(first, last))
+    every = pl.DataFrame(schema={"day": pl.Date})
+    if isinstance(first, date) and isinstance(last, date):
+        every = pl.select(day=pl.date_range(first, last))
     return (
         every.join(created, on="day", how="left")
         .join(completed, on="day", how="left")

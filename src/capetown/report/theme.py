@@ -8,43 +8,25 @@ import json
 import re
 from typing import Any
 
-LIGHT = {
-    "ground": "#faf8f4",
-    "card": "#ffffff",
-    "ink": "#1b2733",
-    "quiet": "#55646f",
-    "line": "#dfe3e4",
-    "accent": "#0b6a7d",
-    "good": "#1f7a6c",
-    "bad": "#c2452d",
-    "sea": "#dcebf1",
-    "land": "#efece4",
-    "city": "#fbfaf7",
-    "c0": "#0b6a7d", "c1": "#e07b39", "c2": "#6a5d9b", "c3": "#5f9e6e", "c4": "#c65a7c",
-    "c5": "#a9b4ba",
-    "q0": "#fdeccb", "q1": "#fbd391", "q2": "#f7b05b", "q3": "#ee8433", "q4": "#d95b2b",
-    "q5": "#b0372a", "q6": "#7a1c2b",
-    "d0": "#1d5c8c", "d1": "#5b93bd", "d2": "#abcbe0", "d3": "#eeebe4", "d4": "#f3bd92",
-    "d5": "#dd7b43", "d6": "#a63c1c",
-}  # fmt: skip
-DARK = {
-    "ground": "#10171c",
-    "card": "#182229",
-    "ink": "#e6edf0",
-    "quiet": "#a3b3bc",
-    "line": "#2d3b44",
-    "accent": "#62c6d8",
-    "good": "#4fb8a5",
-    "bad": "#f0866a",
-    "sea": "#0c222e",
-    "land": "#182127",
-    "city": "#1f2a31",
-    "c0": "#4fb3c8", "c1": "#f0975a", "c2": "#a99be0", "c3": "#84c794", "c4": "#e589a8",
-    "c5": "#6d7c85",
-    "q0": "#4b2a2e", "q1": "#6f3030", "q2": "#983c30", "q3": "#c25532", "q4": "#e37d3c",
-    "q5": "#f6ad5c", "q6": "#fde3a4",
-    "d0": "#7cc0ee", "d1": "#4b8cb8", "d2": "#2f566f", "d3": "#39434a", "d4": "#75502f",
-    "d5": "#bd6f37", "d6": "#f5a05a",
+# On light and on dark screens.
+COLOURS = {
+    "ground": ("#faf8f4", "#10171c"), "card": ("#ffffff", "#182229"),
+    "ink": ("#1b2733", "#e6edf0"), "quiet": ("#55646f", "#a3b3bc"),
+    "line": ("#dfe3e4", "#2d3b44"), "accent": ("#0b6a7d", "#62c6d8"),
+    "good": ("#1f7a6c", "#4fb8a5"), "bad": ("#c2452d", "#f0866a"),
+    "sea": ("#dcebf1", "#0c222e"), "land": ("#efece4", "#182127"),
+    "city": ("#fbfaf7", "#1f2a31"),
+    "c0": ("#0b6a7d", "#4fb3c8"), "c1": ("#e07b39", "#f0975a"),
+    "c2": ("#6a5d9b", "#a99be0"), "c3": ("#5f9e6e", "#84c794"),
+    "c4": ("#c65a7c", "#e589a8"), "c5": ("#a9b4ba", "#6d7c85"),
+    "q0": ("#fdeccb", "#4b2a2e"), "q1": ("#fbd391", "#6f3030"),
+    "q2": ("#f7b05b", "#983c30"), "q3": ("#ee8433", "#c25532"),
+    "q4": ("#d95b2b", "#e37d3c"), "q5": ("#b0372a", "#f6ad5c"),
+    "q6": ("#7a1c2b", "#fde3a4"),
+    "d0": ("#1d5c8c", "#7cc0ee"), "d1": ("#5b93bd", "#4b8cb8"),
+    "d2": ("#abcbe0", "#2f566f"), "d3": ("#eeebe4", "#39434a"),
+    "d4": ("#f3bd92", "#75502f"), "d5": ("#dd7b43", "#bd6f37"),
+    "d6": ("#a63c1c", "#f5a05a"),
 }  # fmt: skip
 CATEGORIES = [f"var(--c{n})" for n in range(6)]
 # Classes of a map: q from few to many, d from much less to much more.
@@ -56,8 +38,7 @@ PICTURE_FONT = "Roboto"
 def css() -> str:
     """The colours as CSS variables, for light and dark screens."""
     light, dark = (
-        "".join(f"--{name}:{value};" for name, value in colours.items())
-        for colours in (LIGHT, DARK)
+        "".join(f"--{name}:{pair[n]};" for name, pair in COLOURS.items()) for n in range(2)
     )
     return (
         f":root{{{light}}}\n"
@@ -67,26 +48,24 @@ def css() -> str:
 
 def themed(spec: dict[str, Any], *, is_picture: bool) -> dict[str, Any]:
     """A Vega-Lite chart with the colours and settings of this module."""
-    font = PICTURE_FONT if is_picture else "system-ui, sans-serif"
-    whole = {**spec, "config": _config(font)}
     if not is_picture:
-        whole["autosize"] = {"type": "fit-x", "contains": "padding"}
-    return in_light(whole) if is_picture else whole
-
-
-def in_light(spec: dict[str, Any]) -> dict[str, Any]:
-    """A JSON object with light colours instead of their names."""
-    found: dict[str, Any] = json.loads(in_light_text(json.dumps(spec)))
+        autosize = {"type": "fit-x", "contains": "padding"}
+        return {**spec, "config": _config("system-ui, sans-serif"), "autosize": autosize}
+    text = json.dumps({**spec, "config": _config(PICTURE_FONT)})
+    found: dict[str, Any] = json.loads(in_light_text(text))
     return found
 
 
 def in_light_text(text: str) -> str:
     """A text with light colours instead of their names."""
-    return re.sub(r"var\(--(\w+)\)", lambda name: LIGHT[name[1]], text)
+    return re.sub(r"var\(--(\w+)\)", lambda name: COLOURS[name[1]][0], text)
 
 
 def _config(font: str) -> dict[str, Any]:
-    words = {"labelColor": "var(--quiet)", "titleColor": "var(--quiet)"}
+    words = {
+        "labelColor": "var(--quiet)", "titleColor": "var(--quiet)", "labelFontSize": 12,
+        "titleFontSize": 12, "titleFontWeight": "normal",
+    }  # fmt: skip
     return {
         "font": font,
         "background": "transparent",
@@ -95,9 +74,6 @@ def _config(font: str) -> dict[str, Any]:
         "range": {"category": CATEGORIES},
         "axis": {
             **words,
-            "labelFontSize": 12,
-            "titleFontSize": 12,
-            "titleFontWeight": "normal",
             "titlePadding": 8,
             "labelPadding": 6,
             "domain": False,
@@ -108,9 +84,6 @@ def _config(font: str) -> dict[str, Any]:
         "legend": {
             **words,
             "labelColor": "var(--ink)",
-            "labelFontSize": 12,
-            "titleFontSize": 12,
-            "titleFontWeight": "normal",
             "orient": "top",
             "symbolStrokeWidth": 3,
         },

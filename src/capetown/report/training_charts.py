@@ -31,10 +31,10 @@ def _by_epoch(facts: Facts, names: dict[str, str], title: str, height: int = HEI
     """Lines over the epochs, counted from 1."""
     table = facts.history.assign(epoch=facts.history["epoch"] + 1)
     long = table.melt(["epoch"], list(names), "what", "value").replace({"what": names})
-    spans = (table.groupby("phase", sort=False)["epoch"].agg(["min", "max"]).reset_index()).assign(
-        phase=lambda rows: rows["phase"].map(PHASES)
+    spans = table.groupby("phase", sort=False)["epoch"].agg(["min", "max"]).reset_index()
+    spans = spans.replace({"phase": PHASES}).assign(
+        start=spans["min"] - 0.5, end=spans["max"] + 0.5
     )
-    spans = spans.assign(start=spans["min"] - 0.5, end=spans["max"] + 0.5)
     last = len(table)
     epochs = alt.Axis(values=list(range(1, last + 1)), format="d", grid=False, labelOverlap=True)
     ground = (

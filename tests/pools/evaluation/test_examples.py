@@ -27,24 +27,19 @@ def grey(path: Path) -> int:
     return int(np.asarray(Image.open(path))[0, 0, 0])
 
 
-@pytest.mark.parametrize("shown", [[4, 1], [0, 5]])
-def test_mistakes_are_numbered_from_the_worst(
-    table: pd.DataFrame, tmp_path: Path, shown: list[int]
+def test_pictures_are_numbered_from_the_worst_mistake_and_by_path(
+    table: pd.DataFrame, tmp_path: Path
 ) -> None:
     folder = tmp_path / "evaluation"
     folder.mkdir()
     model, card = outspoken_model(ARCHITECTURE), card_of(ARCHITECTURE)
-    drawn = draw_mistakes(table.loc[shown], model, card, root=tmp_path, folder=folder)
-    assert drawn["tile"].tolist() == ["mistake-1.png", "mistake-2.png"]
-    assert drawn["saliency"].tolist() == ["mistake-1-saliency.png", "mistake-2-saliency.png"]
-    assert {p.name for p in folder.iterdir()} == {*drawn["tile"], *drawn["saliency"]}
-    assert [grey(folder / name) for name in drawn["tile"]] == [40 * n for n in shown]
-
-
-def test_samples_are_numbered_by_path(table: pd.DataFrame, tmp_path: Path) -> None:
-    folder = tmp_path / "evaluation"
-    folder.mkdir()
-    drawn = draw_samples(table, card_of(ARCHITECTURE), seed=3, root=tmp_path, folder=folder)
+    for shown in ([4, 1], [0, 5]):
+        drawn = draw_mistakes(table.loc[shown], model, card, root=tmp_path, folder=folder)
+        assert drawn["tile"].tolist() == ["mistake-1.png", "mistake-2.png"]
+        assert drawn["saliency"].tolist() == ["mistake-1-saliency.png", "mistake-2-saliency.png"]
+        assert {p.name for p in folder.iterdir()} == {*drawn["tile"], *drawn["saliency"]}
+        assert [grey(folder / name) for name in drawn["tile"]] == [40 * n for n in shown]
+    drawn = draw_samples(table, card, seed=3, root=tmp_path, folder=folder)
     assert drawn["path"].tolist() == sorted(table["path"])
     assert drawn["tile"].tolist() == [f"sample-{n}.png" for n in range(1, 7)]
     assert [grey(folder / name) for name in drawn["tile"]] == [40 * n for n in range(6)]

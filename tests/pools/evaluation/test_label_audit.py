@@ -62,14 +62,9 @@ def test_flipped_labels_are_among_the_first(
     wrong[flipped] = 1 - wrong[flipped]
     tiles = LabelledTiles(tiles.paths, tiles.sheets, np.array(tiles.paths), wrong, tiles.pixels, "")
     monkeypatch.setattr(label_audit, "load_fold", lambda *_, **__: tiles)
-    params = PARAMS.model_copy(
-        update={
-            "model": "small", "backbones": {"small": SMALL}, "pretrained": False, "threads": 1,
-            "train": settings(
-                epochs=6, ema_decay=0.0, image_size=64, augment=STILL, tta=False
-            ),
-        }
-    )  # fmt: skip
+    train = settings(epochs=6, ema_decay=0.0, image_size=64, augment=STILL, tta=False)
+    model = {"model": "small", "backbones": {"small": SMALL}, "pretrained": False, "threads": 1}
+    params = PARAMS.model_copy(update=model | {"train": train})
     keep = tmp_path / "checkpoints"
     found, probabilities = out_of_fold_probabilities(
         params, table=Path(), root=Path(), cache=Path(), checkpoints=keep, parts=3
@@ -99,16 +94,21 @@ def test_all_folds_are_loaded_as_one(tmp_path: Path) -> None:
     assert some.digest != tiles.digest
 
 
-def test_pictures_use_the_rendering_of_the_model(tmp_path: Path) -> None:
+def test_pictures_use_the_rendering_of_the_model_and_stay_in_the_folder(tmp_path: Path) -> None:
     """Twelve bits stored in sixteen would be black without a rendering."""
-    tifffile.imwrite(tmp_path / "12bit.tif", np.full((8, 8, 3), 2048, np.uint16))
-    (tmp_path / "broken.tif").write_bytes(b"II*\0")
+    root = tmp_path / "raw"
+    (root / "a").mkdir(parents=True)
+    for path in ("12bit.tif", "../secret.tif"):
+        tifffile.imwrite(root / path, np.full((8, 8, 3), 2048, np.uint16))
+    (root / "broken.tif").write_bytes(b"II*\0")
     rule = BandRendering(bands=[3, 2, 1], scale=[0, 4095])
-    [source] = re.findall('base64,([^"]*)', tile_picture(tmp_path, rule, "12bit.tif"))
+    [source] = re.findall('base64,([^"]*)', tile_picture(root, rule, "12bit.tif"))
     with Image.open(BytesIO(base64.b64decode(source))) as image:
         assert image.getpixel((4, 4)) == (128, 128, 128)
-    assert tile_picture(tmp_path, rule, "broken.tif").startswith("no picture: ")
-    assert tile_picture(tmp_path, rule, "missing.tif") == ""
+    assert tile_picture(root, rule, "broken.tif").startswith("no picture: ")
+    outside = f"{tmp_path}/secret.tif", "../secret.tif", "a/../../secret.tif"
+    for path in ("missing.tif", "a\0.tif", *outside):
+        assert tile_picture(root, rule, path) == ""
 
 
 def test_the_command_writes_pictures_and_lines_to_copy(

@@ -38,45 +38,29 @@ TRADED = ("precision", "recall")
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment's predictions for its test tiles.
+    """An experiment's predictions for its test tiles."""
 
-    Attributes:
-        name: its Git revision or its name among DVC's experiments.
-        predictions: path, label and probability, one row per tile.
-        threshold: the model's.
-        params: its params by dotted keys.
-    """
-
-    name: str
-    predictions: pd.DataFrame
-    threshold: float
-    params: Mapping[str, object]
+    name: str  # its Git revision or its name among DVC's experiments
+    predictions: pd.DataFrame  # path, label and probability, one row per tile
+    threshold: float  # the model's
+    params: Mapping[str, object]  # by dotted keys
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Experiments on their common tiles.
 
-    Attributes:
-        tiles: path, label, group, and the columns ``probability: NAME`` and ``right: NAME`` of each
-            experiment.
-        left_out: number of tiles that some experiment lacks or labels differently.
-        metrics: one row per experiment, one column per metric, and ``threshold``.
-        differences: between each other experiment and the baseline: experiment, metric, difference,
-            low and high (the 95 % interval, NaN with fewer than `MIN_GROUPS_FOR_CI` groups),
-            verdict.
-        params: those that differ, one row per param, one column per experiment.
-        by_sheet: True if groups are whole map sheets, False if they are blocks.
-        at_chance: experiments whose 95 % interval of the ROC AUC includes 0.5.
+    The columns of `differences` from the baseline are experiment, metric, difference, low and high
+    (the 95 % interval, NaN with fewer than `MIN_GROUPS_FOR_CI` groups), and verdict.
     """
 
-    tiles: pd.DataFrame
-    left_out: int
-    metrics: pd.DataFrame
+    tiles: pd.DataFrame  # path, label, group, and per experiment `probability: NAME`, `right: NAME`
+    left_out: int  # tiles that some experiment lacks or labels differently
+    metrics: pd.DataFrame  # one row per experiment, one column per metric, and `threshold`
     differences: pd.DataFrame
-    params: pd.DataFrame
-    by_sheet: bool
-    at_chance: Sequence[str]
+    params: pd.DataFrame  # those that differ, one row per param, one column per experiment
+    by_sheet: bool  # True if groups are whole map sheets, False if they are blocks
+    at_chance: Sequence[str]  # experiments whose 95 % interval of the ROC AUC includes 0.5
 
     @property
     def groups(self) -> int:
@@ -97,12 +81,6 @@ def compare(
     good models get any such verdict in at most 5 % of comparisons. Others are ``within noise``, or
     ``cannot tell`` with too few groups. ``from the threshold`` is a difference in precision or
     recall that disappears if both models predict equally many pools.
-
-    Args:
-        experiments: two or more, with different names.
-        resamples: of the groups, for the intervals.
-        seed: of the resamples and permutations.
-        permutations: for the verdicts.
 
     Raises:
         CapetownError: fewer than two experiments, a repeated name, or no common tiles of both

@@ -21,14 +21,7 @@ SAMPLES = 4
 def draw_mistakes(
     worst: pd.DataFrame, model: nn.Module, card: ModelManifest, *, root: Path, folder: Path
 ) -> pd.DataFrame:
-    """Write pictures of mistakes, with and without saliency, into a folder.
-
-    Args:
-        worst: from `metrics_report.worst_mistakes`; paths are relative to `root`.
-        model: on the device to use, in evaluation mode.
-        card: the model's manifest.
-        root: folder of the tiles.
-        folder: where to write.
+    """Write pictures of `worst_mistakes`, with and without saliency, into a folder.
 
     Returns:
         The rows, with the pictures' names as ``tile`` and ``saliency``.

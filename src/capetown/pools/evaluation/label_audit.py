@@ -33,12 +33,6 @@ def divide(
 ) -> npt.NDArray[np.int64]:
     """Each tile's part, from 0: parts share no group and have similar class shares.
 
-    Args:
-        labels: shape (tiles,).
-        groups: shape (tiles,).
-        parts: three or more: one to predict, one to validate on, the others to train on.
-        seed: of the division.
-
     Raises:
         CapetownError: a part would lack a class.
     """
@@ -105,10 +99,6 @@ def out_of_fold_probabilities(
 
 def doubtful_labels(tiles: LabelledTiles, probabilities: Floats) -> pd.DataFrame:
     """The tiles, the least credible label first.
-
-    Args:
-        tiles: labelled.
-        probabilities: out-of-fold, of ``yes``, shape (tiles,).
 
     Returns:
         path, label, probability, and whether the label is suspect: P(other class) reaches that

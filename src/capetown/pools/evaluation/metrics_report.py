@@ -29,13 +29,6 @@ def evaluate(
 
     These are `METRICS` at the model's threshold with 95 % intervals, at 0.5, and for the baseline
     that always predicts ``yes``; Brier score and calibration error before and after calibration.
-
-    Args:
-        fold: the tiles.
-        logits: the model's, shape (tiles,).
-        card: the model's manifest.
-        resamples: of the fold's groups, for the intervals.
-        seed: of the resamples.
     """
     labels = fold.labels
     raw, probabilities = calibrated(logits, 1.0), calibrated(logits, card.temperature)
