@@ -143,14 +143,12 @@ class Proxy:
     Attributes:
         url: its address.
         asked: method and path of each request, in order.
-        delay: seconds before each answer.
     """
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
         self.url = ""
         self.asked: list[str] = []
-        self.delay = 0.0
         self._faults: list[tuple[re.Pattern[str], Fault, list[int]]] = []
 
     @asynccontextmanager
@@ -173,13 +171,11 @@ class Proxy:
         """Forget faults and requests."""
         self._faults.clear()
         self.asked.clear()
-        self.delay = 0.0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer a request."""
         line = f"{request.method} {request.path_qs}"
         self.asked.append(line)
-        await asyncio.sleep(self.delay)
         body = await request.read()
         async with self._session.request(
             request.method, URL(f"{self.upstream}{request.raw_path}", encoded=True),
