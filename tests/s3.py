@@ -146,7 +146,6 @@ class Proxy:
         url: its address.
         session: the connections to the server.
         asked: method and path of each request, in order.
-        delay: seconds before each answer.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -154,7 +153,6 @@ class Proxy:
         self.session: aiohttp.ClientSession
         self.url = ""
         self.asked: list[str] = []
-        self.delay = 0.0
         self._faults: list[tuple[re.Pattern[str], Fault, list[int]]] = []
 
     def fault(self, pattern: str, fault: Fault, times: int = 1_000_000) -> None:
@@ -169,13 +167,11 @@ class Proxy:
         """Forget faults and requests."""
         self._faults.clear()
         self.asked.clear()
-        self.delay = 0.0
 
     async def answer(self, request: web.Request) -> Response:
         """Answer a request."""
         line = f"{request.method} {request.path_qs}"
         self.asked.append(line)
-        await asyncio.sleep(self.delay)
         body = await request.read()
         async with self.session.request(
             request.method, URL(f"{self.upstream}{request.raw_path}", encoded=True),
