@@ -125,7 +125,7 @@ def test_the_command_writes_pictures_and_lines_to_copy(
     monkeypatch.setattr(label_audit, "out_of_fold_probabilities", lambda *_, **__: (tiles, said))
     cli.main(["labels", "--show", "2"])
     assert capsys.readouterr().out.splitlines() == [
-        "Page: labels.html", "1 of 8 labels look as if they were the other one",
+        "Page: labels.html", "1 of 8 labels may be wrong",
     ]  # fmt: skip
     page = (tmp_path / "labels.html").read_text()
     assert page.count('<img alt="" src="data:image/jpeg;base64,') == 2

@@ -75,10 +75,10 @@ def test_a_killed_training_resumes_and_both_stages_write_their_outs(
         (other / "raw" / path).unlink()
     run_stage(other, "train")
 
-    stage = start_stage(workspace, "train")
-    assert any(line.startswith("epoch 3") for line in stage.stderr or ())
-    stage.kill()
-    assert stage.wait() == -signal.SIGKILL
+    with start_stage(workspace, "train") as stage:
+        assert any(line.startswith("epoch 3") for line in stage.stderr or ())
+        stage.kill()
+    assert stage.returncode == -signal.SIGKILL
     (workspace / "metrics").rmdir()
     (workspace / "metrics").touch()  # blocks the outs after the last epoch
     said = run_stage(workspace, "train", code=1)
