@@ -143,6 +143,7 @@ def test_who_reads_it_may_have_seen_enough(workspace: Path) -> None:
     """As in `capetown check | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
+    # Unbuffered, so that the first line meets the closed pipe.
     done = subprocess.run(
         [sys.executable, "-u", "-m", "capetown", "check"], stdout=writing, stderr=subprocess.PIPE,
         text=True, check=False,

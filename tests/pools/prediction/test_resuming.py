@@ -48,7 +48,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def interrupt_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the run end like one that is stopped, when so many parts are there."""
+    """Interrupt the run when so many parts are written."""
     done: list[int] = []
 
     def stopped(job: running.Job, number: int, *rest: object) -> int:
