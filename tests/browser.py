@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium; a test that needs it is skipped without it, and fails in CI."""
-    if CHROMIUM is None:
-        missing("Chromium", "apt-get install chromium")
+    """Debian's Chromium. A test that needs it is skipped without it, and fails in CI.
+
+    Playwright's driver needs libatomic, which a minimal Debian does not have.
+    """
+    if CHROMIUM is None or find_library("atomic") is None:
+        missing("Chromium", "apt-get install chromium libatomic1")
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
