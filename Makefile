@@ -65,6 +65,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "error: Python 3.11 or newer is needed; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
+	@# The pip of Debian 12 prints a deprecation notice without --use-pep517.
 	.venv/bin/pip install --quiet --use-pep517 --requirement requirements.lock
 	.venv/bin/pip install --quiet --no-deps --editable .
 	.venv/bin/capetown plots

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start Chromium. Without it the test is skipped, or fails in CI."""
-    if CHROMIUM is None:
-        missing("Chromium", "apt-get install chromium")
+    """Start Chromium. Without it, or the library that its driver needs, skip, or fail in CI."""
+    if CHROMIUM is None or find_library("atomic") is None:
+        missing("Chromium", "apt-get install chromium libatomic1")
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 

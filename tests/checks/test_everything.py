@@ -132,6 +132,7 @@ def test_a_closed_pipe_is_not_an_error(workspace: Path) -> None:
     """Like in `capetown check | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
+    # Unbuffered, so that the first line meets the closed pipe.
     done = subprocess.run(
         [sys.executable, "-u", "-m", "capetown", "check"], stdout=writing, stderr=subprocess.PIPE,
         text=True, check=False,

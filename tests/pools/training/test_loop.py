@@ -51,7 +51,7 @@ def test_phase_one_changes_only_the_head_and_phase_two_all_layers(
     assert best_epoch(history).epoch == 2 or not equal(kept, moved)
 
 
-# The first one of each family, which its others share their layers with.
+# One backbone per family: the others of a family have the same kinds of layers.
 FAMILIES = {b.architecture.split("_")[0]: name for name, b in reversed(PARAMS.backbones.items())}
 
 
