@@ -5,6 +5,7 @@ Outs are replaced only if every check passes. A run that fails leaves the previo
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -34,6 +35,8 @@ log = logging.getLogger("capetown")
 
 def main() -> None:
     """Write hexes/, metrics/transform.json and metrics/quality.json."""
+    # The search for cells holds the interpreter, while reading waits for it at each step.
+    sys.setswitchinterval(0.0005)
     params = load_params(Path("params.yaml"))
     for earlier in (REJECTS, MISMATCHES):
         earlier.unlink(missing_ok=True)

@@ -47,7 +47,13 @@ Positions = NDArray[np.intp]
 
 
 class CsvTable:
-    """A gzipped CSV file at `path`, whose columns are named in `header`."""
+    """A gzipped CSV file.
+
+    Attributes:
+        path: the file.
+        header: names of its columns.
+        separator: of values.
+    """
 
     def __init__(self, path: Path, required: Sequence[str], reserved: Collection[str] = ()) -> None:
         """Read the header, which must have `required` columns in any order, and no `reserved` one.
@@ -58,7 +64,7 @@ class CsvTable:
         self.path = path
         with _readable(path):
             self._encoding, start = _start(path)
-        self._separator, self.header = _header(path, start, required)
+        self.separator, self.header = _header(path, start, required)
         for position, name in enumerate(self.header):
             for wrong, what, fix in (
                 ("\ufffd" in name, "is not UTF-8", SAVE),
@@ -70,27 +76,23 @@ class CsvTable:
                     raise CapetownError(what, where=f"{path}: column {name!r}", fix=fix)
         self._blank = self._breaks = 0
 
-    def frames(
-        self, categories: Collection[str] = (), columns: Sequence[str] = ()
-    ) -> Iterator[pl.DataFrame]:
+    def frames(self, categories: Collection[str] = ()) -> Iterator[pl.DataFrame]:
         """Rows as text, some ten thousand per frame; empty values are null.
 
-        Columns in `categories` are read as categories, and only `columns` are read if given.
+        Columns in `categories` are read as categories.
 
         Raises:
             CapetownError: the file is damaged or a row is not strict CSV in UTF-8.
         """
         types = {name: pl.Categorical() if name in categories else pl.String()
                  for name in self.header}  # fmt: skip
-        wanted = [self.header.index(name) for name in columns] or None
         first = 1
         for text, count in self._rows():
             where = f"{self.path}: rows {first} to {first + count - 1}"
             try:
                 frame = pl.read_csv(
-                    text, has_header=False, schema=types, columns=wanted, null_values="",
-                    separator=self._separator,
-                )  # fmt: skip
+                    text, has_header=False, schema=types, null_values="", separator=self.separator
+                )
             except pl.exceptions.PolarsError as error:
                 try:
                     text.decode()
@@ -107,38 +109,38 @@ class CsvTable:
     def notes(self) -> list[str]:
         """Notes on accepted oddities. Those about rows are complete once `frames` is exhausted."""
         counts = {"blank lines, skipped": self._blank, "line breaks in quotes": self._breaks}
-        layout = [NOTES.get(self._encoding), NOTES.get(self._separator)]
+        layout = [NOTES.get(self._encoding), NOTES.get(self.separator)]
         return [*filter(None, layout), *(f"{n:,} {what}" for what, n in counts.items() if n)]
 
     def _rows(self) -> Iterator[tuple[bytes, int]]:
         """Whole rows below the header without blank lines, and their number."""
         self._blank = self._breaks = 0
-        separator, rest, first = ord(self._separator), b"", 0
+        # One buffer for all blocks: the first access to new memory is slower than copying.
+        separator, buffer, first = ord(self.separator), bytearray(), 0
         for block in chain(_blocks(self.path, self._encoding, BLOCK), [b""]):
-            if not (rest or block):
+            if not (buffer or block):
                 break
-            # The last line may have no end.
-            buffer = rest + (block or b"\n")
+            buffer += block or b"\n"  # the last line may have no end
             text = np.frombuffer(buffer, np.uint8)
             marks, breaks = _positions(text, MARK), _positions(text, LF)
             quoted = np.searchsorted(marks, breaks) % 2 == 1
             ends = breaks[~quoted]
             cut = int(ends[-1]) + 1 if len(ends) else 0
             self._check_syntax(buffer, marks, ends, first)
-            rest = buffer[cut:]
-            if len(rest) > MAX_ROW or (rest and not block):
+            rest = len(buffer) - cut
+            if rest > MAX_ROW or (rest and not block):
                 at = int(marks[-1]) if len(marks) % 2 else cut
                 what = "a quotation mark is not closed" if len(marks) % 2 else "no line end"
                 raise self._fault(buffer, at, first, what, "close the value, or remove the mark")
             self._breaks += int(np.count_nonzero(breaks[quoted] < cut))
             length = np.diff(ends, prepend=-1) - 1
             blank = (length == 0) | ((length == 1) & (text[ends - 1] == CR))
-            whole, count = buffer[:cut], len(ends) - int(blank.sum())
+            whole, count = bytes(memoryview(buffer)[:cut]), len(ends) - int(blank.sum())
             if blank.any():
                 self._blank += int(blank.sum())
                 starts = np.concatenate([[0], ends[:-1] + 1])[~blank].tolist()
                 pairs = zip(starts, ends[~blank].tolist(), strict=True)
-                whole = b"".join(buffer[start : end + 1] for start, end in pairs)
+                whole = b"".join(whole[start : end + 1] for start, end in pairs)
             separators = np.count_nonzero(text[:cut] == separator)
             separators -= np.count_nonzero(_inside_quotes(text, marks[marks < cut]) == separator)
             if separators != count * (len(self.header) - 1):
@@ -148,13 +150,16 @@ class CsvTable:
             if count:
                 yield whole, count
             first += count
+            del text, buffer[:cut]  # a buffer with a view cannot be resized
 
-    def _check_syntax(self, buffer: bytes, marks: Positions, ends: Positions, first: int) -> None:
+    def _check_syntax(
+        self, buffer: bytearray, marks: Positions, ends: Positions, first: int
+    ) -> None:
         """Refuse the first byte that RFC 4180 does not allow."""
         text = np.frombuffer(buffer, np.uint8)
         opening, closing = marks[0::2], marks[1::2]
         closing = closing[closing + 1 < len(buffer)]
-        separator = ord(self._separator)
+        separator = ord(self.separator)
         # A mark next to a closing one is the second half of a double mark inside a value.
         opening = opening[(opening > 0) & ~np.isin(text[opening - 1], [separator, LF, MARK])]
         closing = closing[~np.isin(text[closing + 1], [separator, LF, CR, MARK])]
@@ -176,7 +181,7 @@ class CsvTable:
     def _check_widths(self, text: bytes, first: int) -> None:
         """Refuse the first row that has more or fewer values than the header."""
         lines = io.StringIO(text.decode(errors="backslashreplace"), newline="")
-        rows = csv.reader(lines, delimiter=self._separator, strict=True)
+        rows = csv.reader(lines, delimiter=self.separator, strict=True)
         for number, values in enumerate(rows, first):
             if len(values) != len(self.header):
                 more = len(values) > len(self.header)
@@ -187,12 +192,15 @@ class CsvTable:
                     fix="quote values that contain a separator" if more else "complete the row",
                 )
 
-    def _fault(self, text: bytes, at: int, first: int, what: str, fix: str) -> CapetownError:
+    def _fault(
+        self, text: bytes | bytearray, at: int, first: int, what: str, fix: str
+    ) -> CapetownError:
         """An error about the value at a position. `first` is the number of the first row."""
+        text = bytes(text)
         before = re.sub(rb'"[^"]*(?:"|\Z)', b"quoted", text[:at])
         number = first + sum(bool(line.strip(b"\r")) for line in before.split(b"\n")[:-1])
-        start = max(text.rfind(mark, 0, at) for mark in (self._separator.encode(), b"\n")) + 1
-        end = re.compile(rb"[\n%b]" % self._separator.encode()).search(text, at + 1)
+        start = max(text.rfind(mark, 0, at) for mark in (self.separator.encode(), b"\n")) + 1
+        end = re.compile(rb"[\n%b]" % self.separator.encode()).search(text, at + 1)
         value = _shown(text[start : end.start() if end else None])
         where = f"{self.path}: {f'row {number}' if number else 'header'}"
         return CapetownError(f"{what} in {value}", where=where, fix=fix)
@@ -233,16 +241,18 @@ def _readable(path: Path) -> Iterator[None]:
         raise CapetownError(f"cannot be read ({error.strerror or error})", where=path) from error
 
 
-def _blocks(path: Path, encoding: str, size: int) -> Iterator[bytes]:
-    """The text as UTF-8 without a byte order mark."""
+def _blocks(path: Path, encoding: str, size: int) -> Iterator[bytes | memoryview]:
+    """The text as UTF-8 without a byte order mark. Each block is valid until the next one."""
+    space = bytearray(size)
     decoder = codecs.getincrementaldecoder("utf-16")() if encoding == "utf-16" else None
     first = encoding == "utf-8-sig"
     with _readable(path), igzip.open(path) as file:  # type: ignore[no-untyped-call]
-        while block := file.read(size):
+        while count := file.readinto(space):
+            block: bytes | memoryview = memoryview(space)[:count]
             if decoder:
                 block = decoder.decode(block).encode("utf-8", "surrogatepass")
             elif first:
-                block = block.removeprefix(codecs.BOM_UTF8)
+                block = bytes(block).removeprefix(codecs.BOM_UTF8)
             first = False
             if block:
                 yield block
@@ -268,7 +278,7 @@ def _start(path: Path) -> tuple[str, bytes]:
     found = _format(text) or (encoding == "utf-8" and b"\0" in text and "UTF-16 without a mark")
     if found:
         raise CapetownError(f"contains {found} instead of CSV", where=path, fix=SAVE)
-    return encoding, next(_blocks(path, encoding, START))
+    return encoding, bytes(next(_blocks(path, encoding, START)))
 
 
 def _format(start: bytes) -> str | None:

@@ -10,8 +10,8 @@ edges of cells are not straight. `join_status` is one of
 - `outside_city`: a real cell that is not one of the City's.
 
 The last two are failures. A table is read, joined and written in one pass, some ten thousand rows
-at a time, so that memory does not grow with its text. One thread reads, another finds cells, and
-polars writes with its own threads.
+at a time, so that memory does not grow with its text. One thread reads, one converts types, one
+finds cells, and polars writes with its own threads.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h3
 import numpy as np
@@ -60,6 +60,7 @@ from capetown.requests.reader import (
 )
 from capetown.requests.times import period
 
+T = TypeVar("T")
 # Rows per row group: fixed, so that the same requests give the same bytes.
 ROW_GROUP = 200_000
 
@@ -109,8 +110,8 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
 
     def joined_frames(*_: object) -> Iterator[pl.DataFrame]:
         with _gzip_writer(csv) if csv else nullcontext() as file:
-            for text in _read_ahead(table.frames(CATEGORIES)):
-                values = read_values(text)
+            texts = _ahead(table.frames(CATEGORIES))
+            for text, values in _ahead((text, read_values(text)) for text in texts):
                 index, status = _find_cells(values, hexagons)
                 if file:
                     columns = text.select(*NAMES).with_columns(index.cast(pl.String))
@@ -150,13 +151,13 @@ def _gzip_writer(path: Path) -> Any:
     return igzip_threaded.open(path, "wb", 1, threads=1)  # type: ignore[no-untyped-call]
 
 
-def _read_ahead(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """The same frames, each read while the previous one is joined."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, frames, None)
-        while (frame := coming.result()) is not None:
-            coming = reader.submit(next, frames, None)
-            yield frame
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made while the previous one is used."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = maker.submit(next, items, None)
+            yield item
 
 
 def _find_cells(values: Values, hexagons: Hexagons) -> tuple[pl.Series, pl.Series]:

@@ -83,7 +83,6 @@ def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | No
     ]
     if comparison:
         found += [
-            *comparison.notes,
             "reference: {compared:,} compared, {matched:,} matched, {mismatched:,} mismatched; "
             "{only_in_requests:,} only in the requests, {only_in_reference:,} only in the "
             "reference".format(**metrics["reference"]),

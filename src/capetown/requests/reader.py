@@ -65,16 +65,14 @@ class RequestTable(CsvTable):
         super().__init__(path, required, reserved)
         self.requests = self._repeated = self._empty = 0
 
-    def frames(
-        self, categories: Collection[str] = (), columns: Sequence[str] = ()
-    ) -> Iterator[pl.DataFrame]:
+    def frames(self, categories: Collection[str] = ()) -> Iterator[pl.DataFrame]:
         """Requests as text; see `CsvTable.frames`.
 
         Raises:
             CapetownError: as there, or a row with an ID and no other value.
         """
         self.requests = self._repeated = self._empty = 0
-        for frame in super().frames(categories, columns):
+        for frame in super().frames(categories):
             first = self.requests + self._repeated + self._empty + 1
             if set(NAMES) <= set(frame.columns):
                 self._refuse_totals(frame, first)
@@ -161,7 +159,10 @@ def read_values(text: pl.DataFrame) -> Values:
 
 def read_numbers(text: pl.Series) -> pl.Series:
     """Numbers of texts; null if a text is not a number. NaN and infinities are numbers."""
-    return text.str.strip_chars().cast(pl.Float64, strict=False)
+    numbers = text.cast(pl.Float64, strict=False)
+    if numbers.null_count() > text.null_count():
+        numbers = text.str.strip_chars().cast(pl.Float64, strict=False)
+    return numbers
 
 
 def check_ids(path: Path, ids: pl.Series) -> None:

@@ -6,7 +6,11 @@ from pathlib import Path
 import polars as pl
 
 from capetown.city import INDEX, REQUEST_ID
-from capetown.requests.reader import CATEGORY, RequestTable, check_ids
+from capetown.errors import CapetownError, one_line
+from capetown.requests.csv_reader import CsvTable
+from capetown.requests.reader import CATEGORY, check_ids
+
+FIX = "fetch the file again, or leave transform.reference empty"
 
 
 @dataclass(frozen=True)
@@ -16,12 +20,10 @@ class Reference:
     Attributes:
         path: the table.
         rows: ID of each request, and its index as `expected`.
-        notes: accepted oddities of the table.
     """
 
     path: Path
     rows: pl.DataFrame
-    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -33,28 +35,35 @@ class ReferenceComparison:
         matched: requests in both with the same index.
         mismatches: the others: ID, `index` and `expected`, and whether they are `in_requests` and
             `in_reference`.
-        notes: accepted oddities of the reference.
     """
 
     compared: int
     matched: int
     mismatches: pl.DataFrame
-    notes: list[str]
 
 
 def read_reference(path: Path) -> Reference:
     """Read the join that the City published.
 
+    Rows need not be strict CSV. A row that is read wrongly does not match the join.
+
     Args:
         path: the City's `sr_hex.csv.gz`, in any order.
 
     Raises:
-        CapetownError: the table cannot be read, lacks a column, or a row is not strict CSV.
+        CapetownError: the table cannot be read or lacks a column.
     """
-    table = RequestTable(path, [REQUEST_ID, INDEX])
-    types = {REQUEST_ID: pl.String(), INDEX: CATEGORY}
-    rows = pl.concat([pl.DataFrame(schema=types), *table.frames({INDEX}, [REQUEST_ID, INDEX])])
-    return Reference(path, rows.rename({INDEX: "expected"}), table.notes())
+    table = CsvTable(path, [REQUEST_ID, INDEX])
+    types = {INDEX: CATEGORY}
+    try:
+        rows = (
+            pl.scan_csv(path, separator=table.separator, infer_schema=False, schema_overrides=types)
+            .select(REQUEST_ID, expected=INDEX)
+            .collect(engine="streaming")
+        )
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CapetownError(f"cannot be read ({one_line(error)})", where=path, fix=FIX) from error
+    return Reference(path, rows)
 
 
 def compare_with_reference(rows: pl.DataFrame, reference: Reference) -> ReferenceComparison:
@@ -83,4 +92,4 @@ def compare_with_reference(rows: pl.DataFrame, reference: Reference) -> Referenc
         & pl.col("in_reference")
     )
     mismatches = both.filter(~matched).sort(REQUEST_ID)
-    return ReferenceComparison(len(both), len(both) - len(mismatches), mismatches, reference.notes)
+    return ReferenceComparison(len(both), len(both) - len(mismatches), mismatches)
