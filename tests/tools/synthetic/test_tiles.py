@@ -2,8 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -105,22 +104,6 @@ def test_tiles_are_written_as_the_citys(tmp_path: Path) -> None:
     for path in home.rglob("*"):
         twin = tmp_path / "again" / path.relative_to(tmp_path)
         assert path.is_dir() or twin.read_bytes() == path.read_bytes()
-
-
-def test_a_few_labels_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder has what the scenes show, but for a tile in seventy."""
-    blank = np.zeros((2, 2, 3), np.uint8)
-
-    def endless(*_: int) -> Iterator[Cut]:
-        for n in count():
-            yield Cut(f"{n % 2}_1_{n}.tif", blank, np.full((2, 2), n % 2 == 1))
-
-    monkeypatch.setattr("tools.synthetic.tiles.cuts", endless)
-    write_tiles(tmp_path, 3000, 5)
-    labels = {path.name: path.parent.name for path in tmp_path.rglob("*.tif")}
-    assert Counter(labels.values()) == {"yes": 2000, "no": 1000}
-    wrong = sum((label == "yes") != name.startswith("1") for name, label in labels.items())
-    assert 25 < wrong < 70
 
 
 def test_georeferenced_tiles_are_the_same_pictures_in_the_metro(tmp_path: Path) -> None:
