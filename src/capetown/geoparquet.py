@@ -37,14 +37,14 @@ def write_frame(frame: pl.DataFrame, rings: Sequence[npt.NDArray[np.float64]], p
     vertices = np.concatenate(rings)
     box = [*vertices.min(axis=0).tolist(), *vertices.max(axis=0).tolist()]
     table = frame.with_columns(pl.Series(GEOMETRY, polygons, dtype=pl.Binary))
-    table.write_parquet(path, metadata=_metadata(box))
+    table.write_parquet(path, metadata=_metadata(box, {"Polygon"}))
 
 
 def write_tables(tables: "Iterable[pa.Table]", schema: "pa.Schema", file: IO[bytes]) -> None:
     """Write tables one after the other into one file.
 
     Args:
-        tables: each with `schema`. Its column ``geometry`` has polygons as WKB, or nulls.
+        tables: each with `schema`. Its column ``geometry`` has WKB or nulls.
         schema: of the file.
         file: open for writing.
     """
@@ -54,6 +54,7 @@ def write_tables(tables: "Iterable[pa.Table]", schema: "pa.Schema", file: IO[byt
     import shapely
 
     box = np.array([np.inf, np.inf, -np.inf, -np.inf])
+    types: set[str] = set()
     waiting: list[pa.Table] = []
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for table in tables:
@@ -62,19 +63,20 @@ def write_tables(tables: "Iterable[pa.Table]", schema: "pa.Schema", file: IO[byt
             if not np.isnan(bounds).all():
                 box[:2] = np.minimum(box[:2], np.nanmin(bounds[:, :2], axis=0))
                 box[2:] = np.maximum(box[2:], np.nanmax(bounds[:, 2:], axis=0))
+            types |= {polygon.geom_type for polygon in polygons if polygon}
             waiting.append(table)
             if sum(map(len, waiting)) >= ROW_GROUP:
                 writer.write_table(pa.concat_tables(waiting))
                 waiting = []
         if waiting:
             writer.write_table(pa.concat_tables(waiting))
-        writer.add_key_value_metadata(_metadata(box.tolist() if np.isfinite(box).all() else None))
+        writer.add_key_value_metadata(_metadata(box.tolist(), types))
 
 
-def _metadata(box: list[float] | None) -> dict[str, str]:
-    """The file's metadata. `box` is west, south, east, north; None without any geometry."""
-    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": []}
-    if box:
-        column |= {"geometry_types": ["Polygon"], "bbox": box}
+def _metadata(box: list[float], types: set[str]) -> dict[str, str]:
+    """The file's metadata. `box` is west, south, east, north; unused without any geometry type."""
+    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": sorted(types)}
+    if types:
+        column["bbox"] = box
     geo = {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
     return {"geo": json.dumps(geo)}

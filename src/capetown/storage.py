@@ -83,6 +83,13 @@ def read_file(url: str) -> bytes:
     return bytes(fs.cat_file(location))
 
 
+def read_start(url: str, size: int) -> bytes:
+    """The first bytes of a file, at most `size`. Errors are those of `read_file`."""
+    fs, location = open_storage(url)
+    with fs.open(location, "rb") as file:
+        return bytes(file.read(size))
+
+
 def walk_files(root: str) -> Iterator[str]:
     """All files below a local folder. Links to folders are followed, each folder once.
 
@@ -109,6 +116,8 @@ def open_storage(url: str) -> tuple[Any, str]:
     Access is anonymous unless the environment has AWS credentials or a profile.
     ``AWS_ENDPOINT_URL`` selects another server.
     """
+    if "://" not in url:  # fsspec would read `a::b.png` as a chain of file systems
+        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(url))
     anonymous = url.startswith("s3://") and not CREDENTIALS & set(os.environ)
     fs, location = url_to_fs(url, **({"anon": True} if anonymous else {}))
     return fs, str(location)

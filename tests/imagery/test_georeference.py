@@ -13,7 +13,9 @@ from capetown.imagery.georeference import (
     find_georeference,
     outline,
     parse_world_file,
+    tags_of_file,
 )
+from capetown.imagery.tile_ref import Sidecars
 from tests.imagery import GRID, UTM, WORLD, geotiff
 
 
@@ -48,13 +50,17 @@ def test_invalid_world_files_are_refused(text: str) -> None:
 
 
 def test_tags_precede_a_world_file_and_give_it_their_crs(tmp_path: Path) -> None:
-    tagged = geotiff(tmp_path / "a.tif").read_bytes()
-    place = find_georeference(tagged, b"1\n0\n0\n-1\n0\n0\n", None, "EPSG:2048")
+    (tmp_path / "other.wld").write_text("1\n0\n0\n-1\n0\n0\n")
+    tagged = tags_of_file(geotiff(tmp_path / "a.tif").read_bytes())
+    place = find_georeference(tagged, Sidecars(world=str(tmp_path / "other.wld")), "EPSG:2048")
     assert place is not None
     assert place.transform == GRID
     black = np.zeros((4, 4, 1), np.uint8)
     only_crs = geotiff(tmp_path / "b.tif", black, transform=Affine.identity()).read_bytes()
-    placed = find_georeference(only_crs, WORLD.encode(), None, "EPSG:2048")
+    (tmp_path / "b.wld").write_text(WORLD, encoding="utf-8-sig")
+    placed = find_georeference(
+        tags_of_file(only_crs), Sidecars(world=str(tmp_path / "b.wld")), "EPSG:2048"
+    )
     assert placed is not None
     assert placed.transform.almost_equals(GRID)
     assert rasterio.CRS.from_wkt(placed.crs).to_epsg() == 32734

@@ -1,29 +1,39 @@
 """The georeference of a tile: an affine transform from pixels to a CRS.
 
-As in GDAL, GeoTIFF tags come first. A world file replaces a missing transform. A ``.prj`` file, or
-the user's choice, replaces a missing CRS.
+The transform and the CRS come from the first source that has them: an ``.aux.xml`` file, in which
+GIS programs correct a georeference; GeoTIFF tags; a world file or ``.prj`` file; the user's choice.
 """
 
+import re
 import warnings
 from functools import lru_cache
 from io import BytesIO
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
 import pyproj
 import rasterio
+import shapely
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from capetown.errors import CapetownError, one_line
+from capetown.imagery.tile_ref import Sidecars
+from capetown.storage import read_start
 
 WGS84 = "OGC:CRS84"
 # Decimals of a degree: a millimetre.
 DECIMALS = 8
 # GeoTIFF tags: pixel scale, tie points, matrix, CRS.
 TAGS = (33550, 33922, 34264, 34735)
+WKT = re.compile(r"[A-Z][A-Z_]+\s*[\[(]", re.IGNORECASE)
+# Bytes of a sidecar that are read. Larger ones are not what their names say.
+MAX_SIDECAR = 2**24
+# Degrees beyond the end of the earth that rounding explains.
+ROUNDING = 1e-6
 # Images without a georeference are normal.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 Points = npt.NDArray[np.float64]
@@ -76,7 +86,13 @@ class Georeference(NamedTuple):
         # northing nevertheless, so their numbers have the opposite sign.
         sign = -1 if turned and self.transform.a > 0 else 1
         found = np.column_stack(transformer.transform(sign * x, sign * y))
-        if not (np.isfinite(found).all() and (np.abs(found) <= (180, 90)).all()):
+        ends = np.array([180, 90])
+        found = np.where(np.abs(found) <= ends + ROUNDING, found.clip(-ends, ends), found)
+        # Some rasters of the whole earth count longitudes from 0 to 360.
+        longitude, latitude = found.T
+        turn = 360 * np.sign(longitude) * ((np.abs(longitude) > 180) & (np.abs(longitude) <= 360))
+        found = np.column_stack([longitude - turn, latitude])
+        if not (np.isfinite(found).all() and (np.abs(found) <= ends).all()):
             raise GeoreferenceError(
                 f"{x[0]:g}, {y[0]:g} in {_name(self.crs)} are not valid coordinates"
             )
@@ -90,6 +106,16 @@ class Outline(NamedTuple):
     longitude: float
     latitude: float
 
+    def polygon(self) -> shapely.Geometry:
+        """The polygon, counterclockwise; two of them if it crosses the antimeridian (RFC 7946)."""
+        longitudes = self.corners[:, 0]
+        if np.ptp(longitudes) <= 180 or longitudes.min() < self.longitude < longitudes.max():
+            return shapely.orient_polygons(shapely.Polygon(self.corners))
+        whole = shapely.Polygon(self.corners + (longitudes < 0)[:, None] * [360, 0])
+        east, west = (whole & shapely.box(left, -90, left + 360, 90) for left in (-180, 180))
+        parts = east, shapely.transform(west, lambda points: points - [360, 0])
+        return shapely.orient_polygons(shapely.MultiPolygon(parts))
+
 
 def outline(place: Georeference, width: int, height: int) -> Outline:
     """The outline of an image. Errors are those of `Georeference.to_earth`."""
@@ -98,30 +124,65 @@ def outline(place: Georeference, width: int, height: int) -> Outline:
     return Outline(found[:4], *found[4].tolist())
 
 
-def find_georeference(
-    data: bytes, world: bytes | None, prj: bytes | None, crs: str
-) -> Georeference | None:
-    """The georeference of an image file; None if it has none.
+class Located(NamedTuple):
+    """What one source says of an image's location.
 
-    `world` and `prj` are the files beside it, `crs` is the default.
+    Attributes:
+        transform: from pixels to the CRS; None if it has none.
+        crs: WKT; empty if it has none.
+        gcps: True if it has ground control points instead of a transform.
+    """
+
+    transform: Affine | None = None
+    crs: str = ""
+    gcps: bool = False
+
+
+def find_georeference(tags: Located, sidecars: Sidecars, crs: str) -> Georeference | None:
+    """The georeference of an image; None if it has none.
+
+    Args:
+        tags: of the image itself, from `tags_of_file` or `tags_of_dataset`.
+        sidecars: the files beside it.
+        crs: the user's choice, which replaces a missing CRS.
 
     Raises:
         GeoreferenceError: it cannot be used.
     """
-    transform, named = _tags(data)
+    aux, world, prj = (_read(url) for url in sidecars)
+    corrected = parse_aux(aux) if aux is not None else Located()
+    transform = tags.transform if corrected.transform is None else corrected.transform
     if transform is None and world is not None:
         transform = parse_world_file(world)
+    if transform is None and tags.gcps:
+        raise GeoreferenceError("has only ground control points", fix="run gdalwarp first")
     if transform is None:
         return None
-    return Georeference(transform, choose_crs(named, prj, crs))
-
-
-def choose_crs(named: str, prj: bytes | None, crs: str) -> str:
-    """The CRS in a file's tags, else in its ``.prj`` file, else the default."""
-    beside = prj.decode(errors="replace").strip() if prj else ""
-    if not (chosen := named or beside or crs):
+    beside = prj.decode("utf-8-sig", errors="replace").strip() if prj else ""
+    named = corrected.crs or tags.crs or beside
+    # PROJ would also read other notations, and the files that these name.
+    if named and not WKT.match(named):
+        raise GeoreferenceError(f"the CRS {one_line(ValueError(named), 60)!r} is not WKT")
+    if not (named or crs):
         raise GeoreferenceError("has no CRS", fix="name it with --crs, or add a .prj file")
-    return chosen
+    return Georeference(transform, named or crs)
+
+
+def parse_aux(data: bytes) -> Located:
+    """The transform and the CRS in an ``.aux.xml`` file of GDAL, QGIS or ArcGIS.
+
+    Raises:
+        GeoreferenceError: it is not XML, or its transform is not six numbers.
+    """
+    try:
+        root = ElementTree.fromstring(data)
+        numbers = root.findtext("GeoTransform")
+        transform = Affine.from_gdal(*map(float, numbers.split(","))) if numbers else None
+    except (ElementTree.ParseError, ValueError, TypeError, LookupError) as error:
+        raise GeoreferenceError(f"the .aux.xml file is damaged ({one_line(error)})") from error
+    # ArcGIS writes the CRS inside a SpatialReference.
+    crs = root.findtext("SRS") or root.findtext(".//SpatialReference/WKT") or ""
+    return Located(transform and _checked(transform, ".aux.xml file"), crs.strip())
 
 
 def parse_world_file(data: bytes) -> Affine:
@@ -131,47 +192,62 @@ def parse_world_file(data: bytes) -> Affine:
         GeoreferenceError: it is not six numbers, or its pixels have no area.
     """
     try:
-        a, d, b, e, c, f = map(float, data.decode("ascii").replace(",", ".").split())
+        a, d, b, e, c, f = map(float, data.decode("utf-8-sig").replace(",", ".").split())
     except ValueError as error:
         raise GeoreferenceError("the world file is not six numbers") from error
     # A world file refers to the centre of the first pixel.
     transform = Affine(a, b, c, d, e, f) @ Affine.translation(-0.5, -0.5)
-    if not np.isfinite(transform.determinant) or not np.isfinite([c, f]).all():
-        raise GeoreferenceError("the world file is not six numbers")
+    return _checked(transform, "world file")
+
+
+def _checked(transform: Affine, source: str) -> Affine:
+    if not np.isfinite([transform.determinant, transform.c, transform.f]).all():
+        raise GeoreferenceError(f"the {source} is not six numbers")
     if transform.determinant == 0:
-        raise GeoreferenceError("the pixels of the world file have no area")
+        raise GeoreferenceError(f"the pixels of the {source} have no area")
     return transform
 
 
-def _tags(data: bytes) -> tuple[Affine | None, str]:
-    """Transform and CRS in the tags of a TIFF file; None and empty if missing."""
+def _read(url: str) -> bytes | None:
+    """The content of a sidecar; None without one."""
+    if not url:
+        return None
+    try:
+        data = read_start(url, MAX_SIDECAR + 1)
+    except Exception as error:  # each file system fails in its own way
+        raise GeoreferenceError(f"{_file(url)} is unreadable ({one_line(error)})") from error
+    if len(data) > MAX_SIDECAR:
+        raise GeoreferenceError(f"{_file(url)} has over {MAX_SIDECAR / 1e6:.0f} MB")
+    return data
+
+
+def _file(url: str) -> str:
+    return f"the file {url.rpartition('/')[2]}"
+
+
+def tags_of_file(data: bytes) -> Located:
+    """What the tags of an image file say, which only TIFF files have."""
     import tifffile
 
     try:
         with tifffile.TiffFile(BytesIO(data)) as tiff:
             if not any(tag in tiff.pages.first.tags for tag in TAGS):
-                return None, ""
+                return Located()
     except Exception:  # no TIFF file
-        return None, ""
+        return Located()
     try:
-        with MemoryFile(data) as file, file.open() as dataset:
-            return read_georeference(dataset)
+        # By default GDAL would choose a driver by content, and some drivers open other files.
+        with MemoryFile(data) as file, file.open(driver="GTiff") as dataset:
+            return tags_of_dataset(dataset)
     except RasterioError as error:
         raise GeoreferenceError(f"its tags cannot be read ({one_line(error)})") from error
 
 
-def read_georeference(dataset: rasterio.DatasetReader) -> tuple[Affine | None, str]:
-    """Transform and CRS of a dataset; None and empty if missing.
-
-    Raises:
-        GeoreferenceError: it has only ground control points.
-    """
+def tags_of_dataset(dataset: rasterio.DatasetReader) -> Located:
+    """What the tags of an open image say."""
+    transform = None if dataset.transform == Affine.identity() else dataset.transform
     crs = dataset.crs.to_wkt() if dataset.crs else ""
-    if dataset.transform != Affine.identity():
-        return dataset.transform, crs
-    if dataset.gcps[0]:
-        raise GeoreferenceError("has only ground control points", fix="run gdalwarp first")
-    return None, crs
+    return Located(transform, crs, bool(dataset.gcps[0]))
 
 
 @lru_cache(maxsize=64)
@@ -180,9 +256,12 @@ def _to_wgs84(crs: str) -> tuple[pyproj.Transformer, bool]:
     try:
         source = pyproj.CRS.from_user_input(crs)
         turned = [axis.direction for axis in source.axis_info[:2]] == ["west", "south"]
-        return pyproj.Transformer.from_crs(source, WGS84, always_xy=True), turned
-    except pyproj.exceptions.ProjError as error:
+        transformer = pyproj.Transformer.from_crs(source, WGS84, always_xy=True)
+    except Exception as error:  # text from any file, which PROJ and pyproj refuse in many ways
         raise GeoreferenceError(f"{_name(crs)} has no transformation to WGS84") from error
+    if not (source.is_projected or source.is_geographic):
+        raise GeoreferenceError(f"{_name(crs)} is neither projected nor geographic")
+    return transformer, turned
 
 
 def check_crs(crs: str) -> None:
@@ -193,5 +272,5 @@ def check_crs(crs: str) -> None:
 def _name(crs: str) -> str:
     try:
         return str(pyproj.CRS.from_user_input(crs).name)
-    except pyproj.exceptions.ProjError:
+    except Exception:  # as in `_to_wgs84`
         return one_line(ValueError(crs), 60)

@@ -12,6 +12,20 @@ class Window(NamedTuple):
     height: int
 
 
+class Sidecars(NamedTuple):
+    """URLs of the files beside an image that locate it; empty for those that do not exist.
+
+    Attributes:
+        aux: ``.aux.xml``, in which GIS programs keep a corrected georeference.
+        world: the world file.
+        prj: the CRS as WKT.
+    """
+
+    aux: str = ""
+    world: str = ""
+    prj: str = ""
+
+
 class TileRef(NamedTuple):
     """A tile, before it is read.
 
@@ -19,19 +33,16 @@ class TileRef(NamedTuple):
         path: as given by the user.
         url: of the file, independent of the working directory.
         size: of the file, in bytes; 0 if unknown.
-        mark: changes with the content of the file and its world and ``.prj`` files, such as their
-            dates.
-        world: URL of the world file; empty if there is none.
-        prj: URL of the ``.prj`` file; empty if there is none.
+        mark: changes with the content of the file and of its sidecars.
+        sidecars: the files beside it that locate it.
         window: the part of the image that is the tile; None for the whole image.
-        error: why the image cannot be cut into windows; empty if it can.
+        error: why the tile cannot be read or cut into windows; empty if it can.
     """
 
     path: str
     url: str
     size: int = 0
     mark: str = ""
-    world: str = ""
-    prj: str = ""
+    sidecars: Sidecars = Sidecars()
     window: Window | None = None
     error: str = ""

@@ -1,6 +1,9 @@
 """Cut orthophotos of any size into windows, and read them one by one.
 
 Only the blocks under a window are read, also from buckets and web servers.
+
+GDAL opens TIFF, PNG and JPEG files only, by their first bytes, and no file beside them. Some of its
+other drivers, such as VRT, would open whatever path or URL a file names.
 """
 
 from collections.abc import Iterator
@@ -19,17 +22,19 @@ from capetown.errors import CapetownError, one_line
 from capetown.imagery.georeference import (
     Georeference,
     GeoreferenceError,
-    choose_crs,
-    parse_world_file,
-    read_georeference,
+    find_georeference,
+    tags_of_dataset,
 )
-from capetown.imagery.tiff import COLOUR, GREY, MAX_SIDE, Raster, UnreadableTileError
+from capetown.imagery.tiff import BYTE_ORDERS, COLOUR, GREY, MAX_SIDE, Raster, UnreadableTileError
 from capetown.imagery.tile_ref import TileRef, Window
-from capetown.storage import is_local, open_storage, read_file
+from capetown.storage import is_local, open_storage, read_start
 
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-# Stops GDAL from looking for more files in a bucket.
-NO_LISTING = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+DRIVERS = dict.fromkeys(BYTE_ORDERS, "GTiff") | {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG"}
+# Stops GDAL from opening files beside an image.
+ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
+# Windows with a smaller share of data are left out.
+MIN_DATA = 0.5
 # Smaller windows show nothing to a model.
 MIN_SIDE = 32
 
@@ -60,66 +65,129 @@ class Orthophoto:
         self._has_nodata = any(f != [MaskFlags.all_valid] for f in dataset.mask_flag_enums)
 
     def place(self, crs: str) -> Georeference | None:
-        """The georeference of the whole image, as `georeference.find_georeference` finds it."""
-        transform, named = read_georeference(self.dataset)
-        if transform is None and self.source.world:
-            transform = parse_world_file(read_file(self.source.world))
-        if transform is None:
-            return None
-        prj = read_file(self.source.prj) if self.source.prj else None
-        return Georeference(transform, choose_crs(named, prj, crs))
+        """The georeference of the whole image."""
+        return find_georeference(tags_of_dataset(self.dataset), self.source.sidecars, crs)
 
-    def read(self, window: Window) -> Raster | None:
-        """The pixels of a window; None if it has only nodata.
+    def share_of_data(self, window: Window) -> float:
+        """The share of a window's pixels that are not nodata or transparent.
 
         Raises:
             UnreadableTileError: they cannot be read.
         """
-        rectangle = Rectangle(*window)
-        try:
-            if self._has_nodata and not self.dataset.dataset_mask(window=rectangle).any():
-                return None
-            values = np.moveaxis(self.dataset.read(window=rectangle), 0, 2)
-        except (RasterioError, OSError) as error:
-            raise UnreadableTileError(f"damaged: {one_line(error.__cause__ or error)}") from error
+        if not self._has_nodata:
+            return 1.0
+        with _damaged():
+            mask = self.dataset.dataset_mask(window=Rectangle(*window))
+        return float(np.mean(mask > 0))
+
+    def read(self, window: Window) -> Raster:
+        """The pixels of a window.
+
+        Raises:
+            UnreadableTileError: they cannot be read.
+        """
+        with _damaged():
+            values = np.moveaxis(self.dataset.read(window=Rectangle(*window)), 0, 2)
         return _interpret(self.dataset, values)
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
+    """Turn errors of reading pixels into `UnreadableTileError`."""
+    try:
+        yield
+    except (RasterioError, OSError) as error:
+        raise UnreadableTileError(f"damaged: {one_line(error.__cause__ or error)}") from error
 
 
 @contextmanager
 def open_image(source: TileRef) -> Iterator[Orthophoto]:
     """Open an image for reading in this thread."""
     fs, location = open_storage(source.url)
-    how, options = ({}, {}) if is_local(fs) else ({"opener": fs}, NO_LISTING)
     try:
-        with rasterio.Env(**options):
-            dataset = rasterio.open(location, **how)
-    except (RasterioError, OSError) as error:
+        driver = _driver(source.url, location)
+        with rasterio.Env(**ALONE):
+            opener = {} if is_local(fs) else {"opener": fs}
+            image = Orthophoto(rasterio.open(location, driver=driver, **opener), source)
+    except UnreadableTileError:
+        raise
+    except Exception as error:  # each file system fails in its own way
         raise UnreadableTileError(f"cannot be opened ({one_line(error)})") from error
-    with closing(dataset):
-        yield Orthophoto(dataset, source)
+    with closing(image.dataset):
+        yield image
 
 
-def windows_of(source: TileRef, how: Tiling) -> list[TileRef]:
-    """The windows of an image, row by row; the image itself with an error if it cannot be cut.
+def _driver(url: str, location: str) -> str:
+    """The driver for a file, by its first bytes."""
+    start = read_start(url, 4)
+    driver = next((name for mark, name in DRIVERS.items() if start.startswith(mark)), "")
+    if not driver or location.startswith("/vsi"):  # GDAL's prefix for other file systems
+        raise UnreadableTileError("not a TIFF, PNG or JPEG file")
+    return driver
 
-    All have the same size and are spread evenly from edge to edge, so they may overlap more than
-    asked. A smaller image is one window.
+
+@dataclass(frozen=True)
+class Grid:
+    """The windows of an image, row by row. All have the same size.
+
+    Attributes:
+        source: the image.
+        lefts: first column of each window in a row, in pixels; empty if the image is not cut.
+        tops: first row of each row of windows.
     """
+
+    source: TileRef
+    lefts: tuple[int, ...] = ()
+    tops: tuple[int, ...] = ()
+    width: int = 0
+    height: int = 0
+
+    def __len__(self) -> int:
+        """The number of windows; 1 for an image that is not cut."""
+        return max(1, len(self.lefts) * len(self.tops))
+
+    def tile(self, number: int) -> TileRef:
+        """A window by its number, counted from 0."""
+        if not self.lefts:
+            return self.source
+        row, column = divmod(number, len(self.lefts))
+        window = Window(self.lefts[column], self.tops[row], self.width, self.height)
+        path = f"{self.source.path}#xywh={','.join(map(str, window))}"
+        return self.source._replace(path=path, window=window)
+
+
+def windows_of(source: TileRef, how: Tiling) -> Grid:
+    """The windows of an image; the image itself with an error if it cannot be cut.
+
+    Windows are spread evenly from edge to edge, so they may overlap more than asked. A smaller
+    image is one window.
+    """
+    if source.error:
+        return Grid(source)
     try:
+        _check_parts(source)
         with open_image(source) as image:
             width, height = image.dataset.width, image.dataset.height
             across, down = _window_size(image, how)
     except CapetownError as error:
-        return [source._replace(error=str(error))]
-    windows = [
-        Window(left, top, min(across, width), min(down, height))
-        for top in starts(height, down, how.overlap)
-        for left in starts(width, across, how.overlap)
-    ]
-    return [
-        source._replace(path=f"{source.path}#xywh={','.join(map(str, window))}", window=window)
-        for window in windows
-    ]
+        return Grid(source._replace(error=str(error)))
+    lefts, tops = starts(width, across, how.overlap), starts(height, down, how.overlap)
+    return Grid(source, tuple(lefts), tuple(tops), min(across, width), min(down, height))
+
+
+def _check_parts(source: TileRef) -> None:
+    """Refuse a file on a server that cannot send parts of files."""
+    fs, location = open_storage(source.url)
+    if is_local(fs):
+        return
+    try:
+        with fs.open(location, "rb") as file:
+            file.seek(-1, 2)
+            file.read(1)
+    except Exception as error:  # each file system fails in its own way
+        raise UnreadableTileError(
+            f"its server sends no parts of files ({one_line(error)})", fix="download it first"
+        ) from error
 
 
 def starts(length: int, side: int, overlap: float) -> list[int]:

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from capetown.imagery.tile_ref import TileRef
+from capetown.imagery.windows import Grid, Tiling
 from capetown.pools.prediction.inference_worker import _in_order
-from capetown.pools.prediction.inputs import find_files, inputs_digest
+from capetown.pools.prediction.inputs import Tiles, find_files, find_tiles, inputs_digest
 from tests.pools.prediction import Predict, refused
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -61,12 +62,22 @@ def test_a_glob_selects_what_matches(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_changed_sidecars_change_the_digest(folder: Path) -> None:
-    digests = [inputs_digest(found(str(folder)), "")]
+    def digest() -> str:
+        return inputs_digest(find_tiles([str(folder)], Tiling()), "")
+
+    digests = [digest()]
     for name, text in (("c.tfw", "1\n0\n0\n-1\n0\n0\n"), ("c.tfw", "1\n0\n0\n-1\n9\n0\n"),
-                       ("c.prj", "here"), ("c.prj", "elsewhere")):  # fmt: skip
+                       ("c.prj", "here"), ("c.prj", "elsewhere"),
+                       ("c.tif.aux.xml", "<a/>")):  # fmt: skip
         (folder / name).write_text(text)
-        digests.append(inputs_digest(found(str(folder)), ""))
-    assert len(set(digests)) == 5
+        digests.append(digest())
+    # Another tile of equal size and date.
+    status = (folder / "c.tif").stat()
+    Image.fromarray(PIXELS[::-1]).save(folder / "c.tif")
+    assert (folder / "c.tif").stat().st_size == status.st_size
+    os.utime(folder / "c.tif", ns=(status.st_atime_ns, status.st_mtime_ns))
+    digests.append(digest())
+    assert len(set(digests)) == len(digests)
 
 
 def test_unusable_names_folders_and_lists_are_refused(
@@ -108,7 +119,10 @@ def test_a_list_keeps_its_order_and_missing_files_of_any_name(
 ) -> None:
     monkeypatch.chdir(folder)
     shutil.copy("c.tif", "photo.dat")
-    paths = ["c.tif", "gone.tif", f"file://{folder}/a.jpeg", "memory://gone.tif", "c.tif"]
+    shutil.copy("c.tif", "a::b.png")
+    shutil.copy("c.tif", "a\u2028b.png")
+    paths = ["c.tif", "gone.tif", f"file://{folder}/a.jpeg", "memory://gone.tif", "c.tif",
+             "a::b.png", "a\u2028b.png", "nowhere://x.tif"]  # fmt: skip
     text = "\n\n  ".join(paths)
     (folder / "list.txt").write_text(f"{text}\n", encoding="utf-8-sig")
     rows = predict("out.csv", "photo.dat", f"@{folder / 'list.txt'}", "notes.txt")
@@ -116,7 +130,9 @@ def test_a_list_keeps_its_order_and_missing_files_of_any_name(
     errors = rows["error"].tolist()
     assert [errors[n] for n in (0, 1, 2, 3, 5)] == ["", "", "no such file", "", ""]
     assert errors[4].startswith("cannot be fetched (")
-    assert errors[6] == "not an image, or damaged"
+    assert errors[6:8] == ["", ""]
+    assert "line 15 of" in errors[8]
+    assert errors[9] == "not an image, or damaged"
 
 
 def test_links_are_followed_once_and_pipes_are_not_read(
@@ -148,3 +164,15 @@ def test_tiles_are_not_read_far_ahead_of_the_model() -> None:
         ahead = [len(read) - done for done, _ in enumerate(results)]
     assert sorted(read) == list(range(200))
     assert max(ahead) <= 10
+
+
+def test_millions_of_windows_are_made_when_they_are_used() -> None:
+    sides = tuple(range(0, 20_000, 3))
+    files = [TileRef(f"{name}.tif", name) for name in "abc"]
+    tiles = Tiles([Grid(files[0]), Grid(files[1], sides, sides, 32, 32), Grid(files[2])])
+    assert len(tiles) == len(sides) ** 2 + 2
+    assert [tile.path for tile in tiles.part(0, 3)] == [
+        "a.tif", "b.tif#xywh=0,0,32,32", "b.tif#xywh=3,0,32,32"
+    ]  # fmt: skip
+    last = tiles.part(len(tiles) - 2, len(tiles) + 9)
+    assert [tile.path for tile in last] == ["b.tif#xywh=19998,19998,32,32", "c.tif"]

@@ -1,7 +1,12 @@
 """Orthophotos are cut into windows that are read one by one and located."""
 
+import http.server
+import threading
 import tracemalloc
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -46,17 +51,18 @@ def test_a_window_equals_a_tile_of_its_own(angle: int, predict: Predict, tmp_pat
     )
 
 
-def test_windows_without_data_are_left_out_and_counted(
+def test_windows_with_little_data_are_left_out_and_counted(
     predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pixels = ORTHO.copy()
-    pixels[:40, :50] = 0
+    pixels[:39, :60] = 0  # all but one row of the first window, and half of the second
     image = geotiff(tmp_path / "ortho.tif", pixels, nodata=0)
     for _ in ("a run", "a second one, which computes nothing"):
         found = predict("out.csv", image, "--tile-metres", "100")
         assert len(found) == 8
         assert windows_of(found)[0] == [40, 0, 40, 40]
-        assert "1 windows without data are left out" in capsys.readouterr().out
+        assert found["data_share"][:2].tolist() == [(40 * 40 - 39 * 20) / 1600, 1]
+        assert "1 windows with data in less than half of" in capsys.readouterr().out
 
 
 def test_unreadable_images_and_windows_are_rows_with_a_reason(
@@ -98,3 +104,84 @@ def test_a_large_orthophoto_is_never_read_whole(predict: Predict, tmp_path: Path
     tracemalloc.stop()
     assert windows_of(found) == [[9600, 9600, 400, 400]]
     assert peak < 60e6
+
+
+VRT = """<VRTDataset rasterXSize="120" rasterYSize="100">{bands}</VRTDataset>"""
+BAND = """<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource>
+<SourceFilename relativeToVRT="0">{source}</SourceFilename><SourceBand>{band}</SourceBand>
+</SimpleSource></VRTRasterBand>"""
+AUX = """<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">{}</MDI></Metadata>
+</PAMDataset>"""
+
+
+class Canary(http.server.BaseHTTPRequestHandler):
+    """A server that must not be called."""
+
+    calls: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.calls.append(self.path)
+        self.send_error(404)
+
+    do_HEAD = do_GET  # noqa: N815
+
+
+@pytest.fixture
+def canary() -> Iterator[str]:
+    Canary.calls.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Canary) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"/vsicurl/http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def vrt(source: str | Path) -> str:
+    return VRT.format(bands="".join(BAND.format(band=n, source=source) for n in (1, 2, 3)))
+
+
+@pytest.mark.parametrize("options", [[], ["--tile-pixels", "50"], ["--tile-metres", "100"]])
+def test_an_image_opens_no_other_file_and_calls_no_server(
+    options: list[str], predict: Predict, tmp_path: Path, canary: str
+) -> None:
+    """An image that is VRT text gets no probability; sidecars that name files are not followed."""
+    secret = geotiff(tmp_path / "secret.tif", ORTHO)
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    for number, source in enumerate((secret, "/etc/passwd", f"{canary}/a.tif")):
+        (folder / f"bad{number}.tif").write_text(vrt(source))
+        (folder / f"bad{number}.png").write_text(vrt(source))
+    (folder / "list.txt").write_text(f"{canary}/listed.tif\n/vsizip/{secret}\n")
+    for number, sidecar in enumerate((".ovr", ".msk", ".aux.xml")):
+        good = geotiff(folder / f"good{number}.tif", ORTHO)
+        text = AUX.format(f"{canary}/aux.ovr") if sidecar == ".aux.xml" else vrt(f"{canary}/b.tif")
+        Path(f"{good}{sidecar}").write_text(text)
+    alone = predict("alone.csv", secret, *options)
+    rows = predict("out.csv", folder, f"@{folder / 'list.txt'}", *options)
+    assert Canary.calls == []
+    good = rows["path"].str.contains("good")
+    assert rows["probability"].ne("").tolist() == good.tolist()
+    assert rows["probability"][good].astype(float).tolist() == alone["probability"].tolist() * 3
+    assert rows["h3_index"][good].tolist() == alone["h3_index"].tolist() * 3
+    assert rows["error"][~good].ne("").all()
+
+
+class WithoutRanges(http.server.SimpleHTTPRequestHandler):
+    """Python's own file server sends whole files only."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_without_ranges_is_named_once(
+    predict: Predict, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    geotiff(tmp_path / "a.tif", ORTHO)
+    handler = partial(WithoutRanges, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/a.tif"
+        found = predict("out.csv", url, tmp_path / "a.tif", "--tile-metres", "100")
+        server.shutdown()
+    assert "download it first" in found["error"][0]
+    assert found["error"][1:].tolist() == [""] * 9
+    assert "Traceback" not in "".join(capfd.readouterr())

@@ -10,10 +10,13 @@
 - `error`, text: why the tile cannot be read; probability and decision are null then.
 - `drift`, text: how the tile differs from the training data; null if it does not.
 - `location_error`, text: why the georeference cannot be used; null if it can, or if there is none.
+- `data_share`, number: the share of a window's pixels that are not nodata. Windows below one half
+  have no row and are counted. It is 1 for a whole file.
 - `h3_index`, text: the H3 cell of the tile's centre, resolution 8 (`capetown.city.RESOLUTION`).
 - `longitude`, `latitude`, number: the tile's centre in WGS84.
 - `saliency_x`, `saliency_y`, number: with ``--saliency``, the most influential point of a tile
   predicted to have a pool, in pixels from the upper left corner of the file or window.
 - `saliency_longitude`, `saliency_latitude`, number: that point in WGS84.
-- `geometry`: the tile's outline in WGS84, a polygon: WKB in Parquet, WKT in CSV.
+- `geometry`: the tile's outline in WGS84: WKB in Parquet, WKT in CSV. It is a polygon, or two if
+  the tile crosses the antimeridian.
 """

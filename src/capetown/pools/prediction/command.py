@@ -49,7 +49,9 @@ def describe(summary: Summary, out: str) -> list[str]:
             + "; ".join(summary.drift_examples)
         )
     if summary.empty:
-        lines.append(f"{summary.empty} windows without data are left out")
+        lines.append(
+            f"{summary.empty} windows with data in less than half of their area are left out"
+        )
     if summary.location_errors:
         lines.append(
             f"{summary.location_errors} tiles have an unusable georeference: see `location_error`"

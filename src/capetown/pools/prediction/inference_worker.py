@@ -26,12 +26,13 @@ from capetown.imagery.georeference import (
     GeoreferenceError,
     find_georeference,
     outline,
+    tags_of_file,
 )
 from capetown.imagery.reading import Pixels, UnreadableTileError, read_raster, resize, to_rgb
 from capetown.imagery.reducing import reduce_raster
 from capetown.imagery.tiff import MAX_BYTES, TooLargeError
 from capetown.imagery.tile_ref import TileRef
-from capetown.imagery.windows import Orthophoto, open_image
+from capetown.imagery.windows import MIN_DATA, Orthophoto, open_image
 from capetown.pools.dataset.drift import deviation, profile_of
 from capetown.pools.metrics import calibrated
 from capetown.pools.model.manifest import ModelManifest
@@ -39,7 +40,7 @@ from capetown.pools.model.saliency import Points
 from capetown.pools.prediction.engine import LoadedModel, ready_model
 from capetown.pools.prediction.predictions import as_table
 from capetown.pools.prediction.shards import write_shard
-from capetown.storage import is_local, open_storage, read_file
+from capetown.storage import is_local, open_storage
 
 # Threads that read for a shard: enough to hide the latency of a bucket, or of a disk.
 READERS, DISK_READERS = 8, 2
@@ -74,6 +75,7 @@ class PreparedTile(NamedTuple):
         width: of the file or window, in pixels, like the height.
         georeference: None if it has none.
         location_error: why the georeference is unusable; empty if it is usable.
+        data: the share of a window's pixels that are not nodata; 1 for a whole file.
     """
 
     pixels: Pixels
@@ -82,6 +84,7 @@ class PreparedTile(NamedTuple):
     height: int
     georeference: Georeference | None
     location_error: str
+    data: float
 
 
 def make_shard(job: Job, number: int, tiles: Sequence[TileRef]) -> int:
@@ -101,7 +104,7 @@ def make_shard(job: Job, number: int, tiles: Sequence[TileRef]) -> int:
 
 
 def _predict(model: LoadedModel, tiles: Sequence[TileRef], job: Job) -> pa.Table:
-    """The rows of tiles, in order; windows without data are only counted."""
+    """The rows of tiles, in order; windows with little data are only counted."""
     rows: list[dict[str, object]] = []
     empty = 0
     rasters = OpenRasterCache()
@@ -154,18 +157,19 @@ def _in_order(
 def prepare(
     tile: TileRef, manifest: ModelManifest, crs: str, rasters: OpenRasterCache
 ) -> PreparedTile | str | None:
-    """A tile as the model's input; why it is unreadable; or None for a window without data."""
+    """A tile as the model's input; why it is unreadable; or None for a window with little data."""
     try:
         if tile.error:
             return tile.error
+        share = 1.0
         if tile.window:
             image = rasters.get(tile)
-            raster, data = image.read(tile.window), b""
+            if (share := image.share_of_data(tile.window)) < MIN_DATA:
+                return None
+            raster = image.read(tile.window)
         else:
             data = _fetch(tile)
             raster = read_raster(BytesIO(data))
-        if raster is None:
-            return None
         height, width = raster.values.shape[:2]
         georeference, location_error = None, ""
         try:
@@ -173,18 +177,16 @@ def prepare(
                 whole = image.place(crs)
                 georeference = whole and whole.part(tile.window.left, tile.window.top)
             else:
-                world, prj = (read_file(url) if url else None for url in (tile.world, tile.prj))
-                stored = find_georeference(data, world, prj, crs)
+                stored = find_georeference(tags_of_file(data), tile.sidecars, crs)
                 georeference = stored and stored.upright(raster.orientation, width, height)
         except GeoreferenceError as error:
             location_error = str(error)
-        except OSError as error:
-            location_error = f"the world or .prj file is unreadable ({one_line(error)})"
         pixels = to_rgb(reduce_raster(raster, manifest.reduced_to or 0), manifest.tiles)
         profile = profile_of(pixels, raster.side or max(height, width), raster.resolution)
         return PreparedTile(
             resize(pixels, manifest.image_size, manifest.interpolation),
             deviation(profile, manifest.typical), width, height, georeference, location_error,
+            share,
         )  # fmt: skip
     except TooLargeError as error:
         return f"{error}; cut it into tiles with --tile-metres"
@@ -231,6 +233,7 @@ def _row(
         "decision": manifest.classes[int(probability >= manifest.threshold)],
         "drift": tile.drift or None,
         "location_error": tile.location_error or None,
+        "data_share": round(tile.data, 4),
     }
     if point is not None:
         row |= {"saliency_x": point[0], "saliency_y": point[1]}
@@ -247,5 +250,5 @@ def _row(
         "h3_index": h3.latlng_to_cell(found.latitude, found.longitude, RESOLUTION),
         "longitude": found.longitude,
         "latitude": found.latitude,
-        "geometry": shapely.to_wkb(shapely.orient_polygons(shapely.Polygon(found.corners))),
+        "geometry": shapely.to_wkb(found.polygon()),
     }

@@ -1,22 +1,25 @@
 """Find the tiles to predict: files, folders, globs, prefixes of buckets, lists and orthophotos.
 
-A reference keeps what the listing says of a file: its size and date, by which a run knows whether
-it resumes with the same inputs, and its world file.
+A reference keeps a mark of a file's content, by which a run knows whether it resumes with the same
+inputs: locally its size, its date, and a digest of its first and last bytes, elsewhere what the
+listing says. Sidecars count as well. A local file of equal size and date that differs in the middle
+only is not noticed.
 """
 
 import logging
 import os
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
-from itertools import chain
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from capetown.errors import CapetownError, one_line
-from capetown.imagery.tile_ref import TileRef
-from capetown.imagery.windows import Tiling, windows_of
+from capetown.imagery.tile_ref import Sidecars, TileRef
+from capetown.imagery.windows import Grid, Tiling, windows_of
 from capetown.storage import absolute, is_local, open_storage, read_file, walk_files
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -24,6 +27,8 @@ SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 OTHER_IMAGES = (".jp2", ".webp", ".bmp", ".gif")
 # Orthophotos opened at once to read their sizes.
 OPENERS = 8
+# Bytes at each end of a local file that its mark covers.
+ENDS = 4096
 
 log = logging.getLogger("capetown")
 # The files of a folder, prefix or glob by name and by lower-case name, as fsspec describes them.
@@ -31,13 +36,37 @@ Info = Mapping[str, Any]
 Listing = Mapping[str, Info]
 
 
-def find_tiles(paths: Sequence[str], tiling: Tiling) -> list[TileRef]:
+class Tiles:
+    """Files and windows in order. Windows are made when they are used: there may be millions.
+
+    Attributes:
+        grids: of each file.
+    """
+
+    def __init__(self, grids: Sequence[Grid]) -> None:
+        self.grids = grids
+        self._ends = list(accumulate(map(len, grids)))
+
+    def __len__(self) -> int:
+        """The number of tiles."""
+        return self._ends[-1] if self._ends else 0
+
+    def part(self, start: int, stop: int) -> list[TileRef]:
+        """Some consecutive tiles."""
+        return [self._tile(number) for number in range(start, min(stop, len(self)))]
+
+    def _tile(self, number: int) -> TileRef:
+        file = bisect(self._ends, number)
+        return self.grids[file].tile(number - (self._ends[file - 1] if file else 0))
+
+
+def find_tiles(paths: Sequence[str], tiling: Tiling) -> Tiles:
     """The result of `find_files`, cut into windows if a window size is given."""
-    files = list(find_files(paths))
+    files = find_files(paths)
     if not (tiling.metres or tiling.pixels):
-        return files
+        return Tiles([Grid(file) for file in files])
     with ThreadPoolExecutor(OPENERS) as pool:
-        return list(chain.from_iterable(pool.map(lambda file: windows_of(file, tiling), files)))
+        return Tiles(list(pool.map(lambda file: windows_of(file, tiling), files)))
 
 
 def find_files(paths: Sequence[str]) -> Iterator[TileRef]:
@@ -64,11 +93,11 @@ def find_files(paths: Sequence[str]) -> Iterator[TileRef]:
         yield from found
 
 
-def inputs_digest(tiles: Iterable[TileRef], settings: str) -> str:
+def inputs_digest(tiles: Tiles, settings: str) -> str:
     """A digest of tiles and settings: it changes if a tile is added, moved, changed or recut."""
     digest = sha256(settings.encode())
-    for tile in tiles:
-        digest.update(f"{tuple(tile)}\n".encode())
+    for grid in tiles.grids:
+        digest.update(f"{grid}\n".encode())
     return digest.hexdigest()
 
 
@@ -90,11 +119,18 @@ def _found(path: str, folders: dict[str, Listing]) -> list[TileRef]:
 
 
 def _listed(path: str, folders: dict[str, Listing]) -> list[TileRef]:
-    """The tiles that a list names."""
+    """The tiles that a list names. A line that names no file becomes a tile with an error."""
     found = []
-    for name in filter(None, map(str.strip, read_file(path).decode("utf-8-sig").splitlines())):
-        fs, location = open_storage(name)
-        found.append(_reference(name, fs, location, _folder_of(fs, location, folders)))
+    # Not `splitlines`, because names may contain U+2028 and its like.
+    for number, line in enumerate(read_file(path).decode("utf-8-sig").split("\n"), 1):
+        if not (name := line.strip()):
+            continue
+        try:
+            fs, location = open_storage(name)
+            found.append(_reference(name, fs, location, _folder_of(fs, location, folders)))
+        except Exception as error:  # each file system fails in its own way
+            reason = f"line {number} of {path} cannot be used ({one_line(error)})"
+            found.append(TileRef(name, "", error=reason))
     if not found:
         raise CapetownError("empty list", where=path, fix="write one file per line")
     return found
@@ -149,34 +185,45 @@ def _reference(shown: str, fs: Any, location: str, beside: Listing) -> TileRef:
         return absolute(name) if is_local(fs) or not name else str(fs.unstrip_protocol(name))
 
     none = {"name": ""}
-    *worlds, prj = (beside.get(n) or beside.get(n.lower(), none) for n in _sidecars(location))
+    aux, *worlds, prj = (beside.get(n) or beside.get(n.lower(), none) for n in _sidecars(location))
     world = next((info for info in worlds if info["name"]), none)
+    sidecars = aux, world, prj
     try:
         shown.encode()
     except UnicodeEncodeError as error:
         raise CapetownError("not UTF-8", where=repr(shown), fix="rename the file") from error
     size, mark = _state(fs, beside.get(location, {"name": location}))
-    for info in (world, prj):
+    for info in sidecars:
         if info["name"]:
             mark += " {}, {}".format(*_state(fs, info))
-    return TileRef(shown, url(location), size, mark, url(world["name"]), url(prj["name"]))
+    return TileRef(
+        shown, url(location), size, mark, Sidecars(*(url(info["name"]) for info in sidecars))
+    )
 
 
 def _state(fs: Any, info: Info) -> tuple[int, str]:
     """A file's size in bytes, and a mark that changes with its content."""
     if is_local(fs):
+        path = Path(info["name"])
         try:
-            status = Path(info["name"]).stat()
+            status = path.stat()
+            if not path.is_file():
+                return status.st_size, ""
+            with path.open("rb") as file:
+                ends = file.read(ENDS)
+                file.seek(max(file.tell(), status.st_size - ENDS))
+                ends += file.read(ENDS)
         except OSError:
             return 0, ""
-        return status.st_size, str(status.st_mtime_ns)
+        return status.st_size, f"{status.st_mtime_ns} {sha256(ends).hexdigest()}"
     mark = info.get("ETag") or info.get("LastModified") or info.get("mtime") or ""
     return int(info.get("size") or 0), str(mark)
 
 
 def _sidecars(location: str) -> list[str]:
-    """Possible names of an image's world file, in order, and of the file of its CRS."""
+    """Possible names of an image's ``.aux.xml``, of its world file, in order, and of its CRS."""
     suffix = PurePosixPath(location).suffix
     stem = location.removesuffix(suffix)
-    worlds = [f"{suffix[:2]}{suffix[-1]}w", f"{suffix}w", ".wld"] if suffix else [".wld"]
-    return [stem + ending for ending in (*worlds, ".prj")]
+    short = f"{suffix[:2]}{suffix[-1]}w"
+    worlds = [short, f"{suffix}w", f"{short}x", ".wld"] if suffix else [".wld"]
+    return [f"{location}.aux.xml", *(stem + ending for ending in (*worlds, ".prj"))]

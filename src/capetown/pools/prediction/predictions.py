@@ -20,20 +20,21 @@ SCHEMA = pa.schema(
     [
         ("path", pa.string()), ("probability", pa.float64()), ("decision", pa.string()),
         ("error", pa.string()), ("drift", pa.string()), ("location_error", pa.string()),
-        ("h3_index", pa.string()), ("longitude", pa.float64()), ("latitude", pa.float64()),
-        ("saliency_x", pa.float64()), ("saliency_y", pa.float64()),
+        ("data_share", pa.float64()), ("h3_index", pa.string()), ("longitude", pa.float64()),
+        ("latitude", pa.float64()), ("saliency_x", pa.float64()),
+        ("saliency_y", pa.float64()),
         ("saliency_longitude", pa.float64()), ("saliency_latitude", pa.float64()),
         (GEOMETRY, pa.binary()),
     ]
 )  # fmt: skip
-# Metadata key of a table: the number of windows without data, which have no row.
-EMPTY = b"windows without data"
+# Metadata key of a table: the number of windows with little data, which have no row.
+EMPTY = b"windows with little data"
 # The columns that are read again.
 PATH, PROBABILITY, DECISION, CELL = READ = ("path", "probability", "decision", "h3_index")
 
 
 def as_table(rows: Sequence[Mapping[str, object]], empty: int) -> pa.Table:
-    """Rows as a table, with the number of windows without data in its metadata."""
+    """Rows as a table, with the number of windows with little data in its metadata."""
     return pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({EMPTY: str(empty)})
 
 

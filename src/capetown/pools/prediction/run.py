@@ -1,6 +1,7 @@
 """Run ``capetown predict``: list the tiles, compute their shards, and join these."""
 
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, closing
@@ -18,7 +19,7 @@ from capetown.pools.model.manifest import model_digest
 from capetown.pools.prediction.engine import ready_model
 from capetown.pools.prediction.executors import Backend
 from capetown.pools.prediction.inference_worker import Job, make_shard
-from capetown.pools.prediction.inputs import find_tiles, inputs_digest, log
+from capetown.pools.prediction.inputs import Tiles, find_tiles, inputs_digest, log
 from capetown.pools.prediction.predictions import write_csv
 from capetown.pools.prediction.shards import (
     CountingIterator,
@@ -36,8 +37,33 @@ SHARD = 32
 # The --out that stands for standard output.
 STANDARD_OUTPUT = "-"
 
-Shards = Mapping[int, Sequence[TileRef]]
+# Shards after which the time of the others is estimated.
+ESTIMATE_AFTER = 32
+
 OpenBackend = Callable[[], AbstractContextManager[Backend]]
+
+
+class Shards(Mapping[int, Sequence[TileRef]]):
+    """Some shards of tiles by number. Their tiles are made when they are used."""
+
+    def __init__(self, tiles: Tiles, numbers: Sequence[int]) -> None:
+        self._tiles, self._numbers = tiles, numbers
+
+    def __getitem__(self, number: int) -> Sequence[TileRef]:
+        """The tiles of a shard."""
+        return self._tiles.part(number * SHARD, (number + 1) * SHARD)
+
+    def __iter__(self) -> Iterator[int]:
+        """The numbers of the shards."""
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        """The number of shards."""
+        return len(self._numbers)
+
+    def tiles(self) -> int:
+        """The number of tiles."""
+        return sum(min(SHARD, len(self._tiles) - number * SHARD) for number in self)
 
 
 def predict(
@@ -58,7 +84,9 @@ def predict(
         CapetownError: the model, a path, the output or the backend cannot be used.
     """
     tiles = find_tiles(paths, tiling)
-    shards = {n: tiles[i : i + SHARD] for n, i in enumerate(range(0, len(tiles), SHARD))}
+    shards = Shards(tiles, range(-(-len(tiles) // SHARD)))
+    if tiling.metres or tiling.pixels:
+        log.info("%s windows in %s files", f"{len(tiles):,}", f"{len(tiles.grids):,}")
     job = Job(
         absolute(str(model)), model_digest(model), device, tiling.crs, "", version("capetown"),
         saliency,
@@ -73,7 +101,7 @@ def predict(
     there = output.start()
     if there:
         log.warning("%s: resuming, %d of %d shards exist", out, len(there), len(shards))
-    left = {number: shard for number, shard in shards.items() if number not in there}
+    left = Shards(tiles, [number for number in shards if number not in there])
     for _ in _compute(left, job._replace(folder=absolute(output.folder)), backend):
         pass
     return output.finish(len(tiles))
@@ -103,21 +131,24 @@ def _compute(shards: Shards, job: Job, backend: OpenBackend) -> Generator[int, N
     if not shards:
         return
     ready_model(job.model, job.digest, job.device)
-    total = sum(map(len, shards.values()))
+    total, start = shards.tiles(), time.monotonic()
     with backend() as workers, tqdm(total=total, unit=" tiles", disable=None) as bar:
         if workers.remote:
             job = job._replace(model=copy_model(job.model, job.folder))
-        for number in _submit(workers, job, shards):
+        for count, number in enumerate(_submit(workers, job, shards), 1):
             if workers.remote and size_of(shard_path(job.folder, number)) is None:
                 raise CapetownError(
                     "a worker's shard did not arrive", where=job.folder,
                     fix="set --out to a bucket, or to a folder that all machines share",
                 )  # fmt: skip
+            if count == ESTIMATE_AFTER:
+                minutes = (len(shards) - count) * (time.monotonic() - start) / count / 60
+                log.info("about %.0f minutes for the other tiles", minutes)
             bar.update(len(shards[number]))
             yield number
 
 
-def _submit(workers: Backend, job: Job, shards: Shards) -> Iterator[int]:
+def _submit(workers: Backend, job: Job, shards: Mapping[int, Sequence[TileRef]]) -> Iterator[int]:
     """Submit shards, as many at a time as there are free slots."""
     left = iter(shards)
     waiting: dict[Future[int], int] = {}

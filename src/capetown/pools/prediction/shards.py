@@ -48,7 +48,7 @@ class Provenance(Section):
 
 
 class Summary(Section):
-    """Counts of tiles; `empty` counts the windows without data, which have no row."""
+    """Counts of tiles; `empty` counts the windows with little data, which have no row."""
 
     tiles: int = 0
     pools: int = 0
