@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 
 from capetown.imagery.georeference import (
     Georeference,
     GeoreferenceError,
+    Outline,
     find_georeference,
     outline,
     parse_world_file,
@@ -64,3 +66,89 @@ def test_tags_precede_a_world_file_and_give_it_their_crs(tmp_path: Path) -> None
     assert placed is not None
     assert placed.transform.almost_equals(GRID)
     assert rasterio.CRS.from_wkt(placed.crs).to_epsg() == 32734
+
+
+def of_file(path: Path, **sidecars: bytes) -> Georeference | None:
+    """The georeference of a file with these sidecars and without a choice of the user."""
+    urls = {}
+    for kind, content in sidecars.items():
+        urls[kind] = f"{path}.{kind}"
+        Path(urls[kind]).write_bytes(content)
+    return find_georeference(tags_of_file(path.read_bytes()), Sidecars(**urls), "")
+
+
+def test_a_corrected_georeference_precedes_tags(tmp_path: Path) -> None:
+    """GDAL writes the correction, as QGIS and ArcGIS do; ArcGIS keeps the CRS in another place."""
+    path = geotiff(tmp_path / "a.tif", crs="EPSG:32735")
+    with rasterio.open(tmp_path / "b.png", "w", driver="PNG", width=9, height=9, count=1,
+                       dtype="uint8", crs=UTM, transform=GRID) as image:  # fmt: skip
+        image.write(np.zeros((1, 9, 9), np.uint8))
+    aux = (tmp_path / "b.png.aux.xml").read_bytes()
+    place = of_file(path, aux=aux)
+    assert place is not None
+    assert (place.transform, rasterio.CRS.from_wkt(place.crs).to_epsg()) == (GRID, 32734)
+    wkt = rasterio.CRS.from_string(UTM).to_wkt(version="WKT1_ESRI")
+    esri = f"<PAMDataset><x><SpatialReference><WKT>{wkt}</WKT></SpatialReference></x></PAMDataset>"
+    place = of_file(path, aux=esri.encode())
+    assert place is not None
+    assert place.crs == wkt
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = geotiff(tmp_path / "a.tif", crs=None, transform=Affine.identity())
+    wkt = rasterio.CRS.from_string(UTM).to_wkt(version="WKT1_ESRI")
+    place = of_file(path, world=WORLD.encode("utf-8-sig"), prj=wkt.encode("utf-8-sig"))
+    assert place is not None
+    assert (place.transform.almost_equals(GRID), place.crs) == (True, wkt)
+
+
+@pytest.mark.parametrize(
+    "sidecars",
+    [
+        {"prj": b"["}, {"prj": b"{" * 100_000}, {"prj": b"PROJCS[" * 10_000}, {"prj": b"9" * 5_000},
+        {"prj": b"PROJCS\0"}, {"prj": b"+init=/etc/passwd:root"}, {"prj": b"WGS[" * 5_000_000},
+        {"aux": b"<PAMDataset>"}, {"aux": b"<a>" * 100_000},
+        {"aux": b"<a><GeoTransform>1,2</GeoTransform></a>"},
+        {"aux": b"<a><GeoTransform>0,1,0,0,0,nan</GeoTransform></a>"},
+        {"aux": b"<a><SRS>/vsicurl/http://127.0.0.1/a</SRS></a>"},
+    ],
+)  # fmt: skip
+def test_a_hostile_sidecar_is_a_georeference_error(
+    sidecars: dict[str, bytes], tmp_path: Path
+) -> None:
+    path = geotiff(tmp_path / "a.tif", crs=None)
+
+    def located() -> Outline | None:
+        place = of_file(path, **sidecars)
+        return place and outline(place, 40, 40)
+
+    with pytest.raises(GeoreferenceError):
+        located()
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4978", "EPSG:5773"])
+def test_only_projected_and_geographic_systems_are_used(crs: str) -> None:
+    with pytest.raises(GeoreferenceError, match="neither projected nor geographic"):
+        outline(Georeference(GRID, crs), 40, 40)
+
+
+def test_a_tile_across_the_antimeridian_has_two_polygons() -> None:
+    """Half a degree on each side. The raster may count longitudes beyond 180 or in UTM zone 60."""
+    found = outline(Georeference(Affine(0.01, 0, 179.5, 0, -0.01, 10), "EPSG:4326"), 100, 100)
+    boxes = [shapely.box(179.5, 9, 180, 10), shapely.box(-180, 9, -179.5, 10)]
+    assert found.polygon().equals(shapely.MultiPolygon(boxes))
+    assert (abs(found.longitude), found.latitude) == (180, 9.5)
+    east = outline(Georeference(Affine(10, 0, 828_000, 0, -10, 1_000_000), "EPSG:32660"), 1000, 99)
+    assert len(east.polygon().geoms) == 2
+    assert east.polygon().area < 0.1
+
+
+def test_a_raster_of_the_whole_earth_may_end_a_hair_beyond() -> None:
+    whole = Affine(0.5, 0, -180 - 1e-9, 0, -0.5, 90 + 1e-9)
+    assert outline(Georeference(whole, "EPSG:4326"), 720, 360).polygon().bounds == (
+        -180, -90, 180, 90
+    )  # fmt: skip
+    eastward = outline(Georeference(Affine(0.5, 0, 0, 0, -0.5, 90), "EPSG:4326").part(420, 0), 9, 9)
+    assert (eastward.longitude, eastward.latitude) == (-147.75, 87.75)
+    with pytest.raises(GeoreferenceError):
+        outline(Georeference(Affine(0.5, 0, -180, 0, -0.5, 91), "EPSG:4326"), 9, 9)

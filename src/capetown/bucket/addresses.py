@@ -85,7 +85,7 @@ def _read_credentials(path: Path) -> dict[str, str]:
                 return {"key": key, "secret": secret}
     except OSError as error:
         raise CapetownError(str(error.strerror), where=where) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     form = '{"s3": {"access_key": "...", "secret_key": "..."}}'
     raise CapetownError(f"is not of the form {form}", where=where)

@@ -267,7 +267,8 @@ REFUSED = {
                                b"b,no,1\na,no,1\nb,no,1\n")
     ],
     "predictions.csv: row 2": [HEAD + b"a,yes,1\nb,no,\n", HEAD + b"a,yes,1\nb,no,1.01\n"],
-    "evaluate.json": [b"{", b"\xff", b"[]", b"{}", b'{"threshold": NaN}'],
+    "evaluate.json": [b"{", b"\xff", b"[]", b"{}", b'{"threshold": NaN}', b"[" * 100_000,
+                      b'{"threshold": 1' + b"0" * 400 + b"}"],
 }  # fmt: skip
 
 

@@ -251,6 +251,10 @@ def cut(file: str, folder: Path) -> None:
     os.truncate(folder / file, 50)
 
 
+def rewrite(file: str, content: bytes, folder: Path) -> None:
+    (folder / file).write_bytes(content)
+
+
 def save_nan(folder: Path) -> None:
     model = random_model(SMALL)
     nn.init.constant_(next(classifier_layers(model)[0].parameters()), float("nan"))
@@ -274,6 +278,8 @@ def replace(file: str, old: bytes, new: bytes, folder: Path) -> None:
             "not the weights of test_resnet",
         ),
         (partial(cut, "model.json"), "model.json", "damaged"),
+        (partial(rewrite, "model.json", b"[" * 100_000), "model.json", "damaged"),
+        (partial(rewrite, "model.json", b"9" * 5_000), "model.json", "damaged"),
     ],
 )
 def test_a_damaged_model_is_refused(

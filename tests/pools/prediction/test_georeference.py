@@ -6,6 +6,7 @@ from pathlib import Path
 import geopandas
 import h3
 import jsonschema
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import rasterio
@@ -17,8 +18,8 @@ from pyproj import Transformer
 from capetown.imagery.reading import read_tile, resize
 from capetown.pools.model.manifest import save_model
 from capetown.pools.model.saliency import saliency_maps, strongest_points
-from tests.imagery import NORTH, TILE, UTM, WEST, WORLD, geotiff
-from tests.pools.prediction import CARD, Model, Predict
+from tests.imagery import GRID, NORTH, TILE, UTM, WEST, WORLD, geotiff
+from tests.pools.prediction import CARD, Model, Predict, Refusal
 
 SCHEMA = json.loads(Path(__file__).with_name("geoparquet-1.1.0.schema.json").read_text())
 LOCATION = ["h3_index", "longitude", "latitude", "geometry"]
@@ -44,15 +45,31 @@ def test_a_world_file_equals_tags(predict: Predict, tmp_path: Path) -> None:
     folder = tmp_path / "world"
     folder.mkdir()
     pairs = {"1.tif": "tfw", "2.png": "pgw", "3.jpg": "jgw", "4.jpeg": "jpegw", "5.TIF": "TFW",
-             "6.png": "wld"}  # fmt: skip
+             "6.png": "wld", "7.jpg": "jgwx"}  # fmt: skip
     paths = [with_world_file(folder, name, f"{name[0]}.{world}") for name, world in pairs.items()]
-    tagged = predict("tags.csv", geotiff(tmp_path / "tags.tif")).loc[[0] * 6, LOCATION]
+    tagged = predict("tags.csv", geotiff(tmp_path / "tags.tif")).loc[[0] * 7, LOCATION]
     by_option = predict("option.csv", folder, "--crs", UTM)
     assert by_option[LOCATION].equals(tagged.reset_index(drop=True))
     for path in paths:
         crs = rasterio.CRS.from_string(UTM).to_wkt(version="WKT1_ESRI")
         path.with_suffix(".prj").write_text(crs)
     assert predict("beside.csv", *paths)[LOCATION].equals(by_option[LOCATION])
+
+
+def test_an_aux_file_counts_in_both_modes(
+    predict: Predict, refusal: Refusal, tmp_path: Path
+) -> None:
+    """GDAL writes it beside a PNG. A change of it is a change of the inputs."""
+    image = tmp_path / "a.png"
+    with rasterio.open(image, "w", driver="PNG", width=40, height=40, count=3, dtype="uint8",
+                       crs=UTM, transform=GRID) as dataset:  # fmt: skip
+        dataset.write(np.moveaxis(TILE, 2, 0))
+    located = predict("tags.csv", geotiff(tmp_path / "tags.tif"))[LOCATION]
+    for name, options in (("tile", ()), ("window", ("--tile-metres", "100"))):
+        assert predict(f"{name}.csv", image, *options)[LOCATION].equals(located)
+    aux = tmp_path / "a.png.aux.xml"
+    aux.write_text(aux.read_text().replace(f"{WEST:.16e}"[:6], "2.63000"))
+    assert "from other inputs" in refusal(image, "--out", tmp_path / "tile.csv").what
 
 
 def test_turning_an_image_upright_keeps_its_location(predict: Predict, tmp_path: Path) -> None:
@@ -83,12 +100,13 @@ def test_a_tile_with_an_unusable_georeference_is_still_predicted(
     geotiff(tmp_path / "3.tif", transform=Affine(2.5, 0, 9e9, 0, -2.5, 9e9))
     geotiff(tmp_path / "4.tif", crs='LOCAL_CS["the mason\'s",UNIT["metre",1]]')
     geotiff(tmp_path / "5.tif", crs=None)
+    (tmp_path / "5.prj").write_text("[" * 100_000)
     geotiff(tmp_path / "6.tif")
     found = predict("out.csv", tmp_path)
     assert (found["error"] == "").all()
     assert found["probability"].notna().all()
     *said, fine = found["location_error"]
-    named = ["world file", "--crs", " in WGS 84 / UTM zone 34S", "the mason's", "--crs"]
+    named = ["world file", "--crs", " in WGS 84 / UTM zone 34S", "the mason's", "not WKT"]
     assert [text in error for text, error in zip(named, said, strict=True)] == [True] * 5
     assert fine == ""
     assert found["h3_index"].ne("").tolist() == [False] * 5 + [True]

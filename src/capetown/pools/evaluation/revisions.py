@@ -75,7 +75,7 @@ def _table(data: bytes, where: str) -> pd.DataFrame:
 def _threshold(data: bytes, where: str) -> float:
     try:
         threshold = float(json.loads(data)["threshold"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         threshold = math.nan
     if not 0 <= threshold <= 1:
         raise CapetownError("no `threshold` from 0 to 1", where=where, fix=AGAIN)
@@ -87,7 +87,7 @@ def _settings(data: bytes, where: str) -> dict[str, object]:
     try:
         values = loads_yaml(data.decode("utf-8"))
         values["backbone"] = values.pop("backbones")[values["model"]]
-    except (YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
+    except (YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CapetownError(f"invalid params ({one_line(error)})", where=where) from error
     return dict(_flat(values))
 

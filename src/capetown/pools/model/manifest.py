@@ -130,7 +130,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, ModelMani
         raise _missing(folder) from error
     except ValidationError as error:
         raise _unusable(manifest_file, describe_errors(error)) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise _unusable(manifest_file, f"damaged ({one_line(error)})") from error
     except SafetensorError as error:
         raise _unusable(weights_file, f"damaged ({one_line(error)})") from error
