@@ -131,7 +131,7 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
         check_ids(path, pl.Series(REQUEST_ID, [], pl.String))
     joined = pl.concat(rows)
     check_ids(path, joined[REQUEST_ID])
-    written = pl.scan_parquet(requests).select(pl.len()).collect().item()
+    written = pl.scan_parquet(requests, glob=False).select(pl.len()).collect().item()
     if not table.requests == len(joined) == written:
         raise CapetownError(
             f"{table.requests:,} requests read, {len(joined):,} joined, {written:,} written",

@@ -57,7 +57,13 @@ def read_reference(path: Path) -> Reference:
     types = {INDEX: CATEGORY}
     try:
         rows = (
-            pl.scan_csv(path, separator=table.separator, infer_schema=False, schema_overrides=types)
+            pl.scan_csv(
+                path,
+                separator=table.separator,
+                infer_schema=False,
+                schema_overrides=types,
+                glob=False,
+            )
             .select(REQUEST_ID, expected=INDEX)
             .collect(engine="streaming")
         )

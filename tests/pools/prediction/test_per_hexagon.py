@@ -54,7 +54,9 @@ def test_tiles_are_counted_per_hexagon(folder: Path, capsys: pytest.CaptureFixtu
     (folder / "hexes").mkdir()
     counts = {"index": [SECOND, FIRST, "88ad361709fffff"], "requests": [7, 3, 9]}
     pl.DataFrame(counts).write_parquet("hexes/counts.parquet")
-    pools("predictions.parquet")
+    Path("predictions.parquet").rename("[p]*.parquet")  # the name is no pattern
+    table(ROWS[:1]).write_parquet("p.parquet")
+    pools("[p]*.parquet")
 
     # Two tiles of 1/2: 0, 1 or 2 pools with 1/4, 1/2 and 1/4. One of 1/4: 0 or 1, 3/4 and 1/4.
     assert pl.read_parquet("out.parquet").drop("geometry").to_dict(as_series=False) == {

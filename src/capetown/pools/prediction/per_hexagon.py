@@ -116,7 +116,9 @@ def interval(probabilities: list[float]) -> tuple[int, int]:
 def read_requests(path: Path) -> pl.DataFrame:
     """The number of requests in each hexagon, from `hexes/counts.parquet`."""
     try:
-        columns = pl.scan_parquet(path).select(pl.col("index").cast(pl.String), "requests")
+        columns = pl.scan_parquet(path, glob=False).select(
+            pl.col("index").cast(pl.String), "requests"
+        )
         return columns.cast({"requests": pl.Int64}).collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CapetownError(

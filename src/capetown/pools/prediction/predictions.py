@@ -110,9 +110,10 @@ def _read(path: Path) -> pl.DataFrame:
     types: dict[str, pl.DataType] = dict.fromkeys(READ, pl.String()) | {PROBABILITY: pl.Float64()}
     try:
         if path.suffix == ".parquet":
-            lazy, types[GEOMETRY] = pl.scan_parquet(path), pl.Binary()
+            lazy, types[GEOMETRY] = pl.scan_parquet(path, glob=False), pl.Binary()
         elif path.suffix == ".csv":
-            lazy, types[GEOMETRY] = pl.scan_csv(path, infer_schema=False), pl.String()
+            lazy = pl.scan_csv(path, infer_schema=False, glob=False)
+            types[GEOMETRY] = pl.String()
         else:
             raise CapetownError("not .parquet or .csv", where=path)
         names = lazy.collect_schema().names()
