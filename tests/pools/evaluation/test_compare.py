@@ -1,6 +1,7 @@
 """Comparison of experiments: differences by hand, verdicts, changed tiles, and the page."""
 
 import base64
+import re
 import subprocess
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import tifffile
 from dvc.repo import Repo
+from markdown_it import MarkdownIt
 from PIL import Image
 from playwright.sync_api import Browser
 from sklearn.metrics import average_precision_score
@@ -201,6 +203,8 @@ def test_the_text_keeps_names_without_control_characters(hostile: Comparison) ->
     assert f"| {SCRIPT} | recall | -5.0 | -" in text
     assert f"| {HOSTILE.rsplit('/', 1)[-1]} | yes | 90 % | 20 % | wrong |" in text
     assert "gets right. Those that changed most:" in text
+    shared = MarkdownIt().render(as_text(hostile, resamples=100, escape=True))
+    assert re.findall("<(?:a|img|script)", shared) == []
     red = compared(experiment("a", GOOD), experiment("\x1b[2Jred", 1 - GOOD))
     assert "| ?[2Jred | recall | -100.0 |" in as_text(red, resamples=100)
 
