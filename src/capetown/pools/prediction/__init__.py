@@ -16,4 +16,7 @@
   predicted to have a pool, in pixels from the upper left corner of the file or window.
 - `saliency_longitude`, `saliency_latitude`, number: that point in WGS84.
 - `geometry`: the tile's outline in WGS84, a polygon: WKB in Parquet, WKT in CSV.
+
+In CSV an apostrophe precedes a text that a spreadsheet would take for a formula, such as a path
+that starts with ``=``. Parquet has the exact text.
 """
