@@ -242,12 +242,16 @@ def write(table: bytes, metrics: bytes = b'{"threshold": 0.5}') -> None:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Git and DVC repository with one commit of an experiment's files."""
+def repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Path:
+    """A Git and DVC repository with one commit of an experiment's files, or a folder of one."""
     params = (ROOT / "params.yaml").read_text()
-    monkeypatch.chdir(tmp_path)
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    Repo.init().close()
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    project = tmp_path / getattr(request, "param", ".")
+    project.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(project)
+    Repo.init(subdir=project != tmp_path).close()
     Path("params.yaml").write_text(params)
     write(experiment("a", GOOD).predictions.to_csv(index=False).encode())
     subprocess.run(["git", "add", "."], check=True)
@@ -300,6 +304,7 @@ def test_probabilities_are_read_to_the_last_digit(repository: Path) -> None:
     assert found.predictions["probability"].tolist() == [0.30000000000000004, 5e-324]
 
 
+@pytest.mark.parametrize("repository", [".", "larger/Süd 1"], indirect=True)
 def test_the_command_compares_revisions_experiments_and_the_workspace(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
