@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 # pydantic reads the metadata of every installed package to find plugins. The project has none.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-from capetown.checks.preflight import check_room
+from capetown.checks.preflight import check_history, check_room
 from capetown.errors import CapetownError
 from capetown.params import load_params
 from capetown.timing import step
@@ -57,6 +57,8 @@ def run(stage: Callable[[], None]) -> None:
         _start_log(name)
         load_params(Path("params.yaml"))
         check_room(Path())
+        if root() != Path():
+            check_history(root())
         with step(f"{name}, in total"):
             stage()
     except CapetownError as error:

@@ -9,6 +9,7 @@ from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.params import BandRendering, Split, load_params
 from capetown.pools.dataset import drift, label_corrections, listing, split
+from capetown.storage import FORMULA
 from capetown.timing import step
 from stages import log, log_folder, run
 from stages.outs import put_in_place
@@ -29,7 +30,8 @@ def main() -> None:
     with put_in_place(OUT, METRICS) as made:
         (made / OUT).mkdir()
         for name, table in tables.items():
-            table.to_csv(made / OUT / f"{name}.csv", index=False)
+            as_text = table.replace(FORMULA, r"'\1", regex=True)
+            as_text.to_csv(made / OUT / f"{name}.csv", index=False)
         (made / METRICS).write_text(json.dumps(numbers, indent=2) + "\n")
 
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,13 @@ def test_every_check_passes(workspace: Path, capsys: pytest.CaptureFixture[str])
         "table    data/city-hex-polygons-8.geojson: 3832 hexagons",
     ]
     assert lines[1] == "data     data is complete: 29 objects are selected"
+
+
+def test_a_path_that_fails_in_dvcs_temporary_workspaces(workspace: Path) -> None:
+    shutil.copytree(workspace, project := workspace / "Süd")
+    _, line = islice(check_all(project / "params.yaml", Path("raw")), 2)
+    assert line.startswith(f"path     {project}: ")
+    assert "ASCII" in line
 
 
 def test_a_wrong_param(workspace: Path) -> None:

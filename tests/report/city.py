@@ -21,7 +21,8 @@ IMAGE = '"><img src=x onerror="window.hacked=1">.tif'
 # Names of pictures in `evaluation/`.
 TILE, HEAT = "yes-a b (2)](http:x) #1.png", 'yes-"><img src=x onerror="window.hacked=1">.png'
 FOLDS = ("train", "valid", "test")
-PIPE = "a|b *c* [d](http://e.f) `g` ~~h~~"
+# It ends an image of Markdown, starts another one, and has a blank line.
+PIPE = "a|b](http://e.f/1.png)![*c* [d](http://e.f) `g` ~~h~~ <i>\n\n![i](http://e.f/2.png)![](http://e.f/)"
 
 CELLS = sorted(h3.grid_disk(INSIDE_CELL, 3))
 START = datetime(2020, 1, 1, 12, tzinfo=ZoneInfo("Africa/Johannesburg"))
@@ -35,7 +36,7 @@ def tables(days: int = 100) -> dict[str, pl.DataFrame]:
             "completion_timestamp": START + timedelta(days=day + 2 * n) if n else None,
             "directorate": SCRIPT if n < 5 else PIPE,
             "code": SCRIPT if n % 2 else "BURST PIPE",
-            "official_suburb": SCRIPT,
+            "official_suburb": SCRIPT if n else PIPE,
             "latitude": -33.8 if n < 6 else None,
             "longitude": 18.5 + n / 1000 if n < 6 else None,
             "h3_level8_index": CELLS[(7 * day + n) % len(CELLS)] if n < 6 else "0",

@@ -6,9 +6,11 @@ from pathlib import Path
 import geopandas as gpd
 import polars as pl
 import pytest
+import vl_convert
 
 from capetown.cli import main
 from capetown.errors import CapetownError
+from capetown.report.ground import svg_text
 from capetown.report.pool_map import pool_map, read_pools
 from capetown.report.render import markdown_and_images
 from capetown.report.request_map import request_map
@@ -27,6 +29,13 @@ def pools(tmp_path: Path) -> gpd.GeoDataFrame:
     found = read_pools(out)
     assert found is not None
     return found
+
+
+def test_control_characters_in_a_name_are_replaced() -> None:
+    """XML has no such characters, not even escaped."""
+    text = svg_text("A\x1b[2J\0\n<b>", 1, 2, 3, "")
+    assert text.endswith(">A?[2J? &lt;b&gt;</text>")
+    assert vl_convert.svg_to_png(f'<svg xmlns="http://www.w3.org/2000/svg">{text}</svg>')
 
 
 def test_the_map_of_pools_and_its_numbers(pools: gpd.GeoDataFrame, tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ def test_without_tiles_or_tables_the_report_covers_the_rest(small: Facts) -> Non
 
 
 def test_the_text_links_to_its_images_and_escapes_names(small: Facts) -> None:
-    text, images = markdown_and_images(small)
+    samples = small.samples.assign(path="a\r\r> ](http:e) ![b.tif")
+    text, images = markdown_and_images(replace(small, samples=samples))
     # As a Git host shows it, with the markup in it.
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     sources = re.findall(r'<img src="([^"]*)"', html)
@@ -104,6 +105,7 @@ def test_the_text_links_to_its_images_and_escapes_names(small: Facts) -> None:
     assert "<img src=x" not in html
     assert "&lt;script&gt;window.hacked = 1&lt;/script&gt;" in html
     assert "<em>c</em>" not in html
+    assert "<i>" not in html
     assert "http://e.f" in html
     assert 'href="http://e.f' not in html
 

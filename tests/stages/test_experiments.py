@@ -47,6 +47,25 @@ def test_an_experiment_can_be_kept_and_undone(repository: Repository, tmp_path: 
     assert is_clean(repository)
 
 
+def test_a_shallow_clone_names_the_fix_before_dvc_loses_an_experiment(
+    reproduced: Repository, tmp_path: Path
+) -> None:
+    """DVC itself runs every stage, exits with 0 and keeps nothing."""
+    clone = Repository(tmp_path / "clone")
+    source = f"file://{reproduced.root}"
+    reproduced.run("git", "clone", "-q", "--depth", "1", source, str(clone.root))
+    clone.run("dvc", "repro", "--force", "check")
+    run = ("dvc", "exp", "run", "--temp", "--name", "kept", "-S", "pretrained=false", "check")
+    lost, checked = clone.try_run(*run), clone.try_run("capetown", "check")
+    assert lost.returncode != 0
+    for said in (lost.stderr, checked.stdout):
+        assert "`git fetch --unshallow`" in said
+    clone.run("git", "fetch", "-q", "--unshallow")
+    clone.run(*run)
+    assert "[kept]" in clone.run("dvc", "exp", "list")
+    assert "--unshallow" not in clone.try_run("capetown", "check").stdout
+
+
 def test_a_sweep_is_queued_run_sorted_and_compared(repository: Repository, tmp_path: Path) -> None:
     """Each experiment runs the code from the time it was queued, despite later edits."""
     mark = tmp_path / "mark"

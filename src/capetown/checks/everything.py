@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from capetown.checks.preflight import check_model
+from capetown.checks.preflight import check_model, is_shallow
 from capetown.checks.source import check_address, check_folder, compare_with_mirror
 from capetown.city import HEXAGONS_FILE, INDEX, REQUEST_ID, REQUESTS_TABLE
 from capetown.params import load_params
@@ -24,6 +24,7 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
     """
     params = load_params(params_path)
     yield f"params   {params_path} is valid"
+    yield from _limits(params_path.resolve().parent)
 
     source = params.download.source
     if "://" in source:
@@ -68,3 +69,12 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
         )
     )
     yield f"model    {params.model} trains, saves, loads and explains two made-up tiles"
+
+
+def _limits(project: Path) -> Iterator[str]:
+    """What fails in DVC's temporary workspaces. Everything else works."""
+    fails = "`dvc exp run` with --temp or --queue"
+    if is_shallow(project):
+        yield f"git      the clone is shallow: {fails} keeps nothing; run `git fetch --unshallow`"
+    if not str(project).isascii():
+        yield f"path     {project}: {fails} fails; move the project to a path in ASCII letters"

@@ -1,6 +1,7 @@
 """Checks before a stage starts: room on the disk, and a model that can be trained."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 from capetown.errors import CapetownError
@@ -24,6 +25,29 @@ def check_room(folder: Path) -> None:
             where=folder.resolve(),
             fix="free some: `dvc gc --workspace` removes what only older runs need",
         )
+
+
+def is_shallow(repository: Path) -> bool:
+    """True for a clone without its whole history, as `git clone --depth` makes one."""
+    command = ["git", "-C", str(repository), "rev-parse", "--is-shallow-repository"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:  # an export without Git
+        return False
+    return said.strip() == "true"
+
+
+def check_history(repository: Path) -> None:
+    """Check that DVC can keep what a stage computes in a temporary workspace.
+
+    Raises:
+        CapetownError: the clone is shallow. DVC would run every stage and then keep nothing.
+    """
+    if is_shallow(repository):
+        raise CapetownError(
+            "the clone is shallow, so DVC would lose this experiment", where=repository.resolve(),
+            fix="run `git fetch --unshallow`",
+        )  # fmt: skip
 
 
 def check_model(backbone: Backbone, *, pretrained: bool, device: DeviceName) -> None:

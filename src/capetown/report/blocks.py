@@ -6,10 +6,10 @@ Each is Markdown for Git hosts and HTML for the page.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from capetown.report.facts import Facts, short_threshold
-from capetown.report.formatting import days, listed, pace, per_cent
+from capetown.report.formatting import days, in_html, listed, pace, per_cent
 from capetown.report.hexagon_map import STYLE, HexagonMap
 from capetown.report.pages import for_markdown, html_block
 
@@ -75,8 +75,8 @@ def _key_figures(facts: Facts, requests: Values, pools: Values, *, is_page: bool
                       f"balanced accuracy, {interval}; guessing gives 50 %"))  # fmt: skip
     if is_page:
         items = "".join(
-            f'<li class="{css}"><span>{escape(name)}</span><strong>{escape(value)}</strong>'
-            f"<span>{escape(words)}</span></li>"
+            f'<li class="{css}"><span>{in_html(name)}</span><strong>{in_html(value)}</strong>'
+            f"<span>{in_html(words)}</span></li>"
             for css, name, value, words in found
         )
         return Markup(f'<ul class="key-figures">{items}</ul>')
@@ -89,7 +89,7 @@ def _key_figures(facts: Facts, requests: Values, pools: Values, *, is_page: bool
 
 def _live(name: str, value: Any) -> Markup:
     """A number that follows the threshold."""
-    return Markup(f'<span data-live="{escape(name)}">{escape(value)}</span>')
+    return Markup(f'<span data-live="{in_html(name)}">{in_html(value)}</span>')
 
 
 def _lab(facts: Facts, pools: Values) -> Markup:
@@ -133,9 +133,9 @@ def _mistakes(rows: Rows, tile: Tile, *, is_page: bool) -> Markup:
     if is_page:
         items = "".join(
             f'<li class="tile"><button type="button" aria-label="'
-            f'{escape(f"Tile {name}, probability {p}: show what spoke for the answer")}">'
+            f'{in_html(f"Tile {name}, probability {p}: show what spoke for the answer")}">'
             f"{tile(row['tile'], '')}{tile(row['saliency'], '')}</button>"
-            f"<b>{p}</b> {escape(name)}</li>"
+            f"<b>{p}</b> {in_html(name)}</li>"
             for row, name, p in named
         )
         return Markup(

@@ -1,11 +1,33 @@
 """Numbers and names for people."""
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import date
+from typing import Any
+
+from markupsafe import Markup, escape
 
 NONE = "(none)"
+# Markup in Markdown; full stops, hyphens and brackets alone are harmless.
+SPECIAL = re.compile(r"([\\`*_\[\]|~$#!])")
 SMALL_WORDS = {"and", "of", "the", "or", "in", "for", "to"}
+
+
+def printable(value: Any) -> str:
+    """A value as one line. Control characters, which can move a cursor, become question marks."""
+    line = " ".join(str(value).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def backslashed(value: Any) -> str:
+    """A value as one line without Markdown's markup. HTML stays."""
+    return SPECIAL.sub(r"\\\1", printable(value))
+
+
+def in_html(value: Any) -> Markup:
+    """A value for HTML within Markdown, where a blank line would end the HTML."""
+    return escape(printable(value))
 
 
 def as_name(name: str) -> str:

@@ -16,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from capetown.city import NEIGHBOURS, WATERS
-from capetown.report.formatting import as_name
+from capetown.report.formatting import as_name, printable
 
 SIDE = 11_000
 # Font sizes in units; `page.css` enlarges the names for phones.
@@ -97,7 +97,8 @@ def draw_ground(table: gpd.GeoDataFrame) -> Ground:
 
 def svg_text(words: str, x: float, y: float, size: int, attributes: str) -> str:
     """A text element; `attributes` is SVG."""
-    return f'<text x="{x:.0f}" y="{y:.0f}" font-size="{size}" {attributes}>{escape(words)}</text>'
+    text = escape(printable(words))
+    return f'<text x="{x:.0f}" y="{y:.0f}" font-size="{size}" {attributes}>{text}</text>'
 
 
 def _places(table: gpd.GeoDataFrame, centres: NDArray[np.float64]) -> list[Label]:

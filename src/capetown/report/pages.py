@@ -18,12 +18,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from capetown.report.formatting import as_name, day, days, per_cent
+from capetown.report.formatting import as_name, backslashed, day, days, per_cent, printable
 from capetown.report.theme import css
 
 ASSETS = files("capetown.report") / "assets"
-# Markup in Markdown; full stops, hyphens and brackets alone are harmless.
-SPECIAL = re.compile(r"([\\`*_\[\]|~$#!])")
 # Tables with this many columns are too wide for a phone.
 WIDE = 5
 TEMPLATES = jinja2.PackageLoader("capetown.report")
@@ -66,7 +64,7 @@ def to_html(
 def html_block(template: str, **values: Any) -> Markup:
     """An HTML template as one block of Markdown, so without blank lines."""
     text = TEMPLATES_OF_PAGES.get_template(template).render(**values)
-    return Markup(re.sub(r"\n\s*\n", "\n", text))
+    return Markup(re.sub(r"[\r\n]\s*[\r\n]", "\n", text))
 
 
 def for_markdown(value: Any) -> str:
@@ -179,13 +177,12 @@ def _escape(value: Any) -> Any:
     """A value as text without markup in Markdown and HTML."""
     if isinstance(value, Markup):
         return value
-    line = " ".join(_shown(value).split())
-    return SPECIAL.sub(r"\\\1", html.escape(line, quote=False))
+    return html.escape(backslashed(_shown(value)), quote=False)
 
 
 def _plain(value: Any) -> str:
     """A value as text without control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in _shown(value))
+    return printable(_shown(value))
 
 
 def _shown(value: Any) -> str:

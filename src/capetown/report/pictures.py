@@ -11,6 +11,7 @@ from PIL import Image
 from capetown.errors import one_line
 from capetown.imagery.reading import UnreadableTileError, read_tile
 from capetown.params import BandRendering
+from capetown.report.formatting import backslashed, in_html
 
 QUALITY = 82
 # Pixels; pages show at most 160, so this suits any screen.
@@ -28,15 +29,15 @@ def jpeg(image: Image.Image) -> bytes:
 
 def linked(path: str, alt: str = "") -> Markup:
     """A picture in Markdown by its path, which may contain any character."""
-    # The alternative text must end neither itself nor a table's cell.
-    text = "".join("_" if sign in "\\[]|<>`*&\n" else sign for sign in alt)
+    # Underscores only emphasise, which an alternative text does not show.
+    text = escape(backslashed(alt)).replace("\\_", "_")
     return Markup(f"![{text}]({quote(path)})")
 
 
 def inlined(picture: bytes, alt: str = "") -> Markup:
     """A JPEG in HTML, as part of the page."""
     data = base64.b64encode(picture).decode()
-    return Markup(f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{data}">')
+    return Markup(f'<img alt="{in_html(alt)}" src="data:image/jpeg;base64,{data}">')
 
 
 def tile_picture(root: Path, rule: BandRendering, path: str) -> Markup | str:

@@ -16,6 +16,7 @@ from capetown.pools.metrics import METRICS
 from capetown.report import blocks
 from capetown.report.charts import Chart
 from capetown.report.facts import Facts, join_statistics, pool_statistics, short_threshold
+from capetown.report.formatting import backslashed, in_html
 from capetown.report.hexagon_map import HexagonMap, as_svg
 from capetown.report.pages import to_html, to_markdown
 from capetown.report.pictures import inlined, jpeg, linked
@@ -89,7 +90,7 @@ class _Markdown:
 
     def _linked(self, name: str, caption: str, alt: str, draw: Picture) -> Markup:
         self.images[f"{name}.png"] = draw
-        return Markup(f"![{escape(alt)}](images/{name}.png)\n\n*{escape(caption)}*")
+        return Markup(f"{linked(f'images/{name}.png', alt)}\n\n*{escape(backslashed(caption))}*")
 
     def tile(self, name: str, alt: str) -> Markup:
         file = f"{name.rsplit('.', 1)[0]}.jpg"
@@ -121,8 +122,8 @@ class _Page:
         chart = draw_chart(name, self.facts).properties(width="container", description=alt)
         self.specs[name] = themed(chart.to_dict(), is_picture=False)
         return Markup(
-            f'<figure><div class="chart" id="{name}" role="img" aria-label="{escape(alt)}"></div>'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
+            f'<figure><div class="chart" id="{name}" role="img" aria-label="{in_html(alt)}"></div>'
+            f"<figcaption>{in_html(caption)}</figcaption></figure>"
         )
 
     def map(self, name: str, caption: str, alt: str) -> Markup:

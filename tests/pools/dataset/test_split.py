@@ -191,7 +191,7 @@ def test_the_stage_lists_rejected_duplicate_and_corrected_tiles(workspace: Path)
     (pools / "yes" / "old").mkdir()
     (pools / "yes" / "old" / "S98_1_1.tif").touch()
     (pools / "no" / "T01_1_1.TIF").write_bytes((pools / "no" / "S00_2_1.tif").read_bytes())
-    (pools / "no" / "odd.tif").write_bytes((pools / "yes" / "S00_0_1.tif").read_bytes())
+    (pools / "no" / "=odd.tif").write_bytes((pools / "yes" / "S00_0_1.tif").read_bytes())
     corrected = "images/swimming-pool/yes/S01_0_1.tif"
     (workspace / "corrections.csv").write_text(f"path,label\n{corrected},no\n")
     said = run_stage(workspace, 0)
@@ -201,15 +201,17 @@ def test_the_stage_lists_rejected_duplicate_and_corrected_tiles(workspace: Path)
     assert len(pd.read_csv(workspace / "splits" / "duplicates.csv")) == 2
     tiles = pd.read_csv(workspace / "splits" / "tiles.csv", index_col="path")
     assert tiles.loc[corrected, "label"] == "no"
+    odd = tiles.loc["images/swimming-pool/no/=odd.tif"]
+    assert odd["sheet"] == "'=odd", "a formula, as a spreadsheet sees it"
     reduced = tiles["reduced_to"]
     assert reduced[reduced > 0].to_dict() == {"images/swimming-pool/yes/S00_0_1.tif": 640}
-    for group, copy in (("S00_2", "T01_1"), ("S00_0", "odd")):
+    for group, copy in (("S00_2", "T01_1"), ("S00_0", "'=odd")):
         assert tiles[tiles["group"].isin([group, copy])]["fold"].nunique() == 1
     metrics = json.loads((workspace / "metrics" / "split.json").read_text())
     numbers = {"tiles": 50, "rejected": 2, "duplicates": 2, "label_noise": 1, "corrected": 1}
     assert {key: metrics[key] for key in numbers} == numbers
     for fact in ("label noise: images/swimming-pool/yes/S00_0_1.tif", "(target: 60.0%)",
-                 "such as images/swimming-pool/no/odd.tif: each is a group"):  # fmt: skip
+                 "such as images/swimming-pool/no/=odd.tif: each is a group"):  # fmt: skip
         assert fact in said
 
 

@@ -1,6 +1,7 @@
 """Comparison of experiments: differences by hand, verdicts, changed tiles, and the page."""
 
 import base64
+import re
 import subprocess
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import tifffile
 from dvc.repo import Repo
+from markdown_it import MarkdownIt
 from PIL import Image
 from playwright.sync_api import Browser
 from sklearn.metrics import average_precision_score
@@ -201,6 +203,8 @@ def test_the_text_keeps_names_without_control_characters(hostile: Comparison) ->
     assert f"| {SCRIPT} | recall | -5.0 | -" in text
     assert f"| {HOSTILE.rsplit('/', 1)[-1]} | yes | 90 % | 20 % | wrong |" in text
     assert "gets right. Those that changed most:" in text
+    shared = MarkdownIt().render(as_text(hostile, resamples=100, escape=True))
+    assert re.findall("<(?:a|img|script)", shared) == []
     red = compared(experiment("a", GOOD), experiment("\x1b[2Jred", 1 - GOOD))
     assert "| ?[2Jred | recall | -100.0 |" in as_text(red, resamples=100)
 
@@ -238,12 +242,16 @@ def write(table: bytes, metrics: bytes = b'{"threshold": 0.5}') -> None:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Git and DVC repository with one commit of an experiment's files."""
+def repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Path:
+    """A Git and DVC repository with one commit of an experiment's files, or a folder of one."""
     params = (ROOT / "params.yaml").read_text()
-    monkeypatch.chdir(tmp_path)
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    Repo.init().close()
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    project = tmp_path / getattr(request, "param", ".")
+    project.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(project)
+    Repo.init(subdir=project != tmp_path).close()
     Path("params.yaml").write_text(params)
     write(experiment("a", GOOD).predictions.to_csv(index=False).encode())
     subprocess.run(["git", "add", "."], check=True)
@@ -297,6 +305,7 @@ def test_probabilities_are_read_to_the_last_digit(repository: Path) -> None:
     assert found.predictions["probability"].tolist() == [0.30000000000000004, 5e-324]
 
 
+@pytest.mark.parametrize("repository", [".", "larger/Süd 1"], indirect=True)
 def test_the_command_compares_revisions_experiments_and_the_workspace(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,6 +67,8 @@ def test_evaluation_adds_the_test_fold_to_the_same_facts() -> None:
     old, new = (card.split("---\n", 2)[2].split("\n\n") for card in (before, after))
     assert [part for part in old if part not in new and "not been evaluated" not in part] == []
     assert "synthetic" not in render_card(manifest(), EVALUATION, "s3://cct")
+    hostile = render_card(manifest(), EVALUATION, "a` ![b](http://c/d.png)\n\n![e](f)")
+    assert "The tiles came from `a' ![b](http://c/d.png) ![e](f)`." in hostile
 
 
 def test_a_model_without_a_training_summary_has_no_card() -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from capetown.pools.dataset.drift import read_with_profile, typical_profile
 from capetown.pools.metrics import calibrated
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.manifest import save_model
+from capetown.pools.prediction.predictions import as_table, write_csv
 from tests import s3
 from tests.imagery import geotiff
 from tests.pools.prediction import CARD, Model, Predict, Refusal
@@ -165,3 +167,9 @@ def test_an_original_gives_the_prediction_of_its_reduced_copy(
     # A model trained on originals reads them unreduced.
     plain = predict("c.csv", originals)
     assert plain["probability"][0] != found["probability"][0]
+
+
+def test_no_text_in_the_csv_is_a_formula() -> None:
+    rows = [{"path": "=1+1.tif", "error": "@a", "drift": "b=c", "longitude": -18.5}]
+    write_csv(iter([as_table(rows, 0)]), file := BytesIO())
+    assert file.getvalue().splitlines()[1] == b"'=1+1.tif,,,'@a,b=c,,,-18.5,,,,,,"

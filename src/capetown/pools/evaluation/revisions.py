@@ -3,11 +3,13 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import polars as pl
 from dvc.api import read
+from dvc.scm import SCM
 from dvc.utils.serialize import loads_yaml
 from ruamel.yaml.error import YAMLError
 
@@ -23,7 +25,7 @@ def read_experiment(revision: str, *, predictions: str, metrics: str, params: st
 
     Args:
         revision: a Git revision, an experiment's name, or ``workspace`` for the current files.
-        predictions: path of the predictions, from the repository's root.
+        predictions: path of the predictions, from the working directory.
         metrics: path of the JSON file with the model's threshold.
         params: path of the params file.
 
@@ -38,7 +40,11 @@ def read_experiment(revision: str, *, predictions: str, metrics: str, params: st
 
 def _read(path: str, revision: str) -> bytes:
     try:
-        data: bytes = read(path, rev=None if revision == "workspace" else revision, mode="rb")
+        if revision == "workspace":
+            data: bytes = read(path, mode="rb")
+        else:  # DVC takes a path in a revision from the root of Git, which may be above ours
+            folder = Path.cwd().relative_to(SCM(".").root_dir)
+            data = read((folder / path).as_posix(), rev=revision, mode="rb")
     except Exception as error:  # DVC and Git raise many kinds for an unknown revision
         raise CapetownError(
             f"unreadable ({one_line(error)})", where=f"{revision}: {path}",

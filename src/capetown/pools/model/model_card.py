@@ -85,5 +85,11 @@ def render_card(
         evaluation=evaluation,
         source=source,
         metrics=METRICS,
+        code=_in_code,
     )
     return str(card.content).rstrip() + "\n"
+
+
+def _in_code(value: str) -> str:
+    """A value for a code span of Markdown: on one line, and without what would end the span."""
+    return " ".join(value.replace("`", "'").split())

@@ -19,4 +19,7 @@
 - `saliency_longitude`, `saliency_latitude`, number: that point in WGS84.
 - `geometry`: the tile's outline in WGS84: WKB in Parquet, WKT in CSV. It is a polygon, or two if
   the tile crosses the antimeridian.
+
+In CSV an apostrophe precedes a text that a spreadsheet would take for a formula, such as a path
+that starts with ``=``. Parquet has the exact text.
 """

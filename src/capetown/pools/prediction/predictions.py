@@ -15,6 +15,7 @@ import shapely
 from capetown.city import CLASSES, RESOLUTION
 from capetown.errors import CapetownError, one_line
 from capetown.geoparquet import GEOMETRY, write_tables
+from capetown.storage import FORMULA
 
 SCHEMA = pa.schema(
     [
@@ -39,12 +40,13 @@ def as_table(rows: Sequence[Mapping[str, object]], empty: int) -> pa.Table:
 
 
 def write_csv(tables: Iterator[pa.Table], file: IO[bytes]) -> None:
-    """Write tables one after the other, outlines as WKT."""
+    """Write tables one after the other, outlines as WKT, and no text that starts a formula."""
     for number, table in enumerate(tables):
         wkb = table[GEOMETRY].to_numpy(zero_copy_only=False)
         wkt = shapely.to_wkt(shapely.from_wkb(wkb), rounding_precision=-1)
         frame = pl.DataFrame(table.drop_columns(GEOMETRY))
         frame = frame.with_columns(pl.Series(GEOMETRY, wkt.tolist(), dtype=pl.String))
+        frame = frame.with_columns(pl.col(pl.String).str.replace(FORMULA, "'$1"))
         frame.write_csv(file, include_header=number == 0)
 
 
