@@ -90,6 +90,10 @@ def test_an_orthophoto_may_be_in_a_bucket_or_on_a_web_server(
         remote = predict(f"{url.partition(':')[0]}.csv", url, "--tile-metres", "100")
         assert remote["path"].tolist() == [p.replace(str(image), url) for p in local["path"]]
         assert remote.drop(columns="path").equals(local.drop(columns="path"))
+    (tmp_path / "bad.tif").write_text(vrt(f"/vsis3/{s3.PUBLIC}/ortho.tif"))
+    seaweed.fs.put(str(tmp_path / "bad.tif"), f"{s3.PUBLIC}/bad.tif")
+    found = predict("bad.csv", f"s3://{s3.PUBLIC}/bad.tif", image, "--tile-metres", "100")
+    assert found["error"].ne("").tolist() == [True] + [False] * len(local)
 
 
 def test_a_large_orthophoto_is_never_read_whole(predict: Predict, tmp_path: Path) -> None:
