@@ -172,4 +172,4 @@ def test_an_original_gives_the_prediction_of_its_reduced_copy(
 def test_no_text_in_the_csv_is_a_formula() -> None:
     rows = [{"path": "=1+1.tif", "error": "@a", "drift": "b=c", "longitude": -18.5}]
     write_csv(iter([as_table(rows, 0)]), file := BytesIO())
-    assert file.getvalue().splitlines()[1] == b"'=1+1.tif,,,'@a,b=c,,,-18.5,,,,,,"
+    assert file.getvalue().splitlines()[1] == b"'=1+1.tif,,,'@a,b=c,,,,-18.5,,,,,,"
