@@ -68,15 +68,16 @@ def predict(
     inputs = inputs_digest(tiles, f"{tiling.crs} {saliency}")
     provenance = Provenance(model=job.digest, inputs=inputs, capetown=job.capetown)
     output = Output(out, provenance, len(shards))
-    if (summary := output.completed()) is not None:
-        return summary
-    there = output.start()
-    if there:
-        log.warning("%s: resuming, %d of %d shards exist", out, len(there), len(shards))
-    left = {number: shard for number, shard in shards.items() if number not in there}
-    for _ in _compute(left, job._replace(folder=absolute(output.folder)), backend):
-        pass
-    return output.finish(len(tiles))
+    with output.locked():
+        if (summary := output.completed()) is not None:
+            return summary
+        there = output.start()
+        if there:
+            log.warning("%s: resuming, %d of %d shards exist", out, len(there), len(shards))
+        left = {number: shard for number, shard in shards.items() if number not in there}
+        for _ in _compute(left, job._replace(folder=absolute(output.folder)), backend):
+            pass
+        return output.finish(len(tiles))
 
 
 def _print(shards: Shards, job: Job, backend: OpenBackend) -> Summary:
