@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-from capetown.errors import CapetownError, one_line
+from capetown.errors import CapetownError
 from capetown.imagery.tile_ref import TileRef
 from capetown.imagery.windows import Tiling
 from capetown.pools.model.manifest import model_digest
@@ -137,15 +137,22 @@ def _submit(workers: Backend, job: Job, shards: Shards) -> Iterator[int]:
                 waiting[workers.executor.submit(make_shard, job, number, shards[number])] = number
             if not waiting:
                 return
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            # `free_slots` fails if the workers cannot go on, so that no wait is endless.
+            for future in wait(waiting, WAIT, FIRST_COMPLETED).done:
                 number = waiting.pop(future)
                 try:
-                    yield future.result()
-                except workers.worker_failures as error:
+                    made = future.result()
+                except CapetownError:
+                    raise
+                except Exception as error:
+                    if not workers.explain:
+                        raise
+                    what, fix = workers.explain(error)
+                    first, count = shards[number][0].path, len(shards[number])
                     raise CapetownError(
-                        f"{len(shards[number])} tiles lost with their worker ({one_line(error)})",
-                        where=shards[number][0].path, fix="run the command again to resume",
-                    ) from error  # fmt: skip
+                        f"{what}, with {count} tiles", where=first, fix=fix
+                    ) from error
+                yield made
     finally:
         for future in waiting:
             future.cancel()
