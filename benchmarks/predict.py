@@ -9,6 +9,11 @@ through Pillow; both on torch with the allocator and the waiting threads as they
 had them. Limits are the engine alone that `predict` uses, fed from memory, and reading and decoding
 alone. Then Dask: two workers of one thread against one, and what a piece costs that does nothing.
 Compare CPU seconds where other work shares the machine.
+
+    python -m benchmarks.predict --defaults [--model models]
+
+prints seconds and peak megabytes of the whole command at its default settings: for one tile, for
+600, and of a Dask worker of one thread that computes the 600.
 """
 
 import argparse
@@ -27,7 +32,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.processes import ROOT, alone
+from benchmarks.processes import ROOT, alone, run
 
 # Made-up tiles of the City's size that are copied.
 DISTINCT = 54
@@ -40,7 +45,7 @@ def predict(folder: str, model: Path) -> int:
     from capetown.pools.prediction.engine import ready_model
     from capetown.pools.prediction.executors import this_process
 
-    ready_model(str(model), model_digest(model), "cpu")
+    ready_model(str(model), model_digest(model), "cpu", compiled=True)
     _start()
     return _predict([folder], model, this_process)
 
@@ -93,11 +98,13 @@ def _bind_to_cores(count: int) -> None:
 
 def _predict(paths: list[str], model: Path, backend: Any) -> int:
     from capetown.imagery.windows import Tiling
-    from capetown.pools.prediction.run import predict as run
+    from capetown.pools.prediction.run import predict as run_predict
 
     with tempfile.TemporaryDirectory() as scratch:
         out = f"{scratch}/out.csv"
-        return run(paths, out, model=model, device="cpu", tiling=Tiling(), backend=backend).tiles
+        return run_predict(
+            paths, out, model=model, device="cpu", tiling=Tiling(), backend=backend
+        ).tiles
 
 
 def batches(folder: str, model: Path) -> int:
@@ -145,7 +152,7 @@ def model_alone(folder: str, model: Path) -> int:
     from capetown.pools.prediction.engine import ready_model
     from capetown.pools.prediction.executors import cores
 
-    ready = ready_model(str(model), model_digest(model), "cpu")
+    ready = ready_model(str(model), model_digest(model), "cpu", compiled=True)
     count, side = len(list(Path(folder).iterdir())), ready.manifest.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (ready.batch, side, side, 3), np.uint8)
     parts = [pixels[: min(ready.batch, count - n)] for n in range(0, count, ready.batch)]
@@ -253,10 +260,37 @@ def measure(name: str, folder: str, model: Path) -> None:
     _start()
     tiles = (empty_pieces if name == "empty pieces" else WAYS[name])(folder, model)
     _stop()
-    # What the system counts for `getrusage` begins at what the parent held.
+    print(json.dumps([tiles, *_spent, peak()]))
+
+
+def peak() -> float:
+    """The peak megabytes of this process.
+
+    What the system counts for `getrusage` begins at what the parent held.
+    """
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = int(status["VmHWM"].split()[0]) / 1000
-    print(json.dumps([tiles, *_spent, peak]))
+    return int(status["VmHWM"].split()[0]) / 1000
+
+
+def at_default_settings(root: Path, tiles: list[Path], model: Path) -> None:
+    """Print what one tile, 600 tiles and a worker need."""
+    from distributed import Client, LocalCluster
+
+    def predicted(count: int, *options: str) -> tuple[float, float]:
+        out = root / f"{count}{len(options)}.csv"
+        command = ["predict", str(root / str(count)), "--model", str(model), "--out", str(out)]
+        return run(["-m", "capetown", *command, *options], root)
+
+    for count in (1, 600):
+        copies(root / str(count), tiles, count)
+        print("{:>3} tiles: {:5.1f} s, {:5.0f} MB".format(count, *predicted(count)), flush=True)
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, memory_limit=None, silence_logs=logging.ERROR,
+        dashboard_address="127.0.0.1:0",
+    ) as local, Client(local) as client:  # fmt: skip
+        seconds, _ = predicted(600, "--cluster", local.scheduler_address)
+        [megabytes] = client.run(peak).values()
+    print(f"the 600 on a worker: {seconds:5.1f} s, {megabytes:5.0f} MB in the worker")
 
 
 def report(title: str, folder: str, model: Path, names: list[str]) -> None:
@@ -298,6 +332,7 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=300, help="of the City's size")
     parser.add_argument("--model", type=Path, default=Path("models"))
     parser.add_argument("--bucket", type=Path, help="a synthetic one, tiles of 1,250 pixels")
+    parser.add_argument("--defaults", action="store_true", help="only the default settings")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -309,8 +344,12 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
+        embedded = sorted(ROOT.glob("data/images/*/*/*.tif"))
+        if arguments.defaults:
+            at_default_settings(root, embedded, arguments.model.absolute())
+            return
         model = in_one_view(arguments.model, root / "model")
-        small = copies(root / "small", sorted(ROOT.glob("data/images/*/*/*.tif")), arguments.tiles)
+        small = copies(root / "small", embedded, arguments.tiles)
         made = arguments.bucket or root / "made"
         if not arguments.bucket:
             write_tiles(made, DISTINCT, 42, 1250)

@@ -2,7 +2,9 @@
 
 import pickle
 
-from capetown.errors import CapetownError
+import pytest
+
+from capetown.errors import CapetownError, one_line
 
 
 def test_the_parts_make_one_line_and_reach_other_processes() -> None:
@@ -11,3 +13,17 @@ def test_the_parts_make_one_line_and_reach_other_processes() -> None:
     assert str(CapetownError("interrupted")) == "interrupted"
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.what, copy.where, copy.fix) == (error.what, error.where, error.fix)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("no such\nband"), "no such band"),
+        (TimeoutError(), "TimeoutError"),
+        (OSError(5), "OSError 5"),
+        (IndexError(0), "a part is missing (IndexError 0)"),
+        (KeyError("Software"), "a part is missing (KeyError 'Software')"),
+    ],
+)
+def test_an_error_of_a_library_is_one_line_with_words(error: Exception, line: str) -> None:
+    assert one_line(error) == line

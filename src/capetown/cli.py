@@ -186,11 +186,11 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     added.add_argument("--crs", default="", help="CRS for tiles without one, such as EPSG:32734")
     added.add_argument(
-        "--tile-metres", type=float, default=0, metavar="M",
+        "--tile-metres", type=float, metavar="M",
         help="cut images into windows with sides of M metres",
     )  # fmt: skip
     added.add_argument(
-        "--tile-pixels", type=int, default=0, metavar="PX",
+        "--tile-pixels", type=int, metavar="PX",
         help="cut images without a scale into windows with sides of PX pixels",
     )  # fmt: skip
     added.add_argument(

@@ -31,6 +31,8 @@ def _rebuilt(what: str, where: str, fix: str) -> CapetownError:
 def one_line(error: BaseException, limit: int = 200) -> str:
     """An error's text in one line of at most `limit` characters; its type if it has no text."""
     text = " ".join(str(error).split())[:limit]
-    if any(letter.isalpha() for letter in text):
-        return text
-    return f"{type(error).__name__} {text}".strip()
+    named = f"{type(error).__name__} {text}".strip()
+    if type(error) in (IndexError, KeyError):
+        # The text is at most a position or a name.
+        return f"a part is missing ({named})"
+    return text if any(letter.isalpha() for letter in text) else named

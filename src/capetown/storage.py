@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from fsspec.core import url_to_fs
@@ -33,7 +34,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the file cannot be replaced.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Process numbers repeat: containers and other machines may share the folder.
+    part = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
         yield part
         part.replace(path)

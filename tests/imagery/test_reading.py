@@ -181,7 +181,7 @@ def test_twelve_bits_in_sixteen_need_a_range() -> None:
     packed = tiff(twelve, photometric="rgb", bitspersample=12)
     np.testing.assert_array_equal(read(packed), RGB)
     in_sixteen = tiff(twelve, photometric="rgb")
-    with pytest.raises(UnreadableTileError, match=r"no value over \d+; set tiles"):
+    with pytest.raises(UnreadableTileError, match=r"no value over \d+; .* tiles\.scale$"):
         read(in_sixteen)
     np.testing.assert_array_equal(read(in_sixteen, scale=[0, 4095]), RGB)
     np.testing.assert_array_equal(read(tiff(np.zeros_like(twelve), photometric="rgb")), 0 * RGB)

@@ -91,11 +91,11 @@ def to_rgb(raster: Raster, rendering: BandRendering) -> Pixels:
     if rendering.scale == "full":
         if largest is None:
             raise UnreadableTileError(
-                f"pixels of type {values.dtype}: signed, or over 16 bits", fix="set tiles.scale"
+                f"pixels of type {values.dtype}: signed, or over 16 bits", fix=_remedy("scale")
             )
         if largest == 65535 and 0 < (top := int(chosen.max())) <= TWELVE_BITS:
             raise UnreadableTileError(
-                f"nearly black: 16 bits, but no value over {top}", fix="set tiles.scale"
+                f"nearly black: 16 bits, but no value over {top}", fix=_remedy("scale")
             )
         low, high = 0.0, float(largest)
     elif rendering.scale == "percentile":
@@ -104,7 +104,8 @@ def to_rgb(raster: Raster, rendering: BandRendering) -> Pixels:
         low, high = rendering.scale
         if largest is not None and high > largest:
             raise UnreadableTileError(
-                f"no value can be over {largest}, but tiles.scale ends at {high:g}"
+                f"no value can be over {largest}, but tiles.scale ends at {high:g}",
+                fix=_remedy("scale"),
             )
     shown = _scaled(chosen, low, high, largest)
     if raster.white_is_zero:
@@ -117,11 +118,18 @@ def _bands(raster: Raster, rendering: BandRendering) -> tuple[int, ...]:
     count, bands = raster.values.shape[2], rendering.bands
     if bands is None:
         if raster.shown is None:
-            raise UnreadableTileError(f"{count} bands, neither grey nor RGB", fix="set tiles.bands")
+            raise UnreadableTileError(f"{count} bands, neither grey nor RGB", fix=_remedy("bands"))
         return raster.shown
     if max(bands) > count:
-        raise UnreadableTileError(f"has {count} bands, but tiles.bands asks for {max(bands)}")
+        raise UnreadableTileError(
+            f"has {count} bands, but tiles.bands asks for {max(bands)}", fix=_remedy("bands")
+        )
     return tuple(band - 1 for band in bands)
+
+
+def _remedy(key: str) -> str:
+    """What to do about a tile that the rendering does not fit, before training and after it."""
+    return f"convert it like the training tiles, or train with another tiles.{key}"
 
 
 def _scaled(values: npt.NDArray[Any], low: float, high: float, largest: int | None) -> Pixels:

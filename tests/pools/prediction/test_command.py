@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from capetown.pools.model.manifest import save_model
 from capetown.pools.prediction.predictions import as_table, write_csv
 from tests import s3
 from tests.imagery import geotiff
-from tests.pools.prediction import CARD, Model, Predict, Refusal
+from tests.pools.prediction import CARD, Model, Predict, Refusal, write_tiles
 
 
 def test_each_tile_has_a_probability_or_an_error(
@@ -98,7 +101,11 @@ def test_a_bucket_is_read_from_the_server_in_the_environment(
             ["{tiles}", "--overlap", "0.5"],
             "--overlap: only windows overlap; add --tile-metres or --tile-pixels",
         ),
-        (["{tiles}", "--tile-metres", "-1"], "--tile-metres, --tile-pixels"),
+        (["{tiles}", "--tile-metres", "-1"], "--tile-metres -1.0"),
+        (["{tiles}", "--tile-metres", "nan"], "--tile-metres nan"),
+        (["{tiles}", "--tile-metres", "inf"], "--tile-metres inf"),
+        (["{tiles}", "--tile-metres", "0"], "--tile-metres 0.0"),
+        (["{tiles}", "--tile-pixels", "0"], "--tile-pixels 0"),
     ],
 )
 def test_unusable_arguments_are_refused_and_nothing_is_written(
@@ -133,6 +140,24 @@ def test_standard_output_gets_only_the_rows(
     predict("out.csv", tiles)
     assert said.out == (tmp_path / "out.csv").read_bytes()
     assert b"-: 4 tiles, " in said.err
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_reader_that_stops_ends_the_command_quietly(
+    model: Model, tmp_path: Path, count: int
+) -> None:
+    """As `| head -1` does. A hundred rows fill the buffer, one does not."""
+    tiles = write_tiles(tmp_path / "many", count)
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = ["predict", str(tiles), "--model", str(model[1]), "--out", "-"]
+    done = subprocess.run(
+        [sys.executable, "-m", "capetown", *command],
+        stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert "Traceback" not in done.stderr
 
 
 def test_a_run_without_a_readable_tile_fails(refusal: Refusal, tiles: Path, tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from capetown.pools.model.inference import predict_logits
-from capetown.pools.model.manifest import ModelManifest
+from capetown.pools.model.manifest import ModelManifest, save_model
 from capetown.pools.prediction import engine
-from capetown.pools.prediction.engine import fastest_engine
+from capetown.pools.prediction.engine import Graph, compile_graph, fastest_engine, ready_model
 from tests import ROOT
 from tests.pools.training.tiny import card_of, outspoken_model
 
@@ -60,6 +61,31 @@ def test_concurrent_threads_get_equal_logits() -> None:
     with ThreadPoolExecutor(3) as pool:
         for found in pool.map(answer, [PIXELS] * 6):
             assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("tta", [True, False])
+def test_a_graph_is_made_of_one_tile_without_gradients(tta: bool) -> None:
+    """Tracing keeps all activations, and gradients would keep them longer."""
+    model, its, seen = outspoken_model(ARCHITECTURE), card(tta), []
+    model.register_forward_pre_hook(
+        lambda _, given: seen.append((len(given[0]), torch.is_grad_enabled()))
+    )
+    compile_graph(Graph(model, its).eval(), its.image_size, 1)
+    assert seen == [(8 if tta else 1, False)]
+
+
+def test_only_a_compiled_model_waits_for_openvino(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "capetown")
+    save_model(tmp_path, outspoken_model(ARCHITECTURE), card(tta=False))
+    engines = [
+        ready_model(str(tmp_path), "a digest", "cpu", compiled=compiled).engine
+        for compiled in (False, True)
+    ]
+    assert [isinstance(engine, partial) for engine in engines] == [True, False]
+    assert "OpenVINO" in "".join(caplog.messages)
+    assert engines[0](PIXELS) == pytest.approx(engines[1](PIXELS), abs=4e-4)
 
 
 def unknown(*_: Any, **__: Any) -> Any:

@@ -1,5 +1,6 @@
 """One process and a Dask cluster give the same bytes, and a cluster's failures are explained."""
 
+import math
 import multiprocessing
 import os
 import subprocess
@@ -8,10 +9,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import dask
 import distributed
 import pytest
 
@@ -38,11 +41,11 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def scheduler(workers: int, threads: int = 1) -> Iterator[str]:
+def scheduler(workers: int, threads: int = 1, memory: str | None = None) -> Iterator[str]:
     """The address of a Dask cluster of real processes."""
     with distributed.LocalCluster(
         n_workers=workers, threads_per_worker=threads, dashboard_address="127.0.0.1:0",
-        memory_limit=None,
+        memory_limit=memory,
     ) as cluster:  # fmt: skip
         yield cluster.scheduler_address
 
@@ -104,7 +107,7 @@ def threads_of_the_engine(model: str) -> int:
     asked: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "fastest_engine", lambda *given: asked.append(given[-1]))
-        engine._load.__wrapped__(model, "", "cpu")
+        engine._load.__wrapped__(model, "", "cpu", True)
     return asked[0]
 
 
@@ -113,6 +116,30 @@ def test_the_engine_uses_all_threads_of_its_worker(model: Model) -> None:
     with scheduler(1, threads=3) as address, distributed.Client(address) as client:
         assert client.submit(threads_of_the_engine, folder).result() == 3
     assert threads_of_the_engine(folder) == executors.cores()
+
+
+@contextmanager
+def worker(address: str, first: Path) -> Iterator[None]:
+    """A worker that finds packages in a folder first. Nobody restarts it when it dies."""
+    path = os.pathsep.join([str(first), os.environ.get("PYTHONPATH", "")])
+    started = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny",
+         "--memory-limit", "0"],
+        env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        started.kill()
+        started.wait()
+
+
+def says_version(folder: Path, package: str, number: str) -> Path:
+    """A folder whose metadata names a version of a package."""
+    metadata = folder / f"{package}-{number}.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {number}\n")
+    return folder
 
 
 def test_unusable_clusters_are_refused(
@@ -124,25 +151,101 @@ def test_unusable_clusters_are_refused(
         error = refusal(many, "--cluster", address)
         assert error.where == f"--cluster {address}"
         assert "dask scheduler" in error.fix
-    older = tmp_path / "older" / "capetown-0.0.9.dist-info"
-    older.mkdir(parents=True)
-    (older / "METADATA").write_text("Metadata-Version: 2.1\nName: capetown\nVersion: 0.0.9\n")
-    path = os.pathsep.join([str(older.parent), os.environ.get("PYTHONPATH", "")])
     with scheduler(0) as address:
         monkeypatch.setattr(executors, "PATIENCE", 5)
         assert "dask worker" in refusal(many, "--cluster", address).fix
         monkeypatch.setattr(executors, "PATIENCE", 600)
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "dask", "worker", address, "--no-nanny", "--name", "old-one"],
-            env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            what = refusal(many, "--cluster", address).what
-        finally:
-            worker.kill()
-            worker.wait()
-    assert "has capetown 0.0.9 (1 of 1 workers differ)" in what
+        for package, number, ours in (
+            ("capetown", "0.0.9", version("capetown")),
+            ("distributed", "2020.1.0", distributed.__version__),
+        ):
+            with worker(address, says_version(tmp_path / package, package, number)):
+                error = refusal(many, "--cluster", address)
+            assert f"has {package} {number}, not {ours} (1 of " in error.what
+            assert f"{package} {ours}" in error.fix
+            wait_until_gone(address)
     assert not (tmp_path / "out.csv").exists()
+
+
+def wait_until_gone(address: str) -> None:
+    """Wait until the scheduler has no worker."""
+    with distributed.Client(address, set_as_default=False) as client:
+        while client.nthreads():
+            time.sleep(0.05)
+
+
+def test_a_worker_that_cannot_read_its_task_is_reported(
+    refusal: Refusal, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its package has our version, and cannot be imported."""
+    monkeypatch.setattr(executors, "PATIENCE", 600)
+    broken = says_version(tmp_path / "broken", "capetown", version("capetown"))
+    (broken / "capetown").mkdir()
+    (broken / "capetown" / "__init__.py").write_text("raise ImportError('half installed')")
+    with scheduler(0) as address, worker(address, broken):
+        error = refusal(many, "--cluster", address)
+    assert error.where == f"--cluster {address}"
+    assert "half installed" in error.what
+    assert "install capetown" in error.fix
+
+
+def test_a_worker_without_memory_is_reported(refusal: Refusal, many: Path) -> None:
+    """Its nanny kills it while it loads torch. Running again would not help."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        scheduler(1, memory="300MB") as address,
+    ):
+        error = refusal(many, "--cluster", address)
+    assert error.where == str(many / "000.tif")
+    assert "0.3 GB of memory" in error.what
+    assert "--memory-limit" in error.fix
+
+
+def pause(dask_worker: Any) -> None:
+    """What a worker does when its memory is nearly full."""
+    dask_worker.status = distributed.Status.paused
+
+
+def error_when_seen(backend: Backend) -> CapetownError:
+    """The error of the workers' state, once it is seen, as if it had lasted."""
+    while True:
+        backend.free_slots.__self__._running = -math.inf  # type: ignore[attr-defined]
+        try:
+            backend.free_slots()
+        except CapetownError as error:
+            return error
+        time.sleep(0.05)
+
+
+def test_waiting_for_paused_or_lost_workers_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "LOOK_EVERY", 0)
+    with scheduler(0) as address, ExitStack() as stack:
+        with worker(address, tmp_path):
+            backend = stack.enter_context(executors.cluster(address))
+            assert backend.free_slots() > 0
+            with distributed.Client(address, set_as_default=False) as client:
+                client.run(pause)
+            error = error_when_seen(backend)
+            assert ("pause" in error.what, "--memory-limit" in error.fix) == (True, True)
+        error = error_when_seen(backend)
+        assert ("gone" in error.what, "resume" in error.fix) == (True, True)
+
+
+def test_a_shard_that_nobody_computes_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slots are asked for again while nothing is completed."""
+    asked, release = iter([1, 1]), threading.Event()
+    monkeypatch.setattr(run, "WAIT", 0.01)
+    monkeypatch.setattr(run, "make_shard", lambda *_: release.wait())
+    with ThreadPoolExecutor(1) as pool:
+        submitting = run._submit(
+            Backend(pool, lambda: next(asked)), JOB, {0: [TileRef("a.tif", "/a.tif")]}
+        )
+        # A generator turns the end of `asked` into this error.
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            next(submitting)
+        release.set()
 
 
 def test_a_late_worker_of_another_version_computes_nothing() -> None:
@@ -160,7 +263,8 @@ def test_a_lost_worker_or_shard_is_explained(
     @contextmanager
     def failing(_: str) -> Iterator[Backend]:
         with ThreadPoolExecutor(1) as pool:
-            yield Backend(pool, lambda: 1, not lost, (distributed.CancelledError,))
+            explain = executors._Workers(None, "").explain
+            yield Backend(pool, lambda: 1, not lost, explain)
 
     def fake(_: Job, number: int, __: object) -> int:
         if lost:

@@ -13,9 +13,12 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.signal import fftconvolve
+from scipy.stats import poisson_binom
 
 from capetown.cli import main
 from capetown.errors import CapetownError
+from capetown.pools.prediction import per_hexagon
 from capetown.pools.prediction.per_hexagon import interval
 from tests.imagery import geotiff
 from tests.pools.prediction import Predict, refused
@@ -96,6 +99,32 @@ def test_the_interval_leaves_out_at_most_a_fortieth_on_each_side(
     assert chance[: low + 1].sum() >= 0.025 - 1e-9
     assert chance[high + 1 :].sum() <= 0.025 + 1e-9
     assert chance[high:].sum() > 0.025 - 1e-9
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=400), st.lists(st.sampled_from([0.0, 0.5, 1.0]))
+)
+def test_the_interval_is_that_of_scipy(some: list[float], exact: list[float]) -> None:
+    counts = np.arange(len(some + exact) + 1)
+    quantiles = np.array([0.025, 0.975]) - 1e-12
+    expected = np.searchsorted(poisson_binom.cdf(counts, some + exact), quantiles)
+    assert interval(some + exact) == tuple(expected)
+
+
+def test_the_interval_of_many_tiles_needs_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifteen rounds for 20,000 tiles, each of at most a hundred thousand numbers."""
+    sizes: list[int] = []
+
+    def convolve(first: np.ndarray, second: np.ndarray, axes: int) -> np.ndarray:
+        found: np.ndarray = fftconvolve(first, second, axes=axes)
+        sizes.append(found.size)
+        return found
+
+    monkeypatch.setattr(per_hexagon, "fftconvolve", convolve)
+    # A binomial distribution of mean 10,000 and deviation 70.7.
+    assert interval([0.5] * 20_000) == (9861, 10139)
+    assert len(sizes) == 15
+    assert max(sizes) < 100_000
 
 
 def test_the_interval_of_many_tiles_is_nearly_normal() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from capetown.imagery.tile_ref import TileRef
 from capetown.pools.model.manifest import save_model
 from capetown.pools.prediction import executors, run
 from capetown.pools.prediction.inference_worker import Job, make_shard
+from capetown.storage import written_whole
 from tests.pools.prediction import CARD, Model, Predict, Refusal, write_tiles
 
 
@@ -83,6 +85,65 @@ def test_an_interrupted_run_resumes_and_gives_the_same_bytes(
     assert len(shards_made) == 5
     assert capsys.readouterr().out.splitlines() == said
     assert out.stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize(("least", "compiled"), [(20, True), (21, False)])
+def test_all_shards_of_a_run_use_the_same_engine(
+    predict: Predict, many: Path, monkeypatch: pytest.MonkeyPatch, least: int, compiled: bool
+) -> None:
+    """A resumed run has fewer tiles left, and chooses as the interrupted one did."""
+    asked: list[bool] = []
+
+    def noted(job: Job, number: int, tiles: Sequence[TileRef]) -> int:
+        asked.append(job.compiled)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return make_shard(job, number, tiles)
+
+    monkeypatch.setattr(executors, "cores", lambda: 1)
+    monkeypatch.setattr(run, "MIN_TILES_TO_COMPILE", least)
+    monkeypatch.setattr(run, "make_shard", noted)
+    with pytest.raises(SystemExit):
+        predict("out.csv", many)
+    first = len(asked)
+    predict("out.csv", many)
+    assert 0 < len(asked) - first < 7
+    assert {*asked} == {compiled}
+
+
+def test_a_second_run_with_the_same_output_is_refused(
+    predict: Predict, refusal: Refusal, many: Path, tmp_path: Path
+) -> None:
+    """The lock of a dead process does not count, even if the file stays."""
+    out, lock = tmp_path / "out.csv", tmp_path / "out.csv.lock"
+    script = (
+        "from capetown.pools.prediction.shards import *;"
+        f"output = Output({str(out)!r}, Provenance(model='', inputs='', capetown=''), 0)\n"
+        "with output.locked(): print('locked', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "locked\n"
+        error = refusal(many)
+        assert (error.where, "--out" in error.fix) == (str(out), True)
+        assert f"process {other.pid} on {socket.gethostname()}" in error.what
+        assert {path.name for path in tmp_path.iterdir()} == {"many", "out.csv.lock"}
+        other.kill()
+    assert lock.exists()
+    predict(out, many)
+    assert not lock.exists()
+
+
+def test_writers_of_equal_process_numbers_do_not_share_a_file(tmp_path: Path) -> None:
+    """Such as workers in containers, which write the same shard."""
+    path = tmp_path / "a.parquet"
+    with written_whole(path) as first, written_whole(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_killed_run_leaves_whole_shards_and_resumes(

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 
 import numpy as np
 import platformdirs
@@ -91,7 +92,8 @@ def _write(
     rendering: BandRendering,
 ) -> None:
     """Decode tiles into a file. It gets its name when it is complete."""
-    part = cached.with_suffix(f".{os.getpid()}.part")
+    # Process numbers repeat: containers may share the cache.
+    part = cached.with_suffix(f".{token_hex(4)}.part")
     start = time.perf_counter()
     try:
         pixels = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)

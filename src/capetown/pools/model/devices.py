@@ -32,6 +32,12 @@ def _keep_freed_memory() -> None:
 _keep_freed_memory()
 
 
+def release_freed_memory() -> None:
+    """Return freed memory to the kernel, after a step that needs much of it once."""
+    with suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def choose_device(name: DeviceName) -> torch.device:
     """The device of a name; ``auto`` chooses the first of cuda, mps and cpu that exists.
 

@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from functools import partial
+from math import inf
 from pathlib import Path
 
 from capetown.errors import CapetownError
@@ -27,7 +28,8 @@ def run(arguments: Namespace) -> None:
     summary = predict(
         arguments.paths, out, model=arguments.model, device=arguments.device,
         tiling=Tiling(
-            arguments.tile_metres, arguments.tile_pixels, arguments.overlap, arguments.crs
+            arguments.tile_metres or 0, arguments.tile_pixels or 0, arguments.overlap,
+            arguments.crs,
         ),
         backend=partial(cluster, arguments.cluster) if arguments.cluster else this_process,
         saliency=arguments.saliency,
@@ -67,7 +69,7 @@ def describe(summary: Summary, out: str) -> list[str]:
 
 def _check(arguments: Namespace) -> None:
     out, overlap = arguments.out, arguments.overlap
-    sides = arguments.tile_metres, arguments.tile_pixels
+    sides = {"--tile-metres": arguments.tile_metres, "--tile-pixels": arguments.tile_pixels}
     to_stdout = out == STANDARD_OUTPUT
     for invalid, where, what, fix in (
         (not to_stdout and Path(out).suffix not in WRITERS, f"--out {out}",
@@ -76,8 +78,9 @@ def _check(arguments: Namespace) -> None:
          "name a file in a bucket or shared folder"),
         (not 0 <= overlap <= MAX_OVERLAP, f"--overlap {overlap}",
          f"not between 0 and {MAX_OVERLAP}", ""),
-        (min(sides) < 0, "--tile-metres, --tile-pixels", "must be positive", ""),
-        (overlap and not any(sides), "--overlap", "only windows overlap",
+        *((side is not None and not 0 < side < inf, f"{option} {side}", "not a length above 0", "")
+          for option, side in sides.items()),
+        (overlap and not any(sides.values()), "--overlap", "only windows overlap",
          "add --tile-metres or --tile-pixels"),
     ):  # fmt: skip
         if invalid:

@@ -1,4 +1,4 @@
-"""A loaded model and its inference engine: OpenVINO on CPUs if it is installed, else PyTorch.
+"""A loaded model and its inference engine: OpenVINO for many tiles on CPUs, else PyTorch.
 
 The extra ``fast`` installs OpenVINO; benchmarks/README.md compares engines.
 """
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from capetown.errors import one_line
 from capetown.imagery.reading import Pixels
 from capetown.pools.model import saliency
-from capetown.pools.model.devices import choose_device
+from capetown.pools.model.devices import choose_device, release_freed_memory
 from capetown.pools.model.inference import BATCH_SIZE, flipped_and_turned, predict_logits
 from capetown.pools.model.manifest import MANIFEST_FILE, WEIGHTS_FILE, ModelManifest, load_model
 from capetown.pools.model.saliency import Points
@@ -35,8 +35,11 @@ Engine = Callable[[Pixels], npt.NDArray[np.float64]]
 
 # The largest accepted difference of a probability from PyTorch's.
 TOLERANCE = 1e-4
-# Batch sizes of the compiled graph and of a CPU's core: benchmarks/README.md.
-GRAPH_BATCH, CPU_BATCH = 4, 8
+# Images that the compiled graph takes at once, at least one tile in all its views. In eight views,
+# one tile takes 157 MB and 12 % of the time less than four.
+GRAPH_IMAGES = 4
+# Tiles that a CPU's core takes at once: benchmarks/README.md.
+CPU_BATCH = 8
 
 log = logging.getLogger("capetown")
 
@@ -59,18 +62,20 @@ class LoadedModel(NamedTuple):
 _loading = threading.Lock()
 
 
-def ready_model(folder: str, digest: str, device: str) -> LoadedModel:
+def ready_model(folder: str, digest: str, device: str, *, compiled: bool) -> LoadedModel:
     """The model of a folder (path or URL) whose files have this digest, loaded once per process.
+
+    With `compiled` its engine is `fastest_engine`, else PyTorch, which is ready at once.
 
     Raises:
         CapetownError: a file is missing or damaged, or the device does not exist.
     """
     with _loading:
-        return _load(folder, digest, device)
+        return _load(folder, digest, device, compiled)
 
 
 @lru_cache(maxsize=1)
-def _load(folder: str, _: str, device: str) -> LoadedModel:
+def _load(folder: str, _: str, device: str, compiled: bool) -> LoadedModel:
     chosen = choose_device(device)  # type: ignore[arg-type]
     fs, location = open_storage(folder)
     if is_local(fs):
@@ -90,7 +95,10 @@ def _load(folder: str, _: str, device: str) -> LoadedModel:
         return saliency.strongest_points(heat)
 
     batch = CPU_BATCH if chosen.type == "cpu" else BATCH_SIZE
-    return LoadedModel(manifest, batch, fastest_engine(model, manifest, threads()), points)
+    engine = fastest_engine(model, manifest, threads()) if compiled else by_pytorch(model, manifest)
+    # Tracing needs much that inference does not.
+    release_freed_memory()
+    return LoadedModel(manifest, batch, engine, points)
 
 
 class Graph(nn.Module):
@@ -118,12 +126,17 @@ class Graph(nn.Module):
         return logits.reshape(self.views, -1).mean(0)
 
 
+def by_pytorch(model: nn.Module, manifest: ModelManifest) -> Engine:
+    """The engine of a model that is on its device, in evaluation mode."""
+    return partial(predict_logits, model, mean=manifest.mean, std=manifest.std, tta=manifest.tta)
+
+
 def fastest_engine(model: nn.Module, manifest: ModelManifest, threads: int) -> Engine:
     """The fastest engine that gives PyTorch's probabilities; the log names it.
 
     The model is on its device, in evaluation mode; `threads` threads call the engine at once.
     """
-    pytorch = partial(predict_logits, model, mean=manifest.mean, std=manifest.std, tta=manifest.tta)
+    pytorch = by_pytorch(model, manifest)
     if next(model.parameters()).device.type != "cpu":
         return pytorch
     if not find_spec("openvino"):
@@ -159,17 +172,19 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Engine:
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     from openvino.preprocess import PrePostProcessor
 
-    shape = [GRAPH_BATCH, 3, size, size]
+    at_once = max(1, GRAPH_IMAGES // graph.views)
     frontend = FrontEndManager().load_by_framework("pytorch")
     # The decoder needs a name: the frontend keeps no reference to it.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         # Tracing warns of sizes that are constants here, and of its own deprecation.
         warnings.simplefilter("ignore")
+        # Tracing keeps what every layer returns, so one tile is traced. `fastest_engine` checks.
         decoder = TorchScriptPythonDecoder(
-            graph, example_input=torch.zeros(shape, dtype=torch.uint8)
-        )
+            graph, example_input=torch.zeros(1, 3, size, size, dtype=torch.uint8),
+            trace_kwargs={"check_trace": False},
+        )  # fmt: skip
     converted = frontend.convert(frontend.load(decoder))
-    converted.reshape(shape)
+    converted.reshape([at_once, 3, size, size])
     prepared = PrePostProcessor(converted)
     prepared.input().tensor().set_layout(openvino.Layout("NHWC"))
     prepared.input().model().set_layout(openvino.Layout("NCHW"))
@@ -185,11 +200,11 @@ def compile_graph(graph: Graph, size: int, threads: int) -> Engine:
 
     def infer(pixels: Pixels) -> npt.NDArray[np.float64]:
         logits = np.empty(len(pixels))
-        batch = np.zeros((GRAPH_BATCH, size, size, 3), np.uint8)
+        batch = np.zeros((at_once, size, size, 3), np.uint8)
         # One request per call, since threads call at the same time.
         request = compiled.create_infer_request()
-        for start in range(0, len(pixels), GRAPH_BATCH):
-            some = pixels[start : start + GRAPH_BATCH]
+        for start in range(0, len(pixels), at_once):
+            some = pixels[start : start + at_once]
             batch[: len(some)] = some
             logits[start : start + len(some)] = request.infer(batch)[0][: len(some)]
         return logits

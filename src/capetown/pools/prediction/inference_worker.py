@@ -56,6 +56,8 @@ class Job(NamedTuple):
         crs: for tiles whose files name none; empty for none.
         folder: where shards are written.
         saliency: find the most influential point of each tile predicted to have a pool.
+        compiled: as in `ready_model`. It depends on all tiles of a run, so that all processes
+            choose alike, and a resumed run chooses as the interrupted one did.
     """
 
     model: str
@@ -65,6 +67,7 @@ class Job(NamedTuple):
     folder: str
     capetown: str
     saliency: bool = False
+    compiled: bool = False
 
 
 class PreparedTile(NamedTuple):
@@ -98,7 +101,7 @@ def make_shard(job: Job, number: int, tiles: Sequence[TileRef]) -> int:
         raise CapetownError(f"a worker has capetown {here}", fix=f"install {job.capetown} there")
     # Shards are computed side by side, so more threads for one only slow down the others.
     torch.set_num_threads(1)
-    model = ready_model(job.model, job.digest, job.device)
+    model = ready_model(job.model, job.digest, job.device, compiled=job.compiled)
     write_shard(job.folder, number, _predict(model, tiles, job))
     return number
 

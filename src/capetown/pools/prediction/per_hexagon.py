@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from scipy.stats import poisson_binom
+from scipy.signal import fftconvolve
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError, one_line
@@ -41,6 +41,8 @@ from capetown.storage import unwritable, written_whole
 # The share of repeated area to report. Neighbours with rounded outlines touch.
 MAX_OVERLAP = 0.01
 QUANTILES = (0.025, 0.975)
+# More than the rounding error of a cumulative probability: 1e-14 for 3,000 tiles.
+ROUNDING = 1e-12
 EXPECTED = ("tiles_with_pool_expected", "tiles_with_pool_low", "tiles_with_pool_high")
 
 
@@ -105,11 +107,18 @@ def interval(probabilities: list[float]) -> tuple[int, int]:
     """The central 95 % interval of the number of tiles with a pool.
 
     Exact quantiles of the Poisson-binomial distribution: the sum of independent outcomes with a
-    probability each (Biscarri, Zhao and Brunner 2018, computed by scipy). It covers chance only: a
-    model that errs alike on neighbouring tiles errs by more.
+    probability each, by convolving the distributions of halves (Biscarri, Zhao and Brunner 2018).
+    It covers chance only: a model that errs alike on neighbouring tiles errs by more.
     """
-    counts = np.arange(len(probabilities) + 1)
-    low, high = np.searchsorted(poisson_binom.cdf(counts, probabilities), QUANTILES)
+    yes = np.array(probabilities)
+    # Each row is the distribution of the number of pools in some of the tiles.
+    rows = np.column_stack([1 - yes, yes])
+    while len(rows) > 1:
+        if len(rows) % 2:
+            certainly_none = np.eye(1, rows.shape[1])
+            rows = np.vstack([rows, certainly_none])
+        rows = fftconvolve(rows[::2], rows[1::2], axes=1).clip(0)
+    low, high = np.searchsorted(rows[0].cumsum(), np.array(QUANTILES) - ROUNDING)
     return int(low), int(high)
 
 

@@ -47,7 +47,8 @@ def write_csv(tables: Iterator[pa.Table], file: IO[bytes]) -> None:
         frame = pl.DataFrame(table.drop_columns(GEOMETRY))
         frame = frame.with_columns(pl.Series(GEOMETRY, wkt.tolist(), dtype=pl.String))
         frame = frame.with_columns(pl.col(pl.String).str.replace(FORMULA, "'$1"))
-        frame.write_csv(file, include_header=number == 0)
+        # polars would report a closed pipe as an error of its own.
+        file.write(frame.write_csv(include_header=number == 0).encode())
 
 
 WRITERS: dict[str, Callable[[Iterator[pa.Table], IO[bytes]], None]] = {

@@ -3,10 +3,19 @@
 ``FILE.parts/`` holds ``provenance.json`` and one Parquet file per shard of the input. When all
 shards exist they become ``FILE``, ``FILE.made-by.json`` describes it, and the folder is removed. So
 the same command resumes an interrupted run, does nothing after a complete one, and refuses to mix.
+
+A run locks ``FILE.lock``, so that a second one with the same output stops at once. The system frees
+the lock when the process ends, however it ends, and process numbers play no role. Buckets have no
+locks: two runs into one at the same time are not noticed. Each writes the same shards, and the last
+to finish may report a missing one.
 """
 
+import fcntl
 import json
+import os
+import socket
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +30,7 @@ from capetown.params import Section
 from capetown.pools.model.manifest import MANIFEST_FILE, WEIGHTS_FILE
 from capetown.pools.prediction.predictions import EMPTY, WRITERS
 from capetown.storage import (
+    check_replaceable,
     is_local,
     make_folder,
     names_in,
@@ -107,6 +117,46 @@ class Output:
         self.out, self.provenance, self.shards = out, provenance, shards
         self.folder = f"{out}.parts"
         self.manifest_path = f"{out}.made-by.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs away from a local output. Some network file systems have no locks.
+
+        Raises:
+            CapetownError: another run has this output, or its folder cannot be written.
+        """
+        fs, location = open_storage(f"{self.out}.lock")
+        if not is_local(fs):
+            yield
+            return
+        lock = Path(location)
+        check_replaceable(lock)
+        with ExitStack() as stack:
+            while True:
+                try:
+                    file = stack.enter_context(lock.open("a+"))
+                except OSError as error:
+                    raise unwritable(self.out, error) from error
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    file.seek(0)
+                    raise CapetownError(
+                        f"another run is making it ({file.read().strip() or 'just started'})",
+                        where=self.out, fix="wait for it, or name another --out",
+                    ) from error  # fmt: skip
+                except OSError:  # no locks here
+                    break
+                # A run that ended in between has removed the file, and a third may have made one.
+                if lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+                    break
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
 
     def completed(self) -> Summary | None:
         """The summary of a complete output, None without one; `CapetownError` for another one."""
