@@ -194,14 +194,14 @@ FILES = [
     (b"BZh9 and more", "", "not gzip but a bzip2 file"),
     (b"\n<!DOCTYPE html><title>403</title>", "", "not gzip but a web page"),
     (PLAIN.encode(), "", "not gzip but a file that starts with b'notifica'"),
-    (gzip.compress(PLAIN.encode()) + b"more", "", "damaged gzip"),
-    (gzip.compress(LONG.encode())[:-4_000], "", "damaged gzip"),
-    (gzip.compress(LONG.encode())[:-4], "", "damaged gzip"),
+    (gzip.compress(PLAIN.encode(), mtime=0) + b"more", "", "damaged gzip"),
+    (gzip.compress(LONG.encode(), mtime=0)[:-4_000], "", "damaged gzip"),
+    (gzip.compress(LONG.encode(), mtime=0)[:-4], "", "damaged gzip"),
     (gzip.compress(PLAIN.encode(), mtime=0)[:8], "", "damaged gzip"),
 ]
 TEXTS_IN_GZIP = [
         (b"", "", "empty"),
-        (gzip.compress(PLAIN.encode()), "", "contains a gzip file"),
+        (gzip.compress(PLAIN.encode(), mtime=0), "", "contains a gzip file"),
         (ZIP, "", "contains a zip archive"),
         (b"<html><body>Sign in</body></html>", "", "contains a web page"),
         (json.dumps([request("01")]).encode(), "", "contains JSON"),
