@@ -196,7 +196,7 @@ def test_a_worker_without_memory_is_reported(refusal: Refusal, many: Path) -> No
         scheduler(1, memory="300MB") as address,
     ):
         error = refusal(many, "--cluster", address)
-    assert error.where == str(many / "000.tif")
+    assert Path(error.where).parent == many
     assert "0.3 GB of memory" in error.what
     assert "--memory-limit" in error.fix
 
