@@ -7,7 +7,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INSTALLED := .venv/installed
 
-.PHONY: repro test types tests format lock bucket clean
+.PHONY: repro test types tests lowest format lock bucket clean
 
 repro: $(INSTALLED)
 	dvc pull --quiet --remote embedded data.dvc
@@ -33,6 +33,27 @@ types: $(INSTALLED)
 
 tests: $(INSTALLED)
 	pytest --numprocesses auto
+
+# The lowest versions that pyproject.toml allows, with tests that reach most packages. uv finds the
+# versions, and pip installs them: it adds the CUDA packages where the torch build wants them. Old
+# versions may warn.
+LOWEST := tests/imagery/test_every_tiff.py tests/requests/test_join.py tests/report/test_text.py \
+    tests/pools/evaluation/test_compare.py tests/pools/evaluation/test_label_audit.py \
+    tests/pools/model/test_architecture.py tests/pools/prediction/test_command.py \
+    tests/pools/prediction/test_executors.py tests/pools/prediction/test_export.py \
+    tests/stages/test_experiments.py::test_an_experiment_can_be_kept_and_undone
+
+lowest:
+	rm -rf .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet uv
+	.venv-lowest/bin/uv pip compile --quiet --no-annotate --python .venv-lowest/bin/python \
+	    --resolution lowest-direct --all-extras pyproject.toml \
+	    | grep -viE '^(nvidia|triton|cuda)' > .venv-lowest/requirements.txt
+	.venv-lowest/bin/pip install --quiet --requirement .venv-lowest/requirements.txt
+	.venv-lowest/bin/pip install --quiet --no-deps --editable .
+	.venv-lowest/bin/python -m pytest --numprocesses auto -W default $(LOWEST)
+	rm -rf .venv-lowest
 
 format: $(INSTALLED)
 	ruff check --fix .

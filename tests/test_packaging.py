@@ -9,6 +9,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests import ROOT
 
@@ -49,7 +50,10 @@ def test_every_imported_package_is_declared(folder: str) -> None:
     assert missing == set()
 
 
-def test_every_declared_package_is_pinned() -> None:
-    pinned = names_of((ROOT / "requirements.lock").read_text().splitlines())
+def test_every_declared_package_is_pinned_within_its_bounds() -> None:
+    lines = (ROOT / "requirements.lock").read_text().split()
+    pins = {normalised(name): version for name, version in (line.split("==") for line in lines)}
     extras = PROJECT["optional-dependencies"].values()
-    assert names_of([*PROJECT["dependencies"], *(r for extra in extras for r in extra)]) <= pinned
+    for text in (*PROJECT["dependencies"], *(r for extra in extras for r in extra)):
+        declared = Requirement(text)
+        assert declared.specifier.contains(pins[normalised(declared.name)]), text
