@@ -12,6 +12,7 @@ from capetown.imagery.georeference import (
     Georeference,
     GeoreferenceError,
     Outline,
+    check_crs,
     find_georeference,
     outline,
     parse_world_file,
@@ -105,7 +106,7 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "sidecars",
     [
-        {"prj": b"["}, {"prj": b"{" * 100_000}, {"prj": b"PROJCS[" * 10_000}, {"prj": b"9" * 5_000},
+        {"prj": b"["}, {"prj": b'{"a":' * 100_000}, {"prj": b"PROJCS[" * 10_000},
         {"prj": b"PROJCS\0"}, {"prj": b"+init=/etc/passwd:root"}, {"prj": b"WGS[" * 5_000_000},
         {"aux": b"<PAMDataset>"}, {"aux": b"<a>" * 100_000},
         {"aux": b"<a><GeoTransform>1,2</GeoTransform></a>"},
@@ -124,6 +125,20 @@ def test_a_hostile_sidecar_is_a_georeference_error(
 
     with pytest.raises(GeoreferenceError):
         located()
+
+
+def test_a_file_names_its_system_in_wkt_only(tmp_path: Path) -> None:
+    """PROJ would read the file that the other notation names."""
+    path = geotiff(tmp_path / "a.tif", crs=None)
+    with pytest.raises(GeoreferenceError, match="not WKT"):
+        of_file(path, prj=b"+init=/etc/passwd:root")
+
+
+@pytest.mark.parametrize("crs", ['{"a":' * 100_000, "PROJCS[", "EPSG:0"])
+def test_a_system_that_cannot_be_read_is_refused(crs: str) -> None:
+    """pyproj raises errors of its own, and RecursionError for deep JSON."""
+    with pytest.raises(GeoreferenceError):
+        check_crs(crs)
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4978", "EPSG:5773"])
