@@ -62,11 +62,15 @@ class Orthophoto:
     def __init__(self, dataset: Any, source: TileRef) -> None:
         self.dataset = dataset
         self.source = source
+        self._place: Georeference | None = None
         self._has_nodata = any(f != [MaskFlags.all_valid] for f in dataset.mask_flag_enums)
 
     def place(self, crs: str) -> Georeference | None:
-        """The georeference of the whole image."""
-        return find_georeference(tags_of_dataset(self.dataset), self.source.sidecars, crs)
+        """The georeference of the whole image. Sidecars are read once, not for every window."""
+        if self._place is None:
+            tags = tags_of_dataset(self.dataset)
+            self._place = find_georeference(tags, self.source.sidecars, crs)
+        return self._place
 
     def share_of_data(self, window: Window) -> float:
         """The share of a window's pixels that are not nodata or transparent.
