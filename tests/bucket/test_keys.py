@@ -114,7 +114,7 @@ def test_missing_and_extra_tiles_are_found() -> None:
         f"{NO}/N_9_9.tif: not in the source, although a manifest names it (1 missing); ask the "
         f'bucket\'s owner, or exclude it by adding "!{NO}/N_9_9.tif" to download.include'
     )
-    # Excluded tiles are not missing. A bracket in a name is no pattern.
+    # Excluded tiles are not missing. Brackets in a name do not make a pattern.
     assert check_manifests(KEYS, texts, ["**", "!**/N_9*"], None) == [f"{YES}/Y_1_2.TIF"]
     assert check_manifests(KEYS, texts, ["**"], 2) == [f"{YES}/Y_1_2.TIF"]
     texts = {MANIFESTS[0]: b"N_1_1.tif\nN_[12]_2.tif\n"}

@@ -31,7 +31,7 @@ PLAIN = TileProfile(60, 0.08, dark=False, grey=False)
 )
 def test_deviation(changed: dict[str, Any], expected: str) -> None:
     assert drift.deviation(PLAIN._replace(**changed), TYPICAL) == expected
-    # Grey among grey tiles and an unknown typical resolution are no deviation.
+    # Grey among grey tiles does not deviate, nor does an unknown typical resolution.
     typical = TYPICAL.model_copy(update={"grey": True, "resolution": 0.0})
     assert drift.deviation(PLAIN._replace(grey=True, resolution=5.0), typical) == ""
 

@@ -57,7 +57,7 @@ def test_tiles_are_counted_per_hexagon(folder: Path, capsys: pytest.CaptureFixtu
     (folder / "hexes").mkdir()
     counts = {"index": [SECOND, FIRST, "88ad361709fffff"], "requests": [7, 3, 9]}
     pl.DataFrame(counts).write_parquet("hexes/counts.parquet")
-    Path("predictions.parquet").rename("[p]*.parquet")  # the name is no pattern
+    Path("predictions.parquet").rename("[p]*.parquet")  # not read as a pattern
     table(ROWS[:1]).write_parquet("p.parquet")
     pools("[p]*.parquet")
 
