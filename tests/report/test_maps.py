@@ -98,7 +98,8 @@ def hexagons_of(west: float, south: float, east: float, north: float) -> gpd.Geo
     """Hexagons of a city, with a hundred requests in each."""
     cells = h3.geo_to_cells(shapely.box(west, south, east, north), 8)
     rings = Hexagons(pl.Series("index", cells)).rings
-    columns = {"index": cells, "requests": 100, "suburb": "Charing Cross", "directorate: A": 100,
+    names = [float("nan"), *["Charing Cross"] * (len(cells) - 1)]
+    columns = {"index": cells, "requests": 100, "suburb": names, "directorate: A": 100,
                "median_days_to_completion": 2.5}  # fmt: skip
     return gpd.GeoDataFrame(columns, geometry=[*map(shapely.Polygon, rings)], crs="OGC:CRS84")
 
@@ -146,6 +147,7 @@ def test_the_picture_fits_cities_of_any_shape(
     svg = picture(one, drawn)
     assert 'class="sea"' not in svg
     assert "Atlantic" not in svg
+    assert ">NaN<" not in svg
 
     root = fromstring(svg)
     inner = next(child for child in root if child.tag.endswith("svg"))

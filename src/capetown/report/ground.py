@@ -108,7 +108,9 @@ def svg_text(words: str, x: float, y: float, size: int, attributes: str) -> str:
 
 def _places(table: gpd.GeoDataFrame, centres: NDArray[np.float64]) -> list[Label]:
     """Names of the suburbs in the middle of their requests, the one with most requests first."""
-    columns = {"suburb": table[MOST_COMMON].tolist(), "requests": table["requests"].tolist()}
+    # pandas has NaN where a name is missing.
+    names = [name if isinstance(name, str) else None for name in table[MOST_COMMON]]
+    columns = {"suburb": names, "requests": table["requests"].tolist()}
     schema = {"suburb": pl.String, "requests": pl.Int64}
     rows = pl.DataFrame(columns, schema=schema, strict=False).with_columns(
         x=pl.Series(centres[:, 0]), y=pl.Series(centres[:, 1])
