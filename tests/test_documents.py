@@ -1,14 +1,20 @@
 """Commands in documents and hooks are valid."""
 
 import argparse
+import json
 import re
 import shlex
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import shapely
 
+from capetown.requests.hexagons import cells_of, read_hexagons
 from tests import ROOT
 
 BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
@@ -38,3 +44,24 @@ def test_the_hooks_name_existing_files() -> None:
     named = re.findall(r"\btests/\S+", hooks)
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_recipes_make_the_hexagons_of_a_city(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a boundary, all that touch it; from points, those of nearly all."""
+    monkeypatch.chdir(tmp_path)
+    west, south, east, north = box = 18.4, -34.0, 18.5, -33.9
+    Path("boundary.geojson").write_text(json.dumps(shapely.geometry.mapping(shapely.box(*box))))
+    points = np.random.default_rng(1).uniform((west, south), (east, north), (2000, 2))
+    points[0] = 0
+    pd.DataFrame(points, columns=["longitude", "latitude"]).to_csv("calls.csv.gz")
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    recipe, outline = re.findall(r"```python\n(.*?)```", contributing, flags=re.DOTALL)
+    by_boundary = re.compile("^boundary = .*$", re.MULTILINE)
+    for code, least in ((recipe, 1), (by_boundary.sub(lambda _: outline, recipe), 0.97)):
+        exec(code, {})
+        hexagons = read_hexagons(Path("cells.geojson"))
+        inside = hexagons.positions(cells_of(*points[1:].T[::-1])) >= 0
+        assert inside.mean() >= least
+        assert 120 < len(hexagons.index) < 190

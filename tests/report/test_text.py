@@ -13,6 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from capetown.report import formatting
 from capetown.report.facts import Facts, join_statistics, pool_statistics, short_threshold
 from capetown.report.pictures import jpeg
 from capetown.report.render import CHART_NAMES, draw_chart, markdown_and_images
@@ -251,3 +252,19 @@ def test_a_run_without_faults_says_so(small: Facts) -> None:
 def test_the_sample_is_recognised_by_its_source(small: Facts) -> None:
     for source, is_sample in {"data": True, "./data/": True, "data2": False}.items():
         assert changed(small, download={"source": source}).is_sample == is_sample
+
+
+def test_names_in_capitals_are_shown_in_title_case_except_acronyms(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(formatting, "ACRONYMS", frozenset({"LADWP", "OF"}))
+    shown = {"LADWP": "LADWP", "WATER OF THE LADWP": "Water OF the LADWP", "(delft)": "(delft)",
+             "(DELFT) OR BOSTON": "(Delft) or Boston", "McKay": "McKay"}  # fmt: skip
+    assert {name: formatting.as_name(name) for name in shown} == shown
+
+
+def test_the_area_of_a_hexagon_follows_the_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    areas = {6: "40 km²", 7: "5 km²", 8: "0.7 km²", 9: "0.1 km²", 10: "15,000 m²", 12: "310 m²"}
+    for resolution, area in areas.items():
+        monkeypatch.setattr(formatting, "RESOLUTION", resolution)
+        assert formatting.hexagon_area() == area

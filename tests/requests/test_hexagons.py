@@ -53,6 +53,22 @@ def test_only_the_index_matters(tmp_path: Path, value: Any) -> None:
     assert read_hexagons(write(tmp_path / "8.geojson", value)).index.to_list() == [CELLS[0]]
 
 
+def test_a_city_across_180_degrees_is_not_torn(tmp_path: Path) -> None:
+    cells = h3.grid_disk(h3.latlng_to_cell(-16.8, 180, 8), 3)
+    hexagons = Hexagons(pl.Series("index", cells))
+    write_frame(hexagons.index.to_frame(), hexagons.rings, tmp_path / "counts.parquet")
+    table = gpd.read_parquet(tmp_path / "counts.parquet")
+    west, _, east, _ = table.total_bounds
+    assert 179.9 < west < 180 < east < 180.1
+    assert table.to_crs(table.estimate_utm_crs()).area.sum() / 1e6 == pytest.approx(
+        sum(map(h3.cell_area, cells)), rel=0.01
+    )
+    # 179.9 and -179.9 are about ten kilometres from 180, in hexagons of four.
+    [left, right] = metres_to_nearest(hexagons, *np.array([[-16.8, -16.8], [179.9, -179.9]]))
+    assert 5_000 < left < 11_000
+    assert 5_000 < right < 11_000
+
+
 @pytest.mark.parametrize(
     ("content", "where", "what"),
     [

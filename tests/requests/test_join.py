@@ -13,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from capetown import city
 from capetown.city import REQUEST_ID
+from capetown.errors import CapetownError
+from capetown.requests import reader
 from capetown.requests.hexagons import Hexagons, read_hexagons
 from capetown.requests.join import Join, join
 from capetown.requests.reader import REQUEST_SCHEMA, STATUSES
@@ -31,6 +34,7 @@ from tests.tables import (
     write_hexagons,
 )
 
+COLUMNS = city.REQUEST_COLUMNS
 # Latitude, longitude, index: from the City's own files.
 ANSWERS = [
     ("-33.872839", "18.522488", "88ad360225fffff"),
@@ -142,16 +146,42 @@ def test_additional_columns_are_kept(tmp_path: Path, hexagons: Hexagons) -> None
 def test_spellings_of_missing_are_not_names(tmp_path: Path, hexagons: Hexagons) -> None:
     """In columns with names. The CSV and the rejects keep the City's text."""
     words = {"official_suburb": "NULL", "directorate": "n/a", "reference_number": "NULL"}
-    rows = [request("01", OUTSIDE, **words), request("02", official_suburb="Null Bay")]
+    blank = request("03", official_suburb=" ", directorate=" " * 30)
+    rows = [request("01", OUTSIDE, **words), request("02", official_suburb="Null Bay"), blank]
     path = write_gzip(tmp_path / "sr.csv.gz", text(rows))
     joined = join(path, hexagons, tmp_path / "requests.parquet", tmp_path / "sr_hex.csv.gz")
     table = pl.read_parquet(tmp_path / "requests.parquet")
-    assert table["official_suburb"].to_list() == [None, "Null Bay"]
-    assert table["directorate"].to_list() == [None, "WATER AND SANITATION"]
-    assert table["reference_number"].to_list() == ["NULL", None]
-    assert (joined.empty["official_suburb"], joined.empty["directorate"]) == (1, 1)
+    assert table["official_suburb"].to_list() == [None, "Null Bay", None]
+    assert table["directorate"].to_list() == [None, "WATER AND SANITATION", None]
+    assert table["reference_number"].to_list() == ["NULL", None, None]
+    assert (joined.empty["official_suburb"], joined.empty["directorate"]) == (2, 2)
     assert joined.rejects["official_suburb"].to_list() == ["NULL"]
     assert gzip.decompress((tmp_path / "sr_hex.csv.gz").read_bytes()).count(b",NULL,") == 2
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "what", "fix"),
+    [
+        (city, "REQUEST_COLUMNS", COLUMNS[:-1], "'longitude' is not declared", "REQUEST_COLUMNS"),
+        (city, "REQUEST_COLUMNS", (*COLUMNS, COLUMNS[5]), "'department' is declared twice", "keep"),
+        (city, "REQUEST_COLUMNS", tuple(c._replace(kind="text") for c in COLUMNS),
+         "'creation_timestamp' is a text", "time"),
+        (city, "TIMES", ("completion_timestamp",) * 2, "'completion_timestamp' has two roles",
+         "another column"),
+        (reader, "COMPUTED", ("code",), "'code' would be overwritten", "rename it"),
+        (city, "TIME_ZONE", "Africa/Cape Town", "'Africa/Cape Town' is not a time zone", "TIME_"),
+    ],
+)  # fmt: skip
+def test_a_wrong_city_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, key: str, value: object,
+    what: str, fix: str,
+) -> None:  # fmt: skip
+    path = write_gzip(tmp_path / "sr.csv.gz", text([request("01")]))
+    monkeypatch.setattr(where, key, value)
+    with pytest.raises(CapetownError) as error:
+        reader.RequestTable(path, HEADER)
+    assert (error.value.where, error.value.what) == (city.__file__, what)
+    assert fix in error.value.fix
 
 
 def test_a_very_long_value_does_not_hide_what_is_wrong_elsewhere(

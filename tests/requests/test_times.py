@@ -1,6 +1,6 @@
 """Timestamps: datetime.fromisoformat as the oracle."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -18,7 +18,7 @@ ZONES = st.integers(-14 * 60 - 59, 14 * 60 + 59)
 
 
 def utc(text: str) -> list[datetime | None]:
-    found, _ = read_times(pl.Series("time", [text]))
+    found = read_times(pl.Series("time", [text])).times
     return found.dt.convert_time_zone("UTC").to_list()
 
 
@@ -40,7 +40,7 @@ def stamps(draw: st.DrawFn) -> str:
 @settings(max_examples=60)
 def test_mixed_forms_are_read_like_python_does(texts: list[str | None]) -> None:
     expected = [None if text in (None, "never") else datetime.fromisoformat(text) for text in texts]
-    found, unzoned = read_times(pl.Series("time", texts, pl.String))
+    found, unzoned, _ = read_times(pl.Series("time", texts, pl.String))
     assert found.to_list() == [
         time.replace(tzinfo=time.tzinfo or LOCAL) if time else None for time in expected
     ]
@@ -113,7 +113,34 @@ def test_a_period_leaves_out_requests_far_from_the_others() -> None:
 
 def test_local_times_when_clocks_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(times, "TIME_ZONE", "America/New_York")
-    found, unzoned = read_times(pl.Series("time", ["2020-11-01 01:30:00", "2020-03-08 02:30:00"]))
-    moments = found.dt.convert_time_zone("UTC").to_list()
-    assert moments == [datetime(2020, 11, 1, 5, 30, tzinfo=UTC), None]
-    assert unzoned.to_list() == [True, False]
+    texts = ["2020-11-01 01:30:00", "2020-03-08 02:30:00", "2020-11-01 01:30:00-05:00",
+             "2020-11-01 02:00:00"]  # fmt: skip
+    found, unzoned, repeated = read_times(pl.Series("time", texts))
+    moments = [moment and f"{moment:%H:%M}" for moment in found.dt.convert_time_zone("UTC")]
+    assert moments == ["05:30", None, "06:30", "07:00"]
+    assert unzoned.to_list() == [True, False, False, True]
+    assert repeated.to_list() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "is_local"),
+    [
+        ("12/31/2017 11:59:58 PM", "2017-12-31T21:59:58", True),
+        ("1/2/2018 12:00:00 AM", "2018-01-01T22:00:00", True),
+        (" 1/2/2018 23:10 ", "2018-01-02T21:10:00", True),
+        ("31.12.2017", "2017-12-30T22:00:00", True),
+        ("Dec 31, 2017 11:59 PM -0500", "2018-01-01T04:59:00", False),
+        ("1602046518", "2020-10-07T04:55:18", False),
+        ("2020-10-07T06:55:18Z", "2020-10-07T06:55:18", False),
+        ("31/12/2017 11:59:58 PM", None, False),
+        ("12/31/2017", None, False),
+    ],
+)
+def test_other_forms_are_read_by_their_formats(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: str | None, is_local: bool
+) -> None:
+    forms = ("%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M", "%d.%m.%Y", "%b %d, %Y %I:%M %p %z", "%s")
+    monkeypatch.setattr(times, "TIME_FORMATS", forms)
+    [found] = utc(text)
+    assert (found and f"{found:%Y-%m-%dT%H:%M:%S}") == expected
+    assert read_times(pl.Series("time", [text])).unzoned.item() == is_local

@@ -12,6 +12,7 @@ import polars as pl
 
 from capetown.pools.metrics import METRICS, MIN_GROUPS_FOR_CI
 from capetown.report.formatting import listed
+from capetown.requests.counts import MOST_COMMON
 from capetown.requests.reader import FAILED
 
 
@@ -76,7 +77,10 @@ def join_statistics(facts: Facts) -> dict[str, Any]:
         "requests_per_hexagon": round(
             counts["joined"] / max(1, counts["quality"]["hexagons_with_requests"])
         ),
-        "busiest_hexagons": busiest[["index", "suburb", "requests"]].head(5).to_dict("records"),
+        "busiest_hexagons": busiest[["index", "requests"]]
+        .assign(name=busiest[MOST_COMMON])
+        .head(5)
+        .to_dict("records"),
     }
 
 

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+import h3
 from markupsafe import Markup, escape
+
+from capetown.city import ACRONYMS, RESOLUTION
 
 NONE = "(none)"
 # Markup in Markdown; full stops, hyphens and brackets alone are harmless.
@@ -31,15 +34,31 @@ def in_html(value: Any) -> Markup:
 
 
 def as_name(name: str) -> str:
-    """A name in capitals in title case; other names unchanged."""
+    """A name in capitals in title case, except for `ACRONYMS`; other names unchanged."""
     if name == NONE:
         return "Not given"
     if name != name.upper() or not any(letter.isalpha() for letter in name):
         return name
-    words = name.lower().split(" ")
+    words = [word if word in ACRONYMS else word.lower() for word in name.split(" ")]
     return " ".join(
-        word if at and word in SMALL_WORDS else _capital(word) for at, word in enumerate(words)
+        word if at and word in SMALL_WORDS else capital(word) for at, word in enumerate(words)
     )
+
+
+def capital(words: str) -> str:
+    """Words with a capital as their first letter."""
+    for at, letter in enumerate(words):
+        if letter.isalpha():
+            return words[:at] + letter.upper() + words[at + 1 :]
+    return words
+
+
+def hexagon_area() -> str:
+    """The mean area of the hexagons, rounded."""
+    area = h3.average_hexagon_area(RESOLUTION, unit="km^2")
+    if area < 0.1:
+        return f"{float(f'{1e6 * area:.2g}'):,.0f} m²"
+    return f"{float(f'{area:.1g}'):,g} km²"
 
 
 def days(value: float | None) -> str:
@@ -78,10 +97,3 @@ def per_cent(value: float) -> str:
 def listed(words: Sequence[str]) -> str:
     """Words as a list: a, b and c."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def _capital(word: str) -> str:
-    for at, letter in enumerate(word):
-        if letter.isalpha():
-            return word[:at] + letter.upper() + word[at + 1 :]
-    return word

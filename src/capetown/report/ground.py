@@ -1,7 +1,7 @@
 """The ground of a map of hexagons, as SVG: sea, land, outlines, place names and a scale.
 
 It is drawn in UTM, so lengths on it are true; its longer side has `SIDE` units. The coast lies
-where the hexagons end and no neighbour's land begins.
+where the hexagons end and no neighbour's land begins. Without neighbours near them there is no sea.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from capetown.city import NEIGHBOURS, WATERS
 from capetown.report.formatting import as_name, printable
+from capetown.requests.counts import MOST_COMMON
 
 SIDE = 11_000
 # Font sizes in units; `page.css` enlarges the names for phones.
@@ -50,10 +51,11 @@ class Ground:
     outlines: Sequence[str]  # paths of the hexagons, in the order of their table
     above: str  # names and scale, over the hexagons
     centres: NDArray[np.float64]  # middles of the hexagons, shape (hexagons, 2)
+    covered: shapely.Geometry  # the hexagons, names and scale
 
 
 def draw_ground(table: gpd.GeoDataFrame) -> Ground:
-    """The map of hexagons: `geometry`, and `suburb` and `requests` for the place names, if any."""
+    """The map of hexagons: `geometry`, and `MOST_COMMON` and `requests` for names, if any."""
     metres = table.geometry.to_crs(table.estimate_utm_crs())
     left, bottom, right, top = metres.total_bounds
     margin = MARGIN * max(right - left, top - bottom)
@@ -71,28 +73,31 @@ def draw_ground(table: gpd.GeoDataFrame) -> Ground:
     radius = SMOOTHING * float(np.sqrt(hexagons.area.median()))
     city = shapely.union_all(hexagons.to_numpy())
     city = city.buffer(2 * radius).buffer(-3 * radius).buffer(radius).simplify(1)
-    land = frame
-    if NEIGHBOURS:
+    sea, land, waters = "", frame, WATERS[:0]
+    if shapely.Polygon(NEIGHBOURS).intersects(shapely.box(*table.total_bounds)):
         land = shapely.union(*in_units(shapely.Polygon(NEIGHBOURS)), city).intersection(frame)
-    below = (
-        f'<rect class="sea" width="{size[0]}" height="{size[1]}"/>'
-        f'<path class="land" d="{_path(land)}"/><path class="city" d="{_path(city)}"/>'
-    )
+        sea, waters = f'<rect class="sea" width="{size[0]}" height="{size[1]}"/>', WATERS
+    below = f'{sea}<path class="land" d="{_path(land)}"/><path class="city" d="{_path(city)}"/>'
     centres = shapely.get_coordinates(hexagons.centroid.to_numpy())
-    waters = in_units(*(shapely.Point(at) for _, *at in WATERS))
+    middles = in_units(*(shapely.Point(at) for _, *at in waters))
     labels = [
         Label("water", name, at.x, at.y, LARGE)
-        for (name, *_), at in zip(WATERS, waters, strict=True)
+        for (name, *_), at in zip(waters, middles, strict=True)
         if not land.contains(at)
     ]
-    if {"suburb", "requests"} <= {*table.columns}:
+    if {MOST_COMMON, "requests"} <= {*table.columns}:
         labels += _places(table, centres)
+    scale, scale_room = _scale(size, unit)
+    shown = _fitting(labels, frame.difference(scale_room))
     above = "".join(
         svg_text(label.words, label.x, label.y, label.size, f'class="{label.css}"')
-        for label in _fitting(labels, frame)
+        for label in shown
     )
-    outlines = [_path(shape) for shape in hexagons]
-    return Ground(size, below, outlines, above + _scale(size, unit), centres)
+    rooms = [_room(label, label.size) for label in shown]
+    covered = shapely.union_all([*hexagons, *rooms, scale_room])
+    return Ground(
+        size, below, [_path(shape) for shape in hexagons], above + scale, centres, covered
+    )
 
 
 def svg_text(words: str, x: float, y: float, size: int, attributes: str) -> str:
@@ -103,7 +108,9 @@ def svg_text(words: str, x: float, y: float, size: int, attributes: str) -> str:
 
 def _places(table: gpd.GeoDataFrame, centres: NDArray[np.float64]) -> list[Label]:
     """Names of the suburbs in the middle of their requests, the one with most requests first."""
-    columns = {"suburb": table["suburb"].tolist(), "requests": table["requests"].tolist()}
+    # pandas has NaN where a name is missing.
+    names = [name if isinstance(name, str) else None for name in table[MOST_COMMON]]
+    columns = {"suburb": names, "requests": table["requests"].tolist()}
     schema = {"suburb": pl.String, "requests": pl.Int64}
     rows = pl.DataFrame(columns, schema=schema, strict=False).with_columns(
         x=pl.Series(centres[:, 0]), y=pl.Series(centres[:, 1])
@@ -118,8 +125,8 @@ def _places(table: gpd.GeoDataFrame, centres: NDArray[np.float64]) -> list[Label
     return [Label("place", as_name(name), x, y, SMALL) for name, x, y, _ in ranked.iter_rows()]
 
 
-def _fitting(labels: Sequence[Label], frame: shapely.Polygon) -> list[Label]:
-    """The labels that fit without overlap, the first ones first, with `minor` ones for no phone."""
+def _fitting(labels: Sequence[Label], frame: shapely.Geometry) -> list[Label]:
+    """The labels that fit in a frame without overlap, best ones first; phones hide `minor` ones."""
     found: list[Label] = []
     for size, most, minor in ((ON_PHONE, MAJOR, ""), (SMALL, ALL, " minor")):
         for label in labels:
@@ -138,16 +145,22 @@ def _room(label: Label, size: int) -> shapely.Polygon:
     )
 
 
-def _scale(size: tuple[int, int], unit: float) -> str:
-    """A bar of a round number of kilometres, at most a fifth of the map, at the bottom right."""
+def _scale(size: tuple[int, int], unit: float) -> tuple[str, shapely.Polygon]:
+    """A bar of a round number of kilometres, at most a fifth of the map, at the bottom right.
+
+    Returns:
+        SVG, and the area that it takes.
+    """
     most = size[0] * unit / 1000 / 5
     steps = [step * 10**power for power in range(-2, 4) for step in (1, 2, 5)]
     kilometres = max((step for step in steps if step <= most), default=most)
     length = kilometres * 1000 / unit
     right, y = size[0] - 200, size[1] - 200
-    words = svg_text(f"{kilometres:g} km", right - length / 2, y - 90, SMALL, "")
+    label = Label("", f"{kilometres:g} km", right - length / 2, y - 90, SMALL)
+    words = svg_text(label.words, label.x, label.y, label.size, "")
     bar = f'<path d="M{right - length:.0f},{y - 60}v60h{length:.0f}v-60"/>'
-    return f'<g class="scale">{bar}{words}</g>'
+    room = shapely.union(_room(label, SMALL), shapely.box(right - length, y - 60, right, y))
+    return f'<g class="scale">{bar}{words}</g>', room.envelope
 
 
 def _path(shape: shapely.Geometry) -> str:

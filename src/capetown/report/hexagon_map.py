@@ -7,15 +7,18 @@ switches layers and shows the details of a hexagon.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, product
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import ArrayLike, NDArray
 
-from capetown.report.ground import SMALL, Ground, svg_text
+from capetown.report.ground import LETTER_WIDTH, SMALL, Ground, svg_text
 from capetown.report.theme import PICTURE_FONT, STEPS, in_light_text
 
+# Units between the classes of a legend.
+ROW = 190
 STYLE = """
 .sea { fill: var(--sea); } .land { fill: var(--land); }
 .city { fill: var(--city); stroke: var(--quiet); stroke-width: 9; stroke-opacity: .55; }
@@ -127,12 +130,19 @@ def ranges(bounds: Sequence[float], unit: str = "") -> list[str]:
 
 def as_svg(ground: Ground, shown: Layer, width: int) -> str:
     """A map with its legend as an SVG of its own, in the light colours and `width` pixels wide."""
-    wide, high = ground.size
+    legend, (wide, high) = _legend(shown, ground)
     return in_light_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{width}" '
         f'height="{width * high / wide:.0f}" font-family="{PICTURE_FONT}, sans-serif">'
-        f"<style>{STYLE}</style>{_coloured(ground, shown)}{_legend(shown, ground.size)}</svg>"
+        f'<style>{STYLE}</style><rect width="{wide}" height="{high}" fill="var(--ground)"/>'
+        f"{_coloured(ground, shown)}{legend}</svg>"
     )
+
+
+def ratio(ground: Ground, shown: Layer) -> float:
+    """Width of `as_svg` as a share of its height."""
+    _, (wide, high) = _legend(shown, ground)
+    return wide / high
 
 
 def _coloured(ground: Ground, shown: Layer) -> str:
@@ -143,13 +153,29 @@ def _coloured(ground: Ground, shown: Layer) -> str:
     return f'{ground.below}<g class="hexes">{hexagons}</g>{ground.above}'
 
 
-def _legend(shown: Layer, size: tuple[int, int]) -> str:
-    """The classes with their colours, at the bottom in the middle, where the bay is."""
-    left, top = size[0] * 0.43, size[1] - 180 - 190 * len(shown.words)
+def _legend(shown: Layer, ground: Ground) -> tuple[str, tuple[int, int]]:
+    """The classes with their colours, and the size of the map with them.
+
+    They lie where nothing else is drawn, best at the bottom, or below a map without room.
+    """
+    wide, high = ground.size
+    letters = max(len(shown.title), *(len(words) + 4 for words in shown.words))
+    across, rows = letters * (SMALL + 15) * LETTER_WIDTH, len(shown.words)
+    lefts, tops = (wide * 0.43, 200, wide - across - 200), (high - 180 - ROW * rows, 420)
+    room = shapely.box(0, 0, wide, high).difference(ground.covered)
+    for top, left in product(tops, lefts):
+        if room.contains(shapely.box(left, top - 250, left + across, top + ROW * rows)):
+            break
+    else:
+        left, top = 200, high + 320
+        rows = -(-rows // max(1, int((wide - left) // across)))
+        high = top + ROW * rows + 100
     ink = 'fill="var(--ink)"'
-    rows = "".join(
-        f'<rect class="{shown.palette}{n}" x="{left:.0f}" y="{top + 190 * n:.0f}" width="210" '
-        f'height="130" rx="20"/>{svg_text(words, left + 290, top + 190 * n + 112, SMALL + 10, ink)}'
-        for n, words in enumerate(shown.words)
-    )
-    return svg_text(shown.title, left, top - 90, SMALL + 15, f'{ink} font-weight="500"') + rows
+    found = svg_text(shown.title, left, top - 90, SMALL + 15, f'{ink} font-weight="500"')
+    for n, words in enumerate(shown.words):
+        x, y = left + n // rows * across, top + n % rows * ROW
+        found += (
+            f'<rect class="{shown.palette}{n}" x="{x:.0f}" y="{y:.0f}" width="210" height="130" '
+            f'rx="20"/>{svg_text(words, x + 290, y + 112, SMALL + 10, ink)}'
+        )
+    return found, (wide, high)

@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from capetown.report.formatting import as_name, backslashed, day, days, per_cent, printable
+from capetown.report.formatting import as_name, backslashed, capital, day, days, per_cent, printable
 from capetown.report.theme import css
 
 ASSETS = files("capetown.report") / "assets"
@@ -155,6 +155,7 @@ def _filled(template: str, finalize: Callable[[Any], Any], values: Mapping[str, 
     )  # fmt: skip
     environment.filters |= {
         "about": per_cent,
+        "capital": capital,
         "as_name": lambda name: as_name(name) if isinstance(name, str) else name,
         "code": _code,
         "count": "{:,}".format,

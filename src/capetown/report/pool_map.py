@@ -9,6 +9,7 @@ from capetown.errors import CapetownError, one_line
 from capetown.report.formatting import as_name
 from capetown.report.ground import draw_ground
 from capetown.report.hexagon_map import HexagonMap, count_breaks, layer, ranges
+from capetown.requests.counts import MOST_COMMON
 
 COLUMNS = [
     "index", "tiles", "unread", "tiles_with_pool_expected", "tiles_with_pool_low",
@@ -43,7 +44,7 @@ def hexagons_with_tiles(pools: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 def pool_map(table: gpd.GeoDataFrame, requests: gpd.GeoDataFrame | None) -> HexagonMap:
     """Tiles expected to have a pool, by hexagon; `hexes/counts.parquet` names the suburbs."""
     if requests is not None:
-        table = table.merge(requests[["index", "suburb", "requests"]], on="index", how="left")
+        table = table.merge(requests[["index", MOST_COMMON, "requests"]], on="index", how="left")
     is_seen = table["tiles"].to_numpy() > 0
     expected = np.where(is_seen, table["tiles_with_pool_expected"], np.nan)
     bounds = count_breaks(round(np.nanmax(expected)))[1:]
@@ -58,7 +59,7 @@ def pool_map(table: gpd.GeoDataFrame, requests: gpd.GeoDataFrame | None) -> Hexa
         },
         "Called by the model": {n: f"{row.called:,}" for n, row in rows},
     }
-    suburbs = table["suburb"] if "suburb" in table else [""] * len(table)
+    suburbs = table[MOST_COMMON] if MOST_COMMON in table else [""] * len(table)
     return HexagonMap(
         ground=draw_ground(table), index=table["index"].tolist(),
         names=[as_name(name) if isinstance(name, str) else "" for name in suburbs],

@@ -12,11 +12,12 @@ from font_roboto import Roboto
 from markupsafe import Markup, escape
 from PIL import Image
 
+from capetown import city
 from capetown.pools.metrics import METRICS
 from capetown.report import blocks
 from capetown.report.charts import Chart
 from capetown.report.facts import Facts, join_statistics, pool_statistics, short_threshold
-from capetown.report.formatting import backslashed, in_html
+from capetown.report.formatting import backslashed, hexagon_area, in_html
 from capetown.report.hexagon_map import HexagonMap, as_svg
 from capetown.report.pages import to_html, to_markdown
 from capetown.report.pictures import inlined, jpeg, linked
@@ -32,7 +33,7 @@ from capetown.requests.reader import STATUSES
 Picture = Callable[[], bytes]
 
 WIDTH = 640
-TITLE = "Cape Town from its data: what residents report, and pools seen from the air"
+TITLE = f"{city.NAME} from its data: what residents report, and pools seen from the air"
 MODEL_CHARTS = POOL_CHARTS | TRAINING_CHARTS
 CHART_NAMES = (*REQUEST_CHARTS, *MODEL_CHARTS)
 # Sections on methods, which are folded when the page opens.
@@ -139,6 +140,9 @@ def _text(facts: Facts, parts: _Markdown | _Page) -> str:
     values: dict[str, Any] = {
         **vars(facts),
         "facts": facts,
+        "city": city,
+        "title": TITLE,
+        "hexagon_area": hexagon_area(),
         "requests": requests,
         "join": join_statistics(facts),
         "pools": pools,

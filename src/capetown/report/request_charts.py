@@ -3,9 +3,9 @@
 import altair as alt
 import polars as pl
 
-from capetown.city import DIRECTORATE, REQUEST_TYPE
+from capetown.city import DIRECTORATE, DIRECTORATE_WORDS, REQUEST_TYPE
 from capetown.report.charts import HEIGHT, ROW, Chart, labelled_bars, row_texts, rows_chart
-from capetown.report.formatting import as_name, days, per_cent
+from capetown.report.formatting import as_name, capital, days, per_cent
 from capetown.report.request_statistics import missing_by_directorate
 from capetown.report.request_summary import Tables, repeats_by_type, request_count
 from capetown.requests.reader import NONE
@@ -13,6 +13,7 @@ from capetown.requests.reader import NONE
 # Bars per chart, and directorates with a colour of their own.
 BARS, COLOURS = 10, 5
 OTHERS = "all others"
+TITLE = capital(DIRECTORATE_WORDS[0])
 MONTH = "%b %y"
 DAYS_AXIS = alt.X("day:T", title=None, axis=alt.Axis(format=MONTH, tickCount=6))
 DAY = alt.Tooltip("day:T", title="Day", format="%-d %B %Y")
@@ -27,13 +28,13 @@ def by_month(tables: Tables) -> Chart:
     rows = (
         tables["months"]
         .with_columns(
-            directorate=pl.when(pl.col(DIRECTORATE).is_in(largest))
+            name=pl.when(pl.col(DIRECTORATE).is_in(largest))
             .then(pl.col(DIRECTORATE).map_elements(as_name, pl.String))
             .otherwise(pl.lit(OTHERS))
         )
-        .group_by("month", "directorate")
+        .group_by("month", "name")
         .agg(pl.col("requests").sum())
-        .with_columns(order=pl.col("directorate").replace_strict(named, range(len(named))))
+        .with_columns(order=pl.col("name").replace_strict(named, range(len(named))))
         .sort("month", "order")
     )
     chart: Chart = (
@@ -43,13 +44,13 @@ def by_month(tables: Tables) -> Chart:
             alt.X("yearmonth(month):O", title=None, axis=alt.Axis(format=MONTH, labelAngle=0,
                   labelOverlap=True, labelSeparation=6)),
             _count("requests", "Requests"),
-            alt.Color("directorate:N", sort=named, title=None,
+            alt.Color("name:N", sort=named, title=None,
                       scale=alt.Scale(domain=named),
                       legend=alt.Legend(columns=alt.ExprRef("width < 400 ? 1 : 3"), labelLimit=240,
                                         symbolType="square", symbolSize=60)),
             alt.Order("order:O"),
             tooltip=[alt.Tooltip("yearmonth(month):T", title="Month", format="%B %Y"),
-                     alt.Tooltip("directorate:N", title="Directorate"),
+                     alt.Tooltip("name:N", title=TITLE),
                      alt.Tooltip("requests:Q", title="Requests", format=",.0f")],
         )
         .properties(height=HEIGHT)
@@ -111,12 +112,12 @@ def speed(tables: Tables) -> Chart:
     table = tables["directorates"].filter(pl.col("requests") >= 10).head(BARS)
     names = {"median_days": "half", "p90_days": "nine in ten"}
     rows = table.with_row_index("row").with_columns(
-        pl.col(DIRECTORATE).map_elements(as_name, pl.String),
+        name=pl.col(DIRECTORATE).map_elements(as_name, pl.String),
         words=pl.struct(*names).map_elements(
             lambda row: " / ".join(days(row[name]) for name in names), pl.String
         ),
     )
-    base = rows_chart(rows.select("row", DIRECTORATE, "words", *names))
+    base = rows_chart(rows.select("row", "name", "words", *names))
     x = alt.Scale(type="symlog", constant=1, nice=False)
     axis = alt.Axis(values=[0, 1, 3, 10, 30, 100, 300, 1000], grid=True, title="Days")
     lines = base.mark_rule(strokeWidth=4, color="var(--line)", yOffset=8).encode(
@@ -131,11 +132,11 @@ def speed(tables: Tables) -> Chart:
             alt.X("days:Q", scale=x, axis=axis, title="Days"),
             alt.Color("within:N", sort=list(names.values()), title="Dealt with:",
                       scale=alt.Scale(domain=list(names.values()))),
-            tooltip=[alt.Tooltip(f"{DIRECTORATE}:N", title="Directorate"), "within:N",
+            tooltip=[alt.Tooltip("name:N", title=TITLE), "within:N",
                      alt.Tooltip("days:Q", title="days", format=",.1f")],
         )
     )  # fmt: skip
-    texts = row_texts(base, DIRECTORATE)
+    texts = row_texts(base, "name")
     return alt.layer(lines, points, *texts, height=(ROW + 2) * len(rows))
 
 
@@ -176,8 +177,9 @@ def _counted(tables: Tables, table: str) -> pl.DataFrame:
 
 
 def _bars(rows: pl.DataFrame, key: str, value: str, *, colour: str) -> Chart:
-    named = rows.with_columns(pl.col(key).map_elements(as_name, pl.String))
-    return labelled_bars(named, key, value, colour=colour)
+    # A column's own name may have dots or brackets, which mean something to Vega-Lite.
+    named = rows.with_columns(name=pl.col(key).map_elements(as_name, pl.String))
+    return labelled_bars(named, "name", value, colour=colour)
 
 
 def _count(field: str, title: str) -> alt.Y:

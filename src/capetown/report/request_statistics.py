@@ -105,8 +105,10 @@ def missing_by_directorate(directorates: pl.DataFrame) -> pl.DataFrame:
 def _rows(requests: pl.LazyFrame) -> pl.DataFrame:
     """One row per request, with the columns that the tables need."""
     taken = (pl.col(COMPLETED) - pl.col(CREATED)).dt.total_microseconds().clip(lower_bound=0)
+    # A column may have several roles.
+    categories = {DIRECTORATE: 0, REQUEST_TYPE: 0, SUBURB: 0}
     found = requests.select(
-        CREATED, COMPLETED, DIRECTORATE, REQUEST_TYPE, SUBURB, LATITUDE, LONGITUDE, INDEX,
+        CREATED, COMPLETED, *categories, LATITUDE, LONGITUDE, INDEX,
         joined=pl.col(STATUS) == JOINED,
         located=pl.col(STATUS) != MISSING,
     ).collect()  # fmt: skip

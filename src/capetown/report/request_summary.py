@@ -34,12 +34,13 @@ def request_summary(tables: Tables) -> dict[str, Any]:
         "busiest_day": busiest.row(0, named=True) if len(days) else None,
         "top_types": _top(tables["kinds"], REQUEST_TYPE, count),
         "top_directorates": _top(directorates, DIRECTORATE, count),
-        "directorates": directorates.to_dicts(),
+        "directorates": _named(directorates, DIRECTORATE),
         "suburbs": _named(tables["suburbs"].head(5), SUBURB),
         # By the days within which half are completed, the fastest first.
-        "speeds": directorates.filter(large)
-        .sort("median_days", DIRECTORATE, nulls_last=True)
-        .to_dicts(),
+        "speeds": _named(
+            directorates.filter(large).sort("median_days", DIRECTORATE, nulls_last=True),
+            DIRECTORATE,
+        ),
         "missing": _named(missing_by_directorate(directorates), DIRECTORATE),
         "has_repeats": len(repeats_by_type(tables)) > 0,
         "has_two_years": has_two_years(tables),

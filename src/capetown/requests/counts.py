@@ -6,20 +6,24 @@
 - `requests`: number of requests.
 - `directorate: NAME`: number of requests of the directorate. The `MAX_DIRECTORATES` most common
   ones have a column each, in alphabetical order. `directorate: (other)` has the rest, and
-  `directorate: (none)` requests without a directorate. These columns sum to `requests`.
+  `directorate: (none)` requests without a directorate. These columns sum to `requests`. Their
+  prefix is the first of `city.DIRECTORATE_WORDS`.
 - `median_days_to_completion`: median over completed requests, null if there are none. A
   completion before the creation (clocks differ by minutes) counts as 0 days.
-- `suburb`: the most common official suburb, alphabetically first in a tie; may be null.
+- `suburb`, or the first of `city.SUBURB_WORDS`: the most common official suburb, alphabetically
+  first in a tie; may be null.
 """
 
 import polars as pl
 
+from capetown.city import DIRECTORATE_WORDS, SUBURB_WORDS
 from capetown.requests.hexagons import Hexagons
 from capetown.requests.reader import NONE
 
 # Directorates with a column of their own; the City has a dozen.
 MAX_DIRECTORATES = 40
-COUNT_PREFIX = "directorate: "
+COUNT_PREFIX = f"{DIRECTORATE_WORDS[0]}: "
+MOST_COMMON = SUBURB_WORDS[0]
 
 
 def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
@@ -68,5 +72,11 @@ def count(hexagons: Hexagons, joined: pl.LazyFrame) -> pl.DataFrame:
     return (
         table.with_columns(missing)
         .with_columns(pl.col("requests", *names).fill_null(0).cast(pl.Int64))
-        .select("index", "requests", *names, "median_days_to_completion", "suburb")
+        .select(
+            "index",
+            "requests",
+            *names,
+            "median_days_to_completion",
+            pl.col("suburb").alias(MOST_COMMON),
+        )
     )

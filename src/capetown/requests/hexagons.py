@@ -41,9 +41,16 @@ class Hexagons:
 
     @cached_property
     def rings(self) -> list[Floats]:
-        """A closed ring of longitudes and latitudes per cell, in the order of the file."""
+        """A closed ring of longitudes and latitudes per cell, in the order of the file.
+
+        Longitudes of a city across 180° are positive, so some exceed 180, and no ring is torn.
+        """
         corners = [h3.cell_to_boundary(cell) for cell in self.index]
-        return [np.array([*ring, ring[0]])[:, ::-1] for ring in corners]
+        rings = [np.array([*ring, ring[0]])[:, ::-1] for ring in corners]
+        if np.ptp(np.concatenate(rings)[:, 0]) > 180:
+            for ring in rings:
+                ring[:, 0] %= 360
+        return rings
 
     def positions(self, cells: CellNumbers) -> Positions:
         """Positions of cells in `ascending`, or -1 for cells outside the City."""

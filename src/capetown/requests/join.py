@@ -1,6 +1,6 @@
 """Finds the H3 cell of every request, and says why a request has none.
 
-`h3_level8_index` follows the City: the point's cell in H3, `0` if latitude or longitude is missing,
+`city.INDEX` follows the City: the point's cell in H3, `0` if latitude or longitude is missing,
 and null if the coordinates do not exist. Polygons would give other cells near edges, because the
 edges of cells are not straight. `join_status` is one of
 
@@ -74,7 +74,7 @@ class Join:
             `directorate`, `suburb`, `created`, `taken` (from creation to completion), `half` (has
             one coordinate of two), `apart` (created long before or after nearly all others),
             `unparsed: COLUMN` (not readable) for each of `PARSED`, and `unzoned: COLUMN` (taken as
-            local time) for each of `TIMED`.
+            local time) and `repeated: COLUMN` (in an hour that clocks repeat) for each of `TIMED`.
         rejects: requests that failed or have an unreadable value: all columns as text, the two that
             the join adds, `reason`, `metres_to_nearest_hexagon`, and `unreadable`, names of
             columns.
@@ -95,8 +95,8 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
         path: the City's `sr.csv.gz`.
         hexagons: the City's hexagons.
         requests: Parquet file to write: all columns of the table in their declared types, with
-            `h3_level8_index` and `join_status`, in the order of the table.
-        csv: gzipped CSV file to write as well: the City's columns as text and `h3_level8_index`.
+            `city.INDEX` and `join_status`, in the order of the table.
+        csv: gzipped CSV file to write as well: the City's columns as text and `city.INDEX`.
 
     Raises:
         CapetownError: the table cannot be read, lacks a column or has no rows, its IDs are not
@@ -161,7 +161,7 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 def _find_cells(values: Values, hexagons: Hexagons) -> tuple[pl.Series, pl.Series]:
-    """`h3_level8_index` as categories, and `join_status`."""
+    """`city.INDEX` as categories, and `join_status`."""
     cells = cells_of(*(values.frame[name].to_numpy() for name in COORDINATES))
     city, _ = hexagons.ascending
     absent, invalid, outside = range(len(city), len(city) + 3)
@@ -199,6 +199,7 @@ def _rows(values: Values, index: pl.Series, status: pl.Series) -> pl.DataFrame:
         half=latitude != longitude,
         **{f"unparsed: {name}": values.unreadable[name] for name in PARSED},
         **{f"unzoned: {name}": flags for name, flags in values.unzoned.items()},
+        **{f"repeated: {name}": flags for name, flags in values.repeated.items()},
     )
 
 

@@ -61,6 +61,7 @@ def summarise(
             "unparsed": {name: int(join.rows[f"unparsed: {name}"].sum()) for name in PARSED},
             "unreadable_rates": {name: _unreadable_rate(join, name) for name in PARSED},
             "without_zone": {name: int(join.rows[f"unzoned: {name}"].sum()) for name in TIMED},
+            **_repeated(join.rows),
             "empty": {name: join.empty[name] for name in NAMES},
             "hexagons": len(hexagons.index),
             "hexagons_with_requests": counts.filter(pl.col("requests") > 0).height,
@@ -98,13 +99,14 @@ def exceeded_thresholds(metrics: Metrics, settings: Transform) -> dict[str, str]
     rate = (metrics["reference"] or {"mismatch_rate": 0.0})["mismatch_rate"]
     rates = metrics["quality"]["unreadable_rates"]
     worst = max(rates, key=lambda name: float(rates[name]))
+    hint = "; city.TIME_FORMATS may name its form" if worst in TIMED else ""
     asked = {
         "error_threshold": (
             metrics["failure_rate"],
             "of the requests with coordinates failed to join",
         ),
         "missing_threshold": (metrics["missing_rate"], "of the requests have no coordinates"),
-        "unreadable_threshold": (metrics["unreadable_rate"], f"of {worst} cannot be read"),
+        "unreadable_threshold": (metrics["unreadable_rate"], f"of {worst} cannot be read{hint}"),
         "reference_threshold": (rate, "of the requests disagree with the reference"),
     }
     limits = settings.model_dump(include=set(asked))
@@ -139,6 +141,13 @@ def _unreadable_rate(join: Join, name: str) -> float:
 
 def _rate(part: int, whole: int) -> float:
     return round(part / whole, 8) if whole else 0.0
+
+
+def _repeated(rows: pl.DataFrame) -> Metrics:
+    """The number of times in an hour that clocks repeat, by column; empty without any."""
+    counts = {name: int(rows[f"repeated: {name}"].sum()) for name in TIMED}
+    found = {name: count for name, count in counts.items() if count}
+    return {"repeated_hour": found} if found else {}
 
 
 def _reference(comparison: ReferenceComparison | None) -> Metrics | None:
@@ -192,6 +201,11 @@ def _deviations(metrics: Metrics, join: Join) -> list[str]:
         for name in TIMED
         if quality["without_zone"][name]
     ]
+    checks += [
+        (f"{name} in an hour that clocks repeat, taken as the earlier one",
+         rows.filter(f"repeated: {name}"))
+        for name in quality.get("repeated_hour", ())
+    ]  # fmt: skip
     return [
         f"quality: columns not in the schema, kept: {', '.join(extra) or 'none'}",
         *(f"  {name} is empty: {quality['empty'][name]:,}" for name in REQUIRED),

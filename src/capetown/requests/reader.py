@@ -8,6 +8,7 @@ importing pandera takes as long as finding the cells of a year of requests.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
@@ -42,13 +43,26 @@ FAILED = (INVALID, OUTSIDE)
 # Columns that the join adds to all requests, and to rejected ones.
 ADDED = (INDEX, STATUS)
 EXPLAINED = (REASON, METRES, UNREADABLE) = ("reason", "metres_to_nearest_hexagon", "unreadable")
+# Columns with a role, and the kinds that suit it.
+ROLES = {
+    REQUEST_ID: ("text",),
+    **dict.fromkeys(city.TIMES, ("time",)),
+    **dict.fromkeys(city.COORDINATES, ("number",)),
+    **dict.fromkeys((city.DIRECTORATE, city.REQUEST_TYPE, city.SUBURB), ("category", "text")),
+}
+# Columns that the join and the report compute beside those with a role.
+COMPUTED = (
+    "index", "status", "taken", "half", "apart", "joined", "located", "again", "requests",
+    "without_coordinates", "open", "median_days", "p90_days", "month",
+)  # fmt: skip
 # Stands for a directorate, type or suburb that is not given.
 NONE = "(none)"
-# Spellings of a missing value in lower case, and the spellings that programs write.
+# Spellings of a missing value in lower case, and the spellings that programs write. Exports of
+# fixed width have blanks.
 NA_STRINGS = ("", "null", "none", "nil", "n/a", "#n/a", "na", "<na>", "nan", "nat", "\\n")
 NA_SPELLINGS = pl.Series(
     sorted({form(word) for word in NA_STRINGS for form in (str, str.upper, str.title)}
-           | {"NaN", "NaT"}),
+           | {"NaN", "NaT", "\t", "\u00a0"} | {" " * width for width in range(1, 256)}),
     dtype=CATEGORY,
 )  # fmt: skip
 
@@ -61,7 +75,8 @@ class RequestTable(CsvTable):
     """
 
     def __init__(self, path: Path, required: Sequence[str], reserved: Collection[str] = ()) -> None:
-        """Read the header; see `CsvTable`."""
+        """Read the header; see `check_city` and `CsvTable`."""
+        check_city()
         super().__init__(path, required, reserved)
         self.requests = self._repeated = self._empty = 0
 
@@ -111,6 +126,34 @@ class RequestTable(CsvTable):
             )  # fmt: skip
 
 
+def check_city() -> None:
+    """Check the columns and the time zone of `city.py`.
+
+    Raises:
+        CapetownError: a column is declared twice, or one with a role is not declared, of the wrong
+            kind or called like a computed one; or the time zone does not exist.
+    """
+    names = [column.name for column in city.REQUEST_COLUMNS]
+    kinds = {column.name: column.kind for column in city.REQUEST_COLUMNS}
+    single = (REQUEST_ID, *city.TIMES, *city.COORDINATES)
+    faults = [(name, "is declared twice", "keep one") for name in names if names.count(name) > 1]
+    for name, suitable in ROLES.items():
+        if single.count(name) > 1:
+            faults.append((name, "has two roles", "name another column for one of them"))
+        if name not in kinds:
+            faults.append((name, "is not declared", "add it to REQUEST_COLUMNS"))
+        elif kinds[name] not in suitable:
+            faults.append((name, f"is a {kinds[name]}", f"declare it as a {suitable[0]}"))
+        if name in COMPUTED:
+            faults.append((name, "would be overwritten", "rename it in the table"))
+    try:
+        ZoneInfo(city.TIME_ZONE)
+    except (ZoneInfoNotFoundError, ValueError):
+        faults.append((city.TIME_ZONE, "is not a time zone", "correct TIME_ZONE"))
+    for name, what, fix in faults:
+        raise CapetownError(f"{name!r} {what}", where=city.__file__, fix=fix)
+
+
 @dataclass(frozen=True)
 class Values:
     """Typed values of some requests.
@@ -119,20 +162,22 @@ class Values:
         frame: all columns in their types; null if missing or unreadable.
         unreadable: True for values that exist but cannot be read, by column with times or numbers.
         unzoned: True for times without a zone, by column with times.
+        repeated: True for those of them in an hour that clocks repeat, by column with times.
         missing: number of missing values by column.
     """
 
     frame: pl.DataFrame
     unreadable: dict[str, pl.Series]
     unzoned: dict[str, pl.Series]
+    repeated: dict[str, pl.Series]
     missing: dict[str, int]
 
 
 def read_values(text: pl.DataFrame) -> Values:
     """Convert columns of text to the types of `REQUEST_SCHEMA`."""
-    values, unreadable, unzoned = {}, {}, {}
+    values, unreadable, unzoned, repeated = {}, {}, {}, {}
     for name in TIMED:
-        values[name], unzoned[name] = read_times(text[name])
+        values[name], unzoned[name], repeated[name] = read_times(text[name])
     for name in NUMBERED:
         values[name] = read_numbers(text[name])
     for name, value in values.items():
@@ -154,7 +199,7 @@ def read_values(text: pl.DataFrame) -> Values:
         frame = frame.with_columns(pl.when(~absent_names).then(names))
     missing = frame.null_count().row(0, named=True)
     missing |= {name: missing[name] - int(flags.sum()) for name, flags in unreadable.items()}
-    return Values(frame, unreadable, unzoned, missing)
+    return Values(frame, unreadable, unzoned, repeated, missing)
 
 
 def read_numbers(text: pl.Series) -> pl.Series:

@@ -2,16 +2,17 @@
 
 The City writes `2020-10-07 06:55:18+02:00`, which is read fastest. Variants are a `T` between date
 and time, `Z`, `+02` or `+0200` as the zone, fractions of a second (kept to the microsecond), no
-seconds, and no dashes and colons. A time without a zone is local: the earlier one if clocks were
-put back, and null if they skipped it. Dates without a time, weeks and days of the year are
-unreadable.
+seconds, and no dashes and colons. Other texts are read by `city.TIME_FORMATS`. A time without a
+zone is local: the earlier one if clocks were put back, and null if they skipped it. Dates without a
+time, weeks and days of the year are unreadable.
 """
 
 from datetime import datetime
+from typing import NamedTuple
 
 import polars as pl
 
-from capetown.city import TIME_ZONE
+from capetown.city import TIME_FORMATS, TIME_ZONE
 
 MICROSECONDS_A_DAY = 86_400_000_000
 # Requests are apart from the others if this many days lie between them and they are at most one in
@@ -28,15 +29,32 @@ ISO_8601 = (
 )
 
 
-def read_times(text: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Times of texts, null if unreadable, and True for times without a zone."""
+class Times(NamedTuple):
+    """Times of texts, and what they do not say. All have the texts' name and order.
+
+    Attributes:
+        times: null if unreadable.
+        unzoned: True for times without a zone.
+        repeated: True for those of them in an hour that clocks repeat.
+    """
+
+    times: pl.Series
+    unzoned: pl.Series
+    repeated: pl.Series
+
+
+def read_times(text: pl.Series) -> Times:
+    """Read times; the module's docstring describes their forms."""
     times = text.to_frame("text").select(_own_form(pl.col("text"))).to_series()
-    unzoned = pl.repeat(False, len(text), eager=True)
+    # Two series, because `scatter` changes the one that it is called on.
+    unzoned, repeated = (pl.repeat(False, len(text), eager=True) for _ in range(2))
     other = (times.is_null() & text.is_not_null()).arg_true()
     if len(other):
-        read = text.gather(other).to_frame("text").select(_any_form(pl.col("text")).struct.unnest())
-        times, unzoned = times.scatter(other, read["time"]), unzoned.scatter(other, read["unzoned"])
-    return times.alias(text.name), unzoned.alias(text.name)
+        read = _any_form(text.gather(other))
+        times = times.scatter(other, read["time"])
+        unzoned = unzoned.scatter(other, read["unzoned"])
+        repeated = repeated.scatter(other, read["repeated"])
+    return Times(*(found.alias(text.name) for found in (times, unzoned, repeated)))
 
 
 def period(times: pl.Series) -> tuple[datetime, datetime] | None:
@@ -73,21 +91,42 @@ def _own_form(text: pl.Expr) -> pl.Expr:
     return _in_city(local - east)
 
 
-def _any_form(text: pl.Expr) -> pl.Expr:
-    part = text.str.strip_chars().str.extract_groups(ISO_8601).struct.field
+def _any_form(text: pl.Series) -> pl.DataFrame:
+    """The columns `time`, `unzoned` and `repeated`."""
+    words = text.str.strip_chars()
+    local, utc = words.to_frame("text").select(*_iso_8601(pl.col("text")))
+    for form in TIME_FORMATS:
+        read = words.str.to_datetime(form, strict=False, time_unit="us")
+        # polars converts zones to UTC, and %s counts the seconds in UTC.
+        if read.dtype == pl.Datetime("us") and "%s" not in form:
+            local = local.fill_null(read)
+        else:
+            utc = utc.fill_null(read.dt.replace_time_zone(None))
+    earlier, later = (
+        local.dt.replace_time_zone(TIME_ZONE, ambiguous=which, non_existent="null")
+        for which in ("earliest", "latest")
+    )
+    unzoned = utc.is_null() & earlier.is_not_null()
+    return pl.select(
+        time=_in_city(pl.lit(utc)).fill_null(earlier),
+        unzoned=unzoned,
+        repeated=unzoned & (earlier != later).fill_null(False),
+    )
+
+
+def _iso_8601(text: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """Times without a zone as they are, and times with one in UTC; null for others."""
+    part = text.str.extract_groups(ISO_8601).struct.field
     digits = pl.concat_str(part("date"), part("minute"), part("second").fill_null("00"))
     fraction = part("fraction").fill_null("").str.pad_end(6, "0").str.head(6).cast(pl.Int64)
-    local = digits.str.replace_all("[:-]", "").str.to_datetime(
+    time = digits.str.replace_all("[:-]", "").str.to_datetime(
         "%Y%m%d%H%M%S", strict=False, time_unit="us"
     ) + pl.duration(microseconds=fraction)
     minutes = part("hours").cast(pl.Int64) * 60 + part("minutes").fill_null("0").cast(pl.Int64)
     east = pl.when(part("sign") == "-").then(-minutes).otherwise(minutes)
     zoned = part("utc").is_not_null() | part("sign").is_not_null()
-    own = local.dt.replace_time_zone(TIME_ZONE, ambiguous="earliest", non_existent="null")
-    time = (
-        pl.when(zoned).then(_in_city(local - pl.duration(minutes=east.fill_null(0)))).otherwise(own)
-    )
-    return pl.struct(time.alias("time"), (~zoned & time.is_not_null()).alias("unzoned"))
+    utc = time - pl.duration(minutes=east.fill_null(0))
+    return pl.when(~zoned).then(time).alias("local"), pl.when(zoned).then(utc).alias("utc")
 
 
 def _in_city(utc: pl.Expr) -> pl.Expr:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from capetown import city
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.pools.dataset.dataset import LabelledTiles
@@ -58,7 +59,7 @@ def render_card(
     # On the hub, a backbone's name has the tag of its weights. `lite` comes with a package.
     on_hub = training.pretrained and "." in manifest.architecture
     data = ModelCardData(
-        model_name="capetown-pools",
+        model_name=f"{''.join(city.NAME.lower().split())}-pools",
         license="mit",
         library_name="timm",
         pipeline_tag=TASK,
@@ -80,6 +81,7 @@ def render_card(
     card = ModelCard.from_template(
         data,
         template_str=files("capetown.pools.model").joinpath("model_card.md.j2").read_text("utf-8"),
+        city=city,
         manifest=manifest,
         training=training,
         evaluation=evaluation,
