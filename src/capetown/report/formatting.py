@@ -85,3 +85,16 @@ def _capital(word: str) -> str:
         if letter.isalpha():
             return word[:at] + letter.upper() + word[at + 1 :]
     return word
+
+
+def group_names(source: str, *, by_sheet: bool) -> tuple[str, str]:
+    """What one group of tiles, and several, are called. `source` is a `params.GroupsSource`."""
+    if source == "names" and by_sheet:
+        return "map sheet", "map sheets"
+    return {
+        "table": ("group of tiles", "groups of tiles"),
+        "georeference": ("square block", "square blocks"),
+        "names": ("block of a map sheet", "blocks of map sheets"),
+        "folders": ("folder", "folders"),
+        "none": ("tile", "tiles"),
+    }[source]

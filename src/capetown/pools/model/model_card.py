@@ -34,6 +34,7 @@ def summarise_training(
         shared_groups=bool(np.isin(valid.groups, train.groups).any()),
         pool_share=float(np.mean(labels == CLASSES.index("yes"))),
         scores=dict(scores),
+        groups_source=train.groups_source,
     )
 
 
@@ -82,6 +83,7 @@ def render_card(
         template_str=files("capetown.pools.model").joinpath("model_card.md.j2").read_text("utf-8"),
         manifest=manifest,
         training=training,
+        random=training.groups_source in (None, "none"),
         evaluation=evaluation,
         source=source,
         metrics=METRICS,
