@@ -66,7 +66,8 @@ def workspace(folder: Path, tiles: Path, changes: Mapping[str, Any]) -> None:
     (folder / "metrics").mkdir(parents=True)
     (folder / "raw").symlink_to(tiles.resolve())
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
-    shutil.copy(ROOT / values["split"]["corrections"], folder)
+    for table in ("corrections", "groups"):
+        shutil.copy(ROOT / values["split"][table], folder)
 
 
 def run_stage(folder: Path, stage: str) -> None:

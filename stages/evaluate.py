@@ -5,6 +5,7 @@ from pathlib import Path
 
 from capetown.params import load_params
 from capetown.pools.dataset.dataset import load_fold
+from capetown.pools.dataset.groups import RANDOM_SPLIT
 from capetown.pools.dataset.pixel_cache import cache_folder
 from capetown.pools.evaluation import metrics_report
 from capetown.pools.evaluation.examples import draw_mistakes, draw_samples
@@ -13,7 +14,7 @@ from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.manifest import load_model
 from capetown.pools.model.model_card import CARD_FILE, render_card
 from capetown.timing import step
-from stages import run
+from stages import log, run
 from stages.outs import has_no_tile, put_in_place, write_empty
 
 RAW, TILES = Path("raw"), Path("splits/tiles.csv")
@@ -36,6 +37,8 @@ def main() -> None:
             TILES, "test", RAW, size=card.image_size, interpolation=card.interpolation,
             cache=cache_folder(), rendering=card.tiles,
         )  # fmt: skip
+    if fold.groups_source == "none":
+        log.warning("%s", RANDOM_SPLIT)
     with step("predict"):
         logits = predict_logits(model, fold.pixels, mean=card.mean, std=card.std, tta=card.tta)
     with step("compute the metrics"):

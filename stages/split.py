@@ -8,7 +8,8 @@ import pandas as pd
 from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.params import BandRendering, Split, load_params
-from capetown.pools.dataset import drift, label_corrections, listing, split
+from capetown.pools.dataset import drift, groups, label_corrections, listing, split
+from capetown.pools.dataset.neighbours import count_neighbours
 from capetown.storage import FORMULA
 from capetown.timing import step
 from stages import log, log_folder, run
@@ -40,6 +41,7 @@ def divide(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, object]]:
     """The tables of splits/ by name, and the metrics."""
     found = listing.find_tiles(TILES, RAW)
+    table = groups.read_groups(Path(settings.groups), found)
     listed, corrected = label_corrections.apply_corrections(found, Path(settings.corrections))
     with step("read every tile"):
         tiles, digests, profiles, reasons = listing.profile_tiles(listed, RAW, rendering)
@@ -47,6 +49,15 @@ def divide(
     rejected = pd.DataFrame(left_out, columns=["path", "reason"])
     for path, why in left_out:
         log.warning("left out: %s: %s", path, why)
+    with step("locate every tile"):
+        locations = groups.locate_tiles(tiles, RAW)
+    grouping = groups.group_tiles(tiles, table, locations, settings)
+    tiles, source = grouping.tiles, grouping.source
+    for note in grouping.notes:
+        log.warning("%s", note)
+    sides = listing.reduced_sides(RAW / "inventory.csv")
+    if source == "none" and any(tile.path in sides for tile in tiles):
+        log.warning("tiles that earlier versions reduced lost their georeference: remove raw/")
     try:
         folds = split.split_tiles(tiles, digests, settings, seed)
     except CapetownError as error:
@@ -61,14 +72,15 @@ def divide(
     deviating, described = drift.count_deviating([tile.path for tile in tiles], profiles)
     if deviating:
         log.warning("%d tiles deviate from the typical one, such as %s", deviating, described)
-    log.info("%s", "\n".join(split.log_lines(tiles, folds, settings)))
-    sides = listing.reduced_sides(RAW / "inventory.csv")
-    table = split.tile_table(tiles, profiles, digests, folds, settings.strategy, sides)
-    return {"tiles": table, "rejected": rejected, "duplicates": copies}, {
+    log.info("%s", "\n".join(split.log_lines(grouping, folds, settings)))
+    assigned = split.tile_table(tiles, profiles, digests, folds, source, sides)
+    touching, divided = count_neighbours(tiles, folds, grouping.outlines) or (None, None)
+    return {"tiles": assigned, "rejected": rejected, "duplicates": copies}, {
         "tiles": len(tiles), "corrected": corrected, "rejected": len(rejected),
         "duplicates": len(copies), "label_noise": int(copies["label_noise"].sum()),
         "unlike": deviating, "unlike_first": described,
-        "folds": split.summary(tiles, folds, settings.strategy),
+        "groups_source": source, "touching": touching, "touching_in_two_folds": divided,
+        "folds": split.summary(tiles, folds),
     }  # fmt: skip
 
 

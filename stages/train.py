@@ -12,6 +12,7 @@ from dvclive import Live
 
 from capetown.params import load_params
 from capetown.pools.dataset.dataset import fold_profile, load_fold
+from capetown.pools.dataset.groups import RANDOM_SPLIT
 from capetown.pools.dataset.pixel_cache import cache_folder
 from capetown.pools.model.devices import choose_device
 from capetown.pools.model.manifest import save_model
@@ -22,7 +23,7 @@ from capetown.pools.training.checkpoints import forget_checkpoint
 from capetown.pools.training.fit_one import TrainingConfig, fit_one
 from capetown.pools.training.schedules import best_epoch
 from capetown.timing import step
-from stages import root, run
+from stages import log, root, run
 from stages.outs import has_no_tile, put_in_place, write_empty
 
 TILES = Path("splits/tiles.csv")
@@ -47,6 +48,8 @@ def main() -> None:
     )  # fmt: skip
     with step("load the tiles"):
         train, valid = (load(TILES, fold, Path("raw")) for fold in ("train", "valid"))
+    if train.groups_source == "none":
+        log.warning("%s", RANDOM_SPLIT)
     with put_in_place(MODEL, HISTORY, LIVE) if first else nullcontext(Path()) as made:
         live = Live(str(made / LIVE), dvcyaml=None, save_dvc_exp=False) if first else None
         with step("train"):

@@ -25,6 +25,8 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Share = Annotated[float, Field(ge=0, le=1)]
 ImageSize = Annotated[int, Field(ge=32, le=2048)]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+# Where groups of neighbouring tiles come from; see `capetown.pools.dataset.groups`.
+GroupsSource = Literal["table", "georeference", "names", "folders", "none"]
 # One value per band, from 0 to 1.
 BandMeans = Annotated[list[Share], Field(min_length=3, max_length=3)]
 BandDeviations = Annotated[
@@ -88,6 +90,8 @@ class Split(Section):
     """The division of tiles into folds."""
 
     strategy: Literal["block", "sheet", "random"]
+    groups: Annotated[str, Field(min_length=1)]
+    block_metres: Annotated[int, Field(ge=1)]
     corrections: Annotated[str, Field(min_length=1)]
     valid: Annotated[float, Field(gt=0, lt=0.5)]
     test: Annotated[float, Field(gt=0, lt=0.5)]

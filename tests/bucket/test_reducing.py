@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from capetown.bucket import RetentionPolicy
 from capetown.errors import CapetownError
+from capetown.imagery.georeference import find_georeference, tags_of_file
 from capetown.imagery.reading import read_raster, read_tile
 from capetown.imagery.reducing import reduce_tile
+from capetown.imagery.tile_ref import Sidecars
 from tests import s3
 from tests.bucket.mirrors import (
     DAMAGED,
@@ -27,6 +30,7 @@ from tests.bucket.mirrors import (
     incoming,
     tiff,
 )
+from tests.imagery import GRID, UTM, WORLD, geotiff
 
 
 def reducing(side: int | None = 640) -> RetentionPolicy:
@@ -54,6 +58,40 @@ def test_a_reduced_tile_shows_the_same_picture() -> None:
         file = io.BytesIO()
         Image.new("RGB", size).save(file, "TIFF")
         assert read_tile(io.BytesIO(reduce_tile(file.getvalue(), 640))).shape == (*kept, 3)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_reduced_tile_stays_where_it_was(tmp_path: Path, orientation: int) -> None:
+    """Its tags refer to the reduced pixels, and a world file beside it to the original's."""
+    wide = np.zeros((60, 120, 3), np.uint8)
+    tagged = geotiff(tmp_path / "a.tif", wide)
+    with tifffile.TiffFile(tagged) as tiff:
+        geo = [(t.code, int(t.dtype), t.count, t.value, True) for t in tiff.pages.first.tags
+               if t.code in (33550, 33922, 34735, 34736, 34737)]  # fmt: skip
+    turn = (274, 3, 1, orientation, True)
+    tifffile.imwrite(tagged, wide, photometric="rgb", extratags=[*geo, turn])
+    reduced = reduce_tile(tagged.read_bytes(), 60)
+    place = find_georeference(tags_of_file(reduced), Sidecars(), "")
+    height, width = read_tile(io.BytesIO(reduced)).shape[:2]
+    assert max(width, height) == 60
+    before = find_georeference(tags_of_file(tagged.read_bytes()), Sidecars(), "")
+    assert place is not None
+    assert before is not None
+    # Corners of the stored pixels, 120 wide and 60 high.
+    corners = {(0, 0), (0, 60), (120, 0), (120, 60)}
+    there = {tuple(np.round(before.transform @ corner, 6)) for corner in corners}
+    ends = {(0, 0), (0, height), (width, 0), (width, height)}
+    assert {tuple(np.round(place.transform @ end, 6)) for end in ends} == there
+    raster = read_raster(io.BytesIO(reduced))
+    # Turned pixels have no scale, but a matrix.
+    assert (raster.side, raster.resolution) == (120, 2.5 if orientation == 1 else 0)
+
+    tifffile.imwrite(tagged, wide, photometric="rgb")
+    plain = reduce_tile(tagged.read_bytes(), 60)
+    (tmp_path / "a.tfw").write_text(WORLD)
+    beside = find_georeference(tags_of_file(plain), Sidecars(world=str(tmp_path / "a.tfw")), UTM)
+    assert beside is not None
+    assert beside.transform @ (60, 30) == pytest.approx(GRID @ (120, 60))
 
 
 def test_originals_are_verified_and_kept_reduced(

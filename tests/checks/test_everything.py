@@ -26,6 +26,7 @@ YES = "images/swimming-pool/yes"
 @pytest.fixture
 def workspace(bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(bucket, tmp_path / "data")
+    shutil.copy(ROOT / "groups.csv", tmp_path)
     monkeypatch.chdir(tmp_path)
     set_params(tmp_path)
     return tmp_path
@@ -57,7 +58,10 @@ def test_every_check_passes(workspace: Path, capsys: pytest.CaptureFixture[str])
     main(["check"])
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == ["params", "data", "table", "table", "table", "weights", "device", "model"]
+    assert names == [
+        "params", "data", "table", "table", "table", "tiles", "weights", "device", "model",
+    ]  # fmt: skip
+    assert lines[5] == "tiles    24 in 3 groups, which come from: names"
     assert lines[2:5] == [
         "table    data/sr.csv.gz: 16 columns",
         "table    data/sr_hex.csv.gz: 16 columns",
@@ -158,6 +162,24 @@ def test_an_excluded_object_may_be_missing(workspace: Path) -> None:
     shutil.rmtree(workspace / "data" / "images")
     set_params(workspace, {"include": ["*"]})
     assert data_lines()[1] == "data     data is complete: 5 objects are selected"
+
+
+def test_tiles_without_groups(workspace: Path) -> None:
+    """Whatever the tiles are called, `check` says where their groups come from."""
+    folder = workspace / "data" / "images" / "swimming-pool"
+    names = []
+    for number, tile in enumerate(sorted(folder.rglob("*.tif"))):
+        names.append(f"nice_{number:04}.tif")
+        tile.rename(tile.with_name(names[-1]))
+    for label in ("no", "yes"):
+        found = [path.name for path in (folder / label).glob("*.tif")]
+        (folder / label / "manifest").write_text("\n".join(found))
+    assert "warning: the split is random" in data_lines()[-1]
+    rows = [f"{name},{number // 13}" for number, name in enumerate(names)]
+    (workspace / "groups.csv").write_text("\n".join(["path,group", *rows]))
+    large, groups = data_lines()[-2:]
+    assert large.endswith("group 0 has 13 of 24 tiles")
+    assert groups == "tiles    24 in 2 groups, which come from: table"
 
 
 def test_a_suffix_in_upper_case_is_accepted(workspace: Path) -> None:

@@ -93,7 +93,7 @@ def facts(folder: Path) -> Facts:
         },
         split={
             "tiles": 200, "rejected": 1, "duplicates": 2, "label_noise": 1,
-            "unlike": 0, "unlike_first": "",
+            "unlike": 0, "unlike_first": "", "groups_source": "names",
             "folds": {name: {"yes": 60, "no": 40, "sheets": 9, "groups": 9} for name in FOLDS},
         },
         evaluate={

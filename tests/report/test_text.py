@@ -5,7 +5,7 @@ import re
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import unquote
 
 import pandas as pd
@@ -13,8 +13,10 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from capetown.params import GroupsSource
 from capetown.report import formatting
 from capetown.report.facts import Facts, join_statistics, pool_statistics, short_threshold
+from capetown.report.formatting import group_names
 from capetown.report.pictures import jpeg
 from capetown.report.render import CHART_NAMES, draw_chart, markdown_and_images
 from capetown.report.request_charts import REQUEST_CHARTS
@@ -225,6 +227,22 @@ def test_the_text_follows_the_settings(small: Facts) -> None:
     ):
         assert words in present
         assert words not in absent
+
+
+@pytest.mark.parametrize("source", get_args(GroupsSource))
+def test_claims_follow_the_source_of_groups(small: Facts, source: GroupsSource) -> None:
+    """No claim about unseen areas is made without groups, and sheets are only in names."""
+    blocks = changed(small, split={"strategy": "block"})
+    text = markdown(replace(blocks, split={**small.split, "groups_source": source}))
+    name = group_names(source, by_sheet=False)[1]
+    claims = (f"9 {name} that had no part in its making", f"resamples of whole {name}",
+              "stay in one fold", "the model has not seen", "tiles of the same kind")  # fmt: skip
+    warnings = ("The split is random", "may be in several folds", "single tiles", "Group the tiles")
+    for words in claims:
+        assert (words in text) == (source != "none")
+    for words in warnings:
+        assert (words in text) == (source == "none")
+    assert ("of each map sheet" in text) == (source == "names")
 
 
 def test_a_run_without_faults_says_so(small: Facts) -> None:

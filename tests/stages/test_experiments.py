@@ -108,7 +108,11 @@ def test_the_metrics_are_few(reproduced: Repository) -> None:
     names = ("evaluate", "requests", "transform")
     assert set(shown) == {f"metrics/{name}.json" for name in names}
     found = shown["metrics/evaluate.json"]["data"]
-    assert set(found) == FIVE | {f"{name}_interval" for name in FIVE} | {"threshold", "n"}
+    assert set(found) == FIVE | {f"{name}_interval" for name in FIVE} | {
+        "threshold",
+        "n",
+        "groups_source",
+    }
 
 
 def test_plots_of_two_revisions_open_without_a_network(

@@ -14,6 +14,7 @@ from capetown.city import CLASSES, MANIFEST, TILES_FOLDER
 from capetown.errors import CapetownError
 
 CLASS_FOLDERS = tuple(f"{TILES_FOLDER}/{name}" for name in CLASSES)
+CLASS_PREFIXES = tuple(f"{folder}/" for folder in CLASS_FOLDERS)
 MANIFESTS = tuple(f"{folder}/{MANIFEST}" for folder in CLASS_FOLDERS)
 
 # Names that the mirror uses itself. No object can have them.
@@ -29,10 +30,8 @@ CREDENTIALS = re.compile(
 
 
 def is_tile(key: str) -> bool:
-    """True if a key is a tile of one of the classes."""
-    return (
-        key.lower().endswith((".tif", ".tiff")) and str(PurePosixPath(key).parent) in CLASS_FOLDERS
-    )
+    """True if a key is a tile of one of the classes, in its folder or below."""
+    return key.lower().endswith((".tif", ".tiff")) and key.startswith(CLASS_PREFIXES)
 
 
 def is_credentials(key: str) -> bool:
@@ -131,7 +130,9 @@ def check_manifests(
         if manifest not in manifests:
             missing += [manifest] if tiles and matches(manifest, include) else []
             continue
-        named = [f"{folder}/{name}" for name in read_manifest(manifests[manifest])]
+        by_name = {PurePosixPath(key).name: key for key in tiles}
+        names = read_manifest(manifests[manifest])
+        named = sorted(by_name.get(name, f"{folder}/{name}") for name in names)
         asked = _first_tiles([key for key in named if matches(key, include)], max_tiles)
         missing += [key for key in asked if key not in tiles]
         extra += sorted(tiles - set(named))

@@ -1,12 +1,16 @@
 """`capetown check`: params, data, weights, device and one training step."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from capetown.bucket.keys import is_tile
 from capetown.checks.preflight import check_model, is_shallow
 from capetown.checks.source import check_address, check_folder, compare_with_mirror
-from capetown.city import HEXAGONS_FILE, INDEX, REQUEST_ID, REQUESTS_TABLE
-from capetown.params import load_params
+from capetown.city import HEXAGONS_FILE, INDEX, REQUEST_ID, REQUESTS_TABLE, TILES_FOLDER
+from capetown.params import Split, load_params
+from capetown.pools.dataset.groups import group_tiles, locate_tiles, read_groups
+from capetown.pools.dataset.listing import find_tiles
+from capetown.pools.dataset.split import large_group
 from capetown.requests.csv_reader import CsvTable
 from capetown.requests.hexagons import read_hexagons
 from capetown.requests.reader import NAMES
@@ -43,6 +47,10 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
         if HEXAGONS_FILE in chosen:
             hexagons = read_hexagons(params_path.parent / source / HEXAGONS_FILE)
             yield f"table    {source}/{HEXAGONS_FILE}: {len(hexagons.index)} hexagons"
+        if any(map(is_tile, chosen)):
+            yield from _groups(
+                params_path.parent / source, chosen, params_path.parent, params.split
+            )
 
     backbone, device = params.backbone, params.device
     check_model(backbone, pretrained=params.pretrained, device=device)
@@ -69,6 +77,22 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
         )
     )
     yield f"model    {params.model} trains, saves, loads and explains two made-up tiles"
+
+
+def _groups(folder: Path, keys: Collection[str], project: Path, settings: Split) -> Iterator[str]:
+    """Where the groups come from that keep neighbouring tiles in one fold."""
+    found = set(keys)
+    tiles = [tile for tile in find_tiles(folder / TILES_FOLDER, folder) if tile.path in found]
+    table = read_groups(project / settings.groups, tiles)
+    grouping = group_tiles(tiles, table, locate_tiles(tiles, folder), settings)
+    for note in grouping.notes:
+        yield f"tiles    warning: {note}"
+    if grouping.source == "none":
+        return
+    groups = [tile.group for tile in grouping.tiles]
+    if large := large_group(groups):
+        yield f"tiles    warning: {large}"
+    yield f"tiles    {len(tiles)} in {len(set(groups))} groups, which come from: {grouping.source}"
 
 
 def _limits(project: Path) -> Iterator[str]:

@@ -8,7 +8,7 @@ import re
 import warnings
 from functools import lru_cache
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -21,6 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from capetown.errors import CapetownError, one_line
+from capetown.imagery.tiff import REDUCED
 from capetown.imagery.tile_ref import Sidecars
 from capetown.storage import read_start
 
@@ -29,6 +30,8 @@ WGS84 = "OGC:CRS84"
 DECIMALS = 8
 # GeoTIFF tags: pixel scale, tie points, matrix, CRS.
 TAGS = (33550, 33922, 34264, 34735)
+# Numbers and names of the CRS, to which 34735 refers.
+WRITTEN = (*TAGS, 34736, 34737)
 WKT = re.compile(r"[A-Z][A-Z_]+\s*[\[(]", re.IGNORECASE)
 # Bytes of a sidecar that are read. Larger ones are not what their names say.
 MAX_SIDECAR = 2**24
@@ -131,11 +134,13 @@ class Located(NamedTuple):
         transform: from pixels to the CRS; None if it has none.
         crs: WKT; empty if it has none.
         gcps: True if it has ground control points instead of a transform.
+        reduced: pixels of the original per pixel of a reduced tile, across and down.
     """
 
     transform: Affine | None = None
     crs: str = ""
     gcps: bool = False
+    reduced: tuple[float, float] = (1, 1)
 
 
 def find_georeference(tags: Located, sidecars: Sidecars, crs: str) -> Georeference | None:
@@ -151,9 +156,11 @@ def find_georeference(tags: Located, sidecars: Sidecars, crs: str) -> Georeferen
     """
     aux, world, prj = (_read(url) for url in sidecars)
     corrected = parse_aux(aux) if aux is not None else Located()
-    transform = tags.transform if corrected.transform is None else corrected.transform
-    if transform is None and world is not None:
-        transform = parse_world_file(world)
+    beside_it = corrected.transform
+    if beside_it is None and tags.transform is None and world is not None:
+        beside_it = parse_world_file(world)
+    # A file beside a reduced tile refers to the original.
+    transform = tags.transform if beside_it is None else beside_it @ Affine.scale(*tags.reduced)
     if transform is None and tags.gcps:
         raise GeoreferenceError("has only ground control points", fix="run gdalwarp first")
     if transform is None:
@@ -231,7 +238,8 @@ def tags_of_file(data: bytes) -> Located:
 
     try:
         with tifffile.TiffFile(BytesIO(data)) as tiff:
-            if not any(tag in tiff.pages.first.tags for tag in TAGS):
+            page = tiff.pages.first
+            if not (any(tag in page.tags for tag in TAGS) or REDUCED.match(page.description)):
                 return Located()
     except Exception:  # no TIFF file
         return Located()
@@ -247,7 +255,24 @@ def tags_of_dataset(dataset: rasterio.DatasetReader) -> Located:
     """What the tags of an open image say."""
     transform = None if dataset.transform == Affine.identity() else dataset.transform
     crs = dataset.crs.to_wkt() if dataset.crs else ""
-    return Located(transform, crs, bool(dataset.gcps[0]))
+    reduced = REDUCED.match(dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", ""))
+    width, height = map(int, reduced.groups()) if reduced else dataset.shape[::-1]
+    across, down = width / dataset.width, height / dataset.height
+    return Located(transform, crs, bool(dataset.gcps[0]), (across, down))
+
+
+def geotiff_tags(transform: Affine | None, crs: str) -> list[tuple[int, int, Any]]:
+    """The tags, with their types and values, that say this in a TIFF file."""
+    import tifffile
+
+    if transform is None and not crs:
+        return []
+    with MemoryFile() as file:
+        located = {"transform": transform, "crs": crs or None}
+        file.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", **located).close()
+        with tifffile.TiffFile(BytesIO(file.getbuffer())) as tiff:
+            tags = tiff.pages.first.tags
+            return [(tag.code, int(tag.dtype), tag.value) for tag in tags if tag.code in WRITTEN]
 
 
 @lru_cache(maxsize=64)

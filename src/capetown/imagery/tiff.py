@@ -51,7 +51,8 @@ class Raster:
         largest: the value of white; None if the type does not define it.
         shown: the three bands to show; None if the file does not define them.
         white_is_zero: True if 0 is white.
-        resolution: side of a pixel on the ground, in the unit of the CRS; 0 if unknown.
+        resolution: side of a pixel on the ground before the tile was reduced, in the unit of the
+            CRS; 0 if unknown.
         side: the longer side before the tile was reduced, from its description; 0 if unknown.
         orientation: of the stored image, as in TIFF and EXIF. 1 is upright.
     """
@@ -87,7 +88,8 @@ def read_tiff(file: BinaryIO) -> Raster:
         raster = _interpret(page, values)
         scale = page.tags.valueof(33550)  # GeoTIFF's ModelPixelScale
         resolution = float(scale[0]) if scale and scale[0] > 0 else 0.0
-        reduced = REDUCED.match(page.description)
+        if reduced := REDUCED.match(page.description):
+            resolution *= page.imagewidth / int(reduced[1])
         side = max(map(int, reduced.groups())) if reduced else max(values.shape[:2])
         orientation = page.tags.valueof(274, default=1)
         return replace(raster, resolution=resolution, side=side, orientation=orientation)

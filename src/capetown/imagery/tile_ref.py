@@ -1,6 +1,10 @@
 """References to tiles: files, and windows of larger images."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import NamedTuple, TypeVar
+
+File = TypeVar("File")
 
 
 class Window(NamedTuple):
@@ -46,3 +50,22 @@ class TileRef(NamedTuple):
     sidecars: Sidecars = Sidecars()
     window: Window | None = None
     error: str = ""
+
+
+def find_sidecars(location: str, files: Mapping[str, File]) -> list[File | None]:
+    """An image's ``.aux.xml`` file, world file and ``.prj`` file, each None if it is missing.
+
+    `files` are those of its folder by location, and by location in lower case.
+    """
+    names = sidecar_names(location)
+    aux, *worlds, prj = (files.get(name) or files.get(name.lower()) for name in names)
+    return [aux, next(filter(None, worlds), None), prj]
+
+
+def sidecar_names(location: str) -> list[str]:
+    """Possible names of an image's ``.aux.xml``, of its world file, in order, and of its CRS."""
+    suffix = PurePosixPath(location).suffix
+    stem = location.removesuffix(suffix)
+    short = f"{suffix[:2]}{suffix[-1]}w"
+    worlds = [short, f"{suffix}w", f"{short}x", ".wld"] if suffix else [".wld"]
+    return [f"{location}.aux.xml", *(stem + ending for ending in (*worlds, ".prj"))]

@@ -11,6 +11,7 @@ from capetown.params import BandRendering
 from capetown.pools.evaluation.compare import Comparison, changed_sides
 from capetown.pools.metrics import METRICS
 from capetown.report.charts import Chart
+from capetown.report.formatting import group_names
 from capetown.report.pages import to_html, to_markdown, to_text
 from capetown.report.pictures import tile_picture
 
@@ -40,6 +41,7 @@ def _values(comparison: Comparison, resamples: int) -> dict[str, Any]:
     return {
         "comparison": comparison,
         "names": names,
+        "groups": group_names(comparison.groups_source, by_sheet=comparison.by_sheet)[1],
         "metrics": METRICS,
         "resamples": resamples,
         "changed": {other: changed_sides(comparison, names[0], other) for other in names[1:]},

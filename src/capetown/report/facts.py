@@ -11,7 +11,7 @@ import pandas as pd
 import polars as pl
 
 from capetown.pools.metrics import METRICS, MIN_GROUPS_FOR_CI
-from capetown.report.formatting import listed
+from capetown.report.formatting import group_names, listed
 from capetown.requests.counts import MOST_COMMON
 from capetown.requests.reader import FAILED
 
@@ -89,6 +89,8 @@ def pool_statistics(facts: Facts) -> dict[str, Any]:
     if not facts.has_pools:
         return {}
     test, strategy = facts.evaluate, facts.settings["split"]["strategy"]
+    source = facts.split["groups_source"]
+    group, groups = group_names(source, by_sheet=strategy == "sheet")
     is_pool = facts.predictions["label"] == "yes"
     is_called = facts.predictions["probability"] >= test["threshold"]
     wrong = int((is_pool != is_called).sum())
@@ -110,8 +112,11 @@ def pool_statistics(facts: Facts) -> dict[str, Any]:
         "wrong_in_100": max(round(100 * wrong / test["n"]), min(wrong, 1)),
         "share_with_pool": test["positives"] / test["n"],
         # Groups stay in one fold, and intervals resample them.
-        "group_name": "map sheets" if strategy == "sheet" else "blocks of map sheets",
-        "keeps_groups": strategy != "random",
+        "one_group": group,
+        "group_name": groups,
+        "sheet_name": "map sheet" if source == "names" else group,
+        "keeps_groups": strategy != "random" and source != "none",
+        "is_grouped": source != "none",
         "group_count": sum(int(fold["groups"]) for fold in facts.split["folds"].values()),
         "has_intervals": test["groups"] >= MIN_GROUPS_FOR_CI,
         "is_better_than_guessing": _is_above_half(test["intervals"]["balanced_accuracy"]),

@@ -97,3 +97,16 @@ def per_cent(value: float) -> str:
 def listed(words: Sequence[str]) -> str:
     """Words as a list: a, b and c."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def group_names(source: str, *, by_sheet: bool) -> tuple[str, str]:
+    """What one group of tiles, and several, are called. `source` is a `params.GroupsSource`."""
+    if source == "names" and by_sheet:
+        return "map sheet", "map sheets"
+    return {
+        "table": ("group of tiles", "groups of tiles"),
+        "georeference": ("square block", "square blocks"),
+        "names": ("block of a map sheet", "blocks of map sheets"),
+        "folders": ("folder", "folders"),
+        "none": ("tile", "tiles"),
+    }[source]

@@ -33,7 +33,7 @@ def test_corrections_change_labels_and_nothing_else(
     [
         ("path,label\nno/c.tif,maybe\n", "no/c.tif,maybe"),
         ("path,label\nno/c.tif\n", "no/c.tif"),
-        ("path,label\na,no\na,no\na,yes\n", "both labels"),
+        ("path,label\na,no\na,no\na,yes\n", "two labels"),
         ("a,no\n", "header"),
         ('path,label\n"a,no\n', "unexpected end of data"),
     ],

@@ -6,28 +6,37 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
-from capetown.params import Split
+from capetown.imagery.georeference import Outline
+from capetown.params import load_params
 from capetown.pools.dataset import split as folding
 from capetown.pools.dataset.drift import TileProfile
 from capetown.pools.dataset.listing import Tile
 from capetown.pools.dataset.neighbours import count_neighbours
-from capetown.pools.dataset.split import FOLDS, Strategy, group_of, split_tiles
+from capetown.pools.dataset.split import FOLDS, Strategy, split_tiles
 from tests import ROOT
+from tests.imagery import NORTH, WEST, geotiff
 
 
 def named(name: str, label: str = "no") -> Tile:
-    return Tile(f"images/{name}.tif", label, name.split("_")[0])
+    sheet, *block = name.split("_")[:2]
+    return Tile(f"images/{name}.tif", label, sheet, "_".join([sheet, *block]))
+
+
+def by_sheet(tiles: list[Tile]) -> list[Tile]:
+    return [replace(tile, group=tile.sheet) for tile in tiles]
 
 
 def tiles_of(sheets: dict[str, str]) -> list[Tile]:
@@ -42,10 +51,12 @@ def tiles_of(sheets: dict[str, str]) -> list[Tile]:
 def split(
     tiles: list[Tile], digests: list[str] | None = None, strategy: Strategy = "sheet", seed: int = 1
 ) -> list[str]:
-    how = Split(strategy=strategy, corrections="none", valid=0.2, test=0.2)
+    how = SETTINGS.model_copy(update={"strategy": strategy})
+    tiles = by_sheet(tiles) if strategy == "sheet" else tiles
     return split_tiles(tiles, digests or [tile.path for tile in tiles], how, seed)
 
 
+SETTINGS = load_params(ROOT / "params.yaml").split
 MANY = tiles_of({f"S{n:03}": "yyn" if n % 3 else "ynnnyy" for n in range(60)})
 
 
@@ -69,7 +80,7 @@ def test_no_group_and_no_image_is_in_two_folds(
     for tile, digest, fold in zip(tiles, digests, folds, strict=True):
         seen[digest].add(fold)
         if strategy != "random":
-            seen[f"group {group_of(tile, strategy)}"].add(fold)
+            seen[f"group {tile.sheet if strategy == 'sheet' else tile.group}"].add(fold)
     assert {len(found) for found in seen.values()} == {1}
     assert set(folds) == set(FOLDS)
 
@@ -89,9 +100,10 @@ def test_groups_with_equal_images_are_merged() -> None:
     tiles = [named(f"A_{block}_{cell}") for block in (1, 2, 3, 4) for cell in (1, 2)]
     profiles = [TileProfile(512, 0.2, dark=False, grey=False)] * len(tiles)
     folds, sides = ["train"] * len(tiles), {tiles[1].path: 640}
-    table = folding.tile_table(tiles, profiles, list("abcdeacg"), folds, "block", sides)
+    table = folding.tile_table(tiles, profiles, list("abcdeacg"), folds, "names", sides)
     assert table["group"].tolist() == ["A_1"] * 2 + ["A_2"] * 2 + ["A_1"] * 2 + ["A_2"] * 2
     assert table["reduced_to"].tolist() == [0, 640] + [0] * 6
+    assert set(table["groups_source"]) == {"names"}
 
 
 def test_large_sheets_do_not_fill_a_fold() -> None:
@@ -111,7 +123,7 @@ def test_large_sheets_do_not_fill_a_fold() -> None:
     [
         ({"A": "yyy", "B": "yyy", "C": "yyn"}, "has no `no` tile"),
         ({"A": "ynynyn"}, "fold valid has no `no` tile"),
-        (dict.fromkeys("ABCDEFGHIJKLMN", "yn"), "fold valid has 3 sheets"),
+        (dict.fromkeys("ABCDEFGHIJKLMN", "yn"), "fold valid has 3 groups"),
     ],
 )
 def test_a_fold_without_a_class_or_with_few_groups_is_refused(
@@ -121,7 +133,7 @@ def test_a_fold_without_a_class_or_with_few_groups_is_refused(
         split(tiles_of(sheets))
     assert what in error.value.what
     assert "split.valid" in error.value.fix
-    assert ("split.strategy" in error.value.fix) == ("sheets" in what)
+    assert ("split.strategy" in error.value.fix) == ("groups" in what)
 
 
 def test_duplicates_name_the_first_tile_and_label_noise() -> None:
@@ -133,23 +145,36 @@ def test_duplicates_name_the_first_tile_and_label_noise() -> None:
 
 
 def test_the_summary_counts_classes_sheets_and_groups() -> None:
-    """A tile whose name has another form is a group of its own."""
     names = ("A_1_1", "A_1_2", "A_2_1", "odd", "B_1_1")
     tiles = [named(name, "yes" if name in ("A_1_1", "B_1_1") else "no") for name in names]
     folds = ["train", "train", "train", "valid", "test"]
-    assert folding.summary(tiles, folds, "block") == {
+    assert folding.summary(tiles, folds) == {
         "train": {"yes": 1, "no": 2, "sheets": 1, "groups": 2, "largest_group": 2},
         "valid": {"yes": 0, "no": 1, "sheets": 1, "groups": 1, "largest_group": 1},
         "test": {"yes": 1, "no": 0, "sheets": 1, "groups": 1, "largest_group": 1},
     }
-    assert folding.summary(tiles, folds, "sheet")["train"]["groups"] == 1
+    assert folding.summary(by_sheet(tiles), folds)["train"]["groups"] == 1
 
 
 def test_neighbours_touch_also_across_blocks() -> None:
     """Cell 10 of block 1 and cell 1 of block 2 touch, cell 91 of block 1 and cell 1 of block 6."""
-    tiles = [named(n) for n in ("A_1_10", "A_2_1", "A_2_12", "A_1_91", "A_6_1", "B_1_10", "odd")]
-    folds = ["train", "test", "test", "train", "train", "valid", "test"]
-    assert count_neighbours(tiles, folds) == (3, 1)
+    tiles = [named(n) for n in ("A_1_10", "A_2_1", "A_2_12", "A_1_91", "A_6_1", "B_1_10")]
+    folds = ["train", "test", "test", "train", "train", "valid"]
+    assert count_neighbours(tiles, folds, [None] * 6) == (3, 1)
+    assert count_neighbours([*tiles, named("odd")], [*folds, "test"], [None] * 7) is None
+
+
+def test_outlines_touch_also_at_corners_and_across_180_degrees() -> None:
+    """Squares at rows and columns of a grid, of which two lie on both sides of 180 degrees."""
+    corners = np.array([(0, 0), (0, 1), (1, 1), (1, 0)]) / 1000
+    cells = [(0, 0), (0, 1), (1, 2), (3, 0), (0, -1)]
+    outlines = [
+        Outline((corners + (c / 1000, r / 1000) + 180) % 360 - 180, c / 1000, r / 1000)
+        for r, c in [(row, column + 180_000) for row, column in cells]
+    ]
+    tiles = [named(str(n)) for n in range(5)]
+    folds = ["train", "train", "test", "train", "valid"]
+    assert count_neighbours(tiles, folds, outlines) == (3, 2)
 
 
 # --- the stage --------------------------------------------------------------------------------
@@ -158,7 +183,8 @@ def test_neighbours_touch_also_across_blocks() -> None:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """The inputs of the stage: params, and twelve sheets of four tiles."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for name in ("params.yaml", "groups.csv"):
+        shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "metrics").mkdir()
     pools = tmp_path / "raw" / "images" / "swimming-pool"
     for label in CLASSES:
@@ -197,7 +223,7 @@ def test_the_stage_lists_rejected_duplicate_and_corrected_tiles(workspace: Path)
     said = run_stage(workspace, 0)
     rejected = pd.read_csv(workspace / "splits" / "rejected.csv").set_index("path")["reason"]
     assert rejected["images/swimming-pool/yes/S99_1_1.tif"].startswith("empty")
-    assert rejected["images/swimming-pool/yes/old/S98_1_1.tif"].startswith("not directly in")
+    assert rejected["images/swimming-pool/yes/old/S98_1_1.tif"].startswith("empty")
     assert len(pd.read_csv(workspace / "splits" / "duplicates.csv")) == 2
     tiles = pd.read_csv(workspace / "splits" / "tiles.csv", index_col="path")
     assert tiles.loc[corrected, "label"] == "no"
@@ -205,13 +231,14 @@ def test_the_stage_lists_rejected_duplicate_and_corrected_tiles(workspace: Path)
     assert odd["sheet"] == "'=odd", "a formula, as a spreadsheet sees it"
     reduced = tiles["reduced_to"]
     assert reduced[reduced > 0].to_dict() == {"images/swimming-pool/yes/S00_0_1.tif": 640}
-    for group, copy in (("S00_2", "T01_1"), ("S00_0", "'=odd")):
+    for group, copy in (("S00_2", "T01_1"), ("S00_0", "images/swimming-pool/no/=odd.tif")):
         assert tiles[tiles["group"].isin([group, copy])]["fold"].nunique() == 1
     metrics = json.loads((workspace / "metrics" / "split.json").read_text())
     numbers = {"tiles": 50, "rejected": 2, "duplicates": 2, "label_noise": 1, "corrected": 1}
     assert {key: metrics[key] for key in numbers} == numbers
     for fact in ("label noise: images/swimming-pool/yes/S00_0_1.tif", "(target: 60.0%)",
-                 "such as images/swimming-pool/no/=odd.tif: each is a group"):  # fmt: skip
+                 "1 of 50 tiles lack a name like", "such as images/swimming-pool/no/=odd.tif",
+                 "the split is random", "pairs of tiles that touch: unknown"):  # fmt: skip
         assert fact in said
 
 
@@ -233,3 +260,48 @@ def test_unusable_inputs_are_one_line_and_change_no_out(workspace: Path) -> None
     reasons = pd.read_csv(workspace / "logs" / "split-rejected.csv")["reason"]
     assert reasons.str.startswith("empty").sum() == 24
     assert reasons.str.contains("No such file").sum() == 1
+
+
+def located(pools: Path, blocks: int) -> None:
+    """Replace all tiles by four in each of some blocks of a kilometre, under ordinary names."""
+    for tile in pools.rglob("*.tif"):
+        tile.unlink()
+    noise = np.random.default_rng(1).integers(0, 256, (4 * blocks, 10, 10, 3), dtype=np.uint8)
+    for n, pixels in enumerate(noise):
+        block, corner = divmod(n, 4)
+        # Two by two tiles of 100 m around the middle of a block; blocks are neighbours.
+        left = WEST + 1000 * (block % 5) + 400 + 100 * (corner % 2)
+        top = NORTH + 1000 * (block // 5) + 600 - 100 * (corner // 2)
+        where = Affine(10, 0, left, 0, -10, top)
+        geotiff(pools / ("yes" if n % 3 else "no") / f"nice_{n:04}.tif", pixels, transform=where)
+
+
+def test_no_two_tiles_of_one_block_are_in_different_folds(workspace: Path) -> None:
+    pools = workspace / "raw" / "images" / "swimming-pool"
+    located(pools, 30)
+    assert "groups of tiles come from: georeference" in run_stage(workspace, 0)
+    tiles = pd.read_csv(workspace / "splits" / "tiles.csv")
+    block = tiles["path"].str.extract(r"_(\d+)\.tif")[0].astype(int) // 4
+    assert (tiles.groupby(block)["fold"].nunique() == 1).all()
+    assert tiles["group"].nunique() == 30
+    assert set(tiles["groups_source"]) == {"georeference"}
+    metrics = json.loads((workspace / "metrics" / "split.json").read_text())
+    found = metrics["groups_source"], metrics["touching"], metrics["touching_in_two_folds"]
+    assert found == ("georeference", 30 * 6, 0)
+    # One without a georeference: the split is random for all that anyone can tell.
+    Image.new("RGB", (8, 8), "red").save(pools / "yes" / "nice_0001.tif")
+    said = run_stage(workspace, 0)
+    assert "1 of 120 tiles lack a georeference" in said
+    assert "the split is random" in said
+    assert "pairs of tiles that touch: unknown" in said
+    metrics = json.loads((workspace / "metrics" / "split.json").read_text())
+    assert (metrics["groups_source"], metrics["touching"]) == ("none", None)
+
+
+def test_one_group_with_most_tiles_is_named(workspace: Path) -> None:
+    paths = sorted(p.name for p in (workspace / "raw").rglob("*.tif"))
+    rows = [f"{path},{'all' if n < 40 else n}" for n, path in enumerate(paths)]
+    (workspace / "groups.csv").write_text("\n".join(["path,group", *rows]) + "\n")
+    said = run_stage(workspace, 1).splitlines()[-1]
+    assert "error: fold" in said
+    assert "group all has 40 of 48 tiles; divide that group" in said

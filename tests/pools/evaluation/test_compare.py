@@ -19,6 +19,7 @@ from sklearn.metrics import average_precision_score
 from capetown.cli import main
 from capetown.errors import CapetownError
 from capetown.imagery.reading import AS_STORED
+from capetown.params import GroupsSource
 from capetown.pools.evaluation.compare import Comparison, Experiment, changed_sides, compare
 from capetown.pools.evaluation.revisions import read_experiment
 from capetown.pools.metrics import METRICS
@@ -146,6 +147,28 @@ def test_groups_are_blocks_unless_an_experiment_splits_by_sheet() -> None:
     assert "8 test tiles of 8 blocks of map sheets" in as_text(found, resamples=200)
     mixed = compared(blocks[0], on_sheets(2)[1])
     assert (mixed.groups, mixed.by_sheet) == (2, True)
+
+
+def test_groups_are_those_that_the_tiles_were_split_by() -> None:
+    """A random split claims no group. Groups of two experiments that share a tile are merged."""
+    pairs = {name: [f"{name}{n // 2}" for n in range(8)] for name in ("folders", "none")}
+    thirds = ["x", "y", "y", "z", *(f"one{n}" for n in range(4))]
+
+    def text(first: GroupsSource, second: list[str]) -> tuple[int, str]:
+        groups = {"bad": pairs[first], "good": second}
+        made = [
+            Experiment(e.name, e.predictions.assign(group=groups[e.name]), 0.5, {}, first)
+            for e in on_sheets(2)
+        ]
+        found = compared(*made)
+        return found.groups, as_text(found, resamples=200)
+
+    count, by_folder = text("folders", pairs["folders"])
+    assert (count, "8 test tiles of 4 folders" in by_folder) == (4, True)
+    assert text("folders", thirds)[0] == 3
+    _, random = text("none", pairs["none"])
+    assert "split is random" in random
+    assert "split is random" not in by_folder
 
 
 def on_sheets(sheets: int) -> list[Experiment]:

@@ -24,7 +24,8 @@ EVALUATION = {
 
 def fold(labels: list[int], groups: list[str]) -> LabelledTiles:
     names = np.array(groups)
-    return LabelledTiles([], names, names, np.array(labels), np.zeros((0, 8, 8, 3), np.uint8), "")
+    pixels = np.zeros((0, 8, 8, 3), np.uint8)
+    return LabelledTiles([], names, names, np.array(labels), pixels, "", "names")
 
 
 TRAIN, VALID = fold([1, 1, 0], ["A", "A", "B"]), fold([0], ["C"])
@@ -69,6 +70,17 @@ def test_evaluation_adds_the_test_fold_to_the_same_facts() -> None:
     assert "synthetic" not in render_card(manifest(), EVALUATION, "s3://cct")
     hostile = render_card(manifest(), EVALUATION, "a` ![b](http://c/d.png)\n\n![e](f)")
     assert "The tiles came from `a' ![b](http://c/d.png) ![e](f)`." in hostile
+
+
+def test_a_random_split_claims_nothing_of_groups() -> None:
+    summary = manifest().training
+    assert summary is not None
+    random = summary.model_copy(update={"groups_source": "none"})
+    card = render_card(manifest().model_copy(update={"training": random}), EVALUATION, "tiles")
+    assert "The split is random" in card
+    assert "1,234 tiles, which were not used" in card
+    assert "resampling single tiles" in card
+    assert "groups" not in card
 
 
 def test_a_model_without_a_training_summary_has_no_card() -> None:

@@ -33,7 +33,8 @@ def workspace(tmp_path: Path) -> Path:
     params["backbones"]["lite"] |= {"architecture": SMALL.architecture, "batch_size": 2}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     sheets = [f"S{n // 4}" for n in range(24)]
-    profile = {"side": 32, "resolution": 0.0, "dark": False, "grey": False, "reduced_to": 0}
+    profile = {"side": 32, "resolution": 0.0, "dark": False, "grey": False, "reduced_to": 0,
+               "groups_source": "none"}  # fmt: skip
     table = pd.DataFrame({"label": ["no", "yes"] * 12, "sheet": sheets, "group": sheets, **profile})
     table["fold"] = ["train"] * 16 + ["valid"] * 4 + ["test"] * 4
     table["path"] = table["digest"] = [f"{sheet}_{n}_1.tif" for n, sheet in enumerate(sheets)]
@@ -100,10 +101,10 @@ def test_a_killed_training_resumes_and_both_stages_write_their_outs(
         assert logged["step"].tolist() == [1 + epoch for epoch in history["epoch"]]
         assert logged[name].tolist() == pytest.approx(history[name].tolist())
 
-    run_stage(workspace, "evaluate")
+    assert "the split is random" in run_stage(workspace, "evaluate")
     figures = json.loads((workspace / "metrics" / "evaluate.json").read_text())
     predicted = pd.read_csv(workspace / "metrics" / "predictions.csv")
-    assert list(predicted.columns) == ["path", "label", "probability"]
+    assert list(predicted.columns) == ["path", "label", "probability", "group"]
     assert len(predicted) == figures["n"] == 4
     manifest = json.loads((workspace / "models" / "model.json").read_text())
     assert (manifest["mean"], manifest["std"]) == ([0.485, 0.456, 0.406], [0.25] * 3)

@@ -12,7 +12,7 @@ import pandas as pd
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.imagery.reading import AS_STORED, Pixels
-from capetown.params import BandRendering
+from capetown.params import BandRendering, GroupsSource
 from capetown.pools.dataset.drift import TileProfile, TypicalProfile, typical_profile
 from capetown.pools.dataset.pixel_cache import cached_pixels
 
@@ -30,6 +30,7 @@ class LabelledTiles:
         labels: int64, shape (tiles,), indices in `CLASSES`.
         pixels: uint8, shape (tiles, size, size, 3).
         digest: covers the tiles' pixels, how they are read, and the labels.
+        groups_source: where the groups come from; ``none`` if the split is random.
     """
 
     paths: list[str]
@@ -38,6 +39,7 @@ class LabelledTiles:
     labels: npt.NDArray[np.int64]
     pixels: Pixels
     digest: str
+    groups_source: GroupsSource = "none"
 
     def subset(self, chosen: npt.NDArray[np.bool_]) -> "LabelledTiles":
         """The tiles where a mask of shape (tiles,) is True. Copies their pixels into memory."""
@@ -49,6 +51,7 @@ class LabelledTiles:
             labels=self.labels[rows],
             pixels=self.pixels[rows],
             digest=sha256(f"{self.digest} {rows.tolist()}".encode()).hexdigest(),
+            groups_source=self.groups_source,
         )
 
 
@@ -65,7 +68,8 @@ def load_fold(
     """Load the tiles of a fold.
 
     Args:
-        table: the CSV file that `split` writes: path, label, sheet, group, fold and digest.
+        table: the CSV file that `split` writes: path, label, sheet, group, fold, digest and
+            groups_source.
         name: of the fold; None loads all tiles.
         root: the folder that the paths are relative to.
         size: see `cached_pixels`, as for `interpolation`, `cache` and `rendering`.
@@ -96,6 +100,7 @@ def load_fold(
         labels=rows["label"].map(CLASSES.index).to_numpy(dtype=np.int64),
         pixels=cached_pixels(files, contents, size, interpolation, cache, rendering),
         digest=sha256(f"{contents} {list(rows['label'])} {rendering}".encode()).hexdigest(),
+        groups_source=rows["groups_source"].iloc[0],
     )
 
 

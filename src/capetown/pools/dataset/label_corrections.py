@@ -1,16 +1,14 @@
 """Corrected labels: a table of path and label that overrides the class folders."""
 
-import csv
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from capetown.city import CLASSES
-from capetown.errors import CapetownError, one_line
+from capetown.errors import CapetownError
 from capetown.pools.dataset.listing import Tile
-
-COLUMNS = ["path", "label"]
+from capetown.pools.dataset.path_table import read_path_table
 
 log = logging.getLogger("capetown")
 
@@ -19,28 +17,16 @@ def read_corrections(file: Path) -> dict[str, str]:
     """The corrected label of each path in a CSV file. A missing file is empty and is logged.
 
     Raises:
-        CapetownError: the file cannot be read, has other columns, a label that is not a class, or
-            two labels for one path.
+        CapetownError: see `read_path_table`; or a label is not a class.
     """
     try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            rows = [row for row in csv.reader(lines, strict=True) if row]
+        labels = read_path_table(file, "label")
     except FileNotFoundError:
         log.warning("%s: no such file, so no label is corrected", file)
         return {}
-    except OSError as error:
-        raise CapetownError(f"cannot be read ({error.strerror})", where=file) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise CapetownError(f"not a CSV file ({one_line(error)})", where=file) from error
-    if rows[:1] != [COLUMNS]:
-        raise CapetownError("the header is not path,label", where=file, fix="add it as first line")
-    labels: dict[str, str] = {}
-    for row in rows[1:]:
-        if len(row) != len(COLUMNS) or row[1] not in CLASSES:
-            raise CapetownError(f"{','.join(row)!r} is not a path and yes or no", where=file)
-        path, label = row
-        if labels.setdefault(path, label) != label:
-            raise CapetownError(f"{path} has both labels", where=file, fix="keep one line of it")
+    for path, label in labels.items():
+        if label not in CLASSES:
+            raise CapetownError(f"{f'{path},{label}'!r} is not a path and yes or no", where=file)
     return labels
 
 

@@ -23,11 +23,12 @@ OTHER_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".gif")
 
 @dataclass(frozen=True, order=True)
 class Tile:
-    """A labelled tile: its path relative to some root, its class, and its map sheet."""
+    """A labelled tile: its path relative to some root, its class, map sheet, and group."""
 
     path: str
     label: str
     sheet: str
+    group: str = ""
 
 
 def match_name(path: str) -> re.Match[str] | None:
@@ -42,7 +43,9 @@ def sheet_of(path: str) -> str:
 
 
 def find_tiles(folder: Path, root: Path) -> list[Tile]:
-    """The tiles in the folders ``yes`` and ``no`` of a folder, sorted by path relative to `root`.
+    """The tiles in and below the folders ``yes`` and ``no`` of a folder.
+
+    They are sorted by their path relative to `root`.
 
     Raises:
         CapetownError: a class folder is missing or has no tiles.
@@ -53,7 +56,7 @@ def find_tiles(folder: Path, root: Path) -> list[Tile]:
             raise CapetownError(
                 "no such folder", where=folder / label, fix="put the tiles into `yes` and `no`"
             )
-        paths = [p for p in (folder / label).iterdir() if p.name.lower().endswith(SUFFIXES)]
+        paths = [p for p in (folder / label).rglob("*") if p.name.lower().endswith(SUFFIXES)]
         if not paths:
             raise CapetownError("no tiles (*.tif) in it", where=folder / label)
         tiles += [Tile(p.relative_to(root).as_posix(), label, sheet_of(p.name)) for p in paths]
@@ -67,8 +70,8 @@ def stray_images(folder: Path, root: Path) -> list[tuple[str, str]]:
         name = path.name.lower()
         if not name.endswith((*SUFFIXES, *OTHER_SUFFIXES)) or not path.is_file():
             continue
-        if path.parent.parent != folder or path.parent.name not in CLASSES:
-            found.append((path, f"not directly in {folder.name}/yes or {folder.name}/no"))
+        if not any(path.is_relative_to(folder / label) for label in CLASSES):
+            found.append((path, f"not in {folder.name}/yes or {folder.name}/no"))
         elif not name.endswith(SUFFIXES):
             found.append((path, "not a TIFF file"))
     return [(path.relative_to(root).as_posix(), why) for path, why in found]

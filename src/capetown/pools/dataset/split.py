@@ -1,9 +1,10 @@
 """Folds for training, validation and test without leakage.
 
 Tiles that touch share roads, roofs, light and the pools that their edge cuts. So all tiles of a
-block, or of a whole map sheet, go into one fold. Tiles with equal pixels also do.
+group go into one fold; see `groups`. Tiles with equal pixels also do.
 """
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -13,9 +14,10 @@ import pandas as pd
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
-from capetown.params import Split
+from capetown.params import GroupsSource, Split
 from capetown.pools.dataset.drift import TileProfile
-from capetown.pools.dataset.listing import Tile, match_name
+from capetown.pools.dataset.groups import Grouping
+from capetown.pools.dataset.listing import Tile
 from capetown.pools.dataset.neighbours import count_neighbours
 from capetown.pools.metrics import MIN_GROUPS_FOR_CI
 
@@ -24,18 +26,19 @@ FOLDS = ("train", "valid", "test")
 ORDERS = 200
 Strategy = Literal["block", "sheet", "random"]
 
+log = logging.getLogger("capetown")
+
 
 def split_tiles(
     tiles: Sequence[Tile], digests: Sequence[str], settings: Split, seed: int
 ) -> list[str]:
     """Assign every tile to a fold.
 
-    The strategies ``block`` and ``sheet`` keep the tiles of a block or sheet in one fold, and give
-    all folds similar shares of each class. ``random`` shuffles tiles. All keep equal images in one
-    fold.
+    The strategies ``block`` and ``sheet`` keep the tiles of a group in one fold, and give all folds
+    similar shares of each class. ``random`` shuffles tiles. All keep equal images in one fold.
 
     Args:
-        tiles: the tiles to divide.
+        tiles: the tiles to divide, with their groups.
         digests: the `pixel_digest` of each.
         settings: the strategy, and the folds' shares of the tiles.
         seed: determines the folds.
@@ -51,36 +54,39 @@ def split_tiles(
     for label in CLASSES:
         if label not in {t.label for t in tiles}:
             raise CapetownError(f"no `{label}` tile can be read")
-    keys = [group_of(t, strategy) if strategy != "random" else t.path for t in tiles]
-    groups = pd.factorize(np.array(_merged(keys, digests)))[0].tolist()
+    keys = merged([tile.path if strategy == "random" else tile.group for tile in tiles], digests)
+    groups = pd.factorize(np.array(keys))[0].tolist()
     shares = _shares(settings)
     if strategy == "random":
         folds = _shuffled(groups, shares, seed)
     else:
         folds = _stratified(groups, tiles, shares, seed)
     result = [FOLDS[folds[group]] for group in groups]
-    _check_classes(tiles, result)
-    if strategy != "random":
-        _check_groups(groups, result, strategy)
+    try:
+        _check_classes(tiles, result)
+        if strategy != "random":
+            _check_groups(groups, result, strategy)
+    except CapetownError as error:
+        if large := large_group(keys):
+            fix = f"divide that group, or {error.fix}"
+            raise CapetownError(f"{error.what}; {large}", fix=fix) from error
+        raise
+    if large := large_group(keys):
+        log.warning("%s: the folds may not have their sizes", large)
     return result
+
+
+def large_group(keys: Sequence[str]) -> str:
+    """The name and size of a group with over half of the tiles; empty if there is none."""
+    [(name, count)] = Counter(keys).most_common(1)
+    return f"group {name} has {count} of {len(keys)} tiles" if 2 * count > len(keys) else ""
 
 
 def _shares(settings: Split) -> np.ndarray:
     return np.array([1 - settings.valid - settings.test, settings.valid, settings.test])
 
 
-def group_of(tile: Tile, strategy: Strategy) -> str:
-    """The group of a tile: its sheet for ``sheet``, else its block.
-
-    Confidence intervals resample groups. A tile with another form of name is a group of its own.
-    """
-    if strategy == "sheet":
-        return tile.sheet
-    name = match_name(tile.path)
-    return f"{name['sheet']}_{name['block']}" if name else tile.sheet
-
-
-def _merged(keys: Sequence[str], digests: Sequence[str]) -> list[str]:
+def merged(keys: Sequence[str], digests: Sequence[str]) -> list[str]:
     """The group of each tile when tiles with equal key or digest share one: its first key."""
     parent: dict[str, str] = {}
 
@@ -169,9 +175,10 @@ def _check_groups(groups: Sequence[int], folds: Sequence[str], strategy: Strateg
         if found < MIN_GROUPS_FOR_CI:
             smaller = "set split.strategy to block, " if strategy == "sheet" else ""
             raise CapetownError(
-                f"fold {name} has {found} {strategy}s, and a 95 % interval needs at least "
+                f"fold {name} has {found} groups of tiles, and a 95 % interval needs at least "
                 f"{MIN_GROUPS_FOR_CI}",
-                fix=f"{smaller}add tiles, or enlarge split.valid and split.test",
+                fix=f"{smaller}make smaller groups, add tiles, or enlarge split.valid and "
+                "split.test",
             )
 
 
@@ -194,28 +201,29 @@ def duplicate_table(tiles: Sequence[Tile], digests: Sequence[str]) -> pd.DataFra
 
 def tile_table(
     tiles: Sequence[Tile], profiles: Sequence[TileProfile], digests: Sequence[str],
-    folds: Sequence[str], strategy: Strategy, reduced_sides: Mapping[str, int],
+    folds: Sequence[str], source: GroupsSource, reduced_sides: Mapping[str, int],
 ) -> pd.DataFrame:  # fmt: skip
     """A row per tile: path, label, sheet, group, fold, digest, profile and `reduced_to`.
 
     Groups that share an image are merged: an interval must not resample the two copies separately.
+    `groups_source` is the source of the groups, the same in each row.
     `reduced_to` is the side in pixels that the tile was downsampled to, as `reduced_sides` gives it
     by path; 0 for an original.
     """
-    groups = _merged([group_of(tile, strategy) for tile in tiles], digests)
+    groups = merged([tile.group for tile in tiles], digests)
     assigned = pd.DataFrame(tiles).assign(group=groups, fold=folds, digest=digests)
     sides = [reduced_sides.get(tile.path, 0) for tile in tiles]
-    return pd.concat([assigned, pd.DataFrame(profiles)], axis=1).assign(reduced_to=sides)
+    return pd.concat([assigned, pd.DataFrame(profiles)], axis=1).assign(
+        reduced_to=sides, groups_source=source
+    )
 
 
-def summary(
-    tiles: Sequence[Tile], folds: Sequence[str], strategy: Strategy
-) -> dict[str, dict[str, int]]:
+def summary(tiles: Sequence[Tile], folds: Sequence[str]) -> dict[str, dict[str, int]]:
     """Numbers of tiles by class, of sheets and of groups, and the largest group, by fold."""
     found = {}
     for name in FOLDS:
         chosen = [tile for tile, fold in zip(tiles, folds, strict=True) if fold == name]
-        groups = Counter(group_of(tile, strategy) for tile in chosen)
+        groups = Counter(tile.group for tile in chosen)
         found[name] = {
             **{label: sum(tile.label == label for tile in chosen) for label in reversed(CLASSES)},
             "sheets": len({tile.sheet for tile in chosen}),
@@ -225,23 +233,21 @@ def summary(
     return found
 
 
-def log_lines(tiles: Sequence[Tile], folds: Sequence[str], settings: Split) -> list[str]:
+def log_lines(grouping: Grouping, folds: Sequence[str], settings: Split) -> list[str]:
     """Lines for the log: actual and target size of each fold, and what leaks between folds."""
-    unit = "sheet" if settings.strategy == "sheet" else "block"
-    sizes = summary(tiles, folds, settings.strategy)
-    lines = []
-    for (name, fold), target in zip(sizes.items(), _shares(settings), strict=True):
+    tiles, source = grouping.tiles, grouping.source
+    by_sheet = settings.strategy == "sheet"
+    unit = ("sheet" if by_sheet else "block") if source == "names" else "group"
+    lines = [] if source == "none" else [f"groups of tiles come from: {source}"]
+    for (name, fold), target in zip(summary(tiles, folds).items(), _shares(settings), strict=True):
         count = fold["yes"] + fold["no"]
         lines.append(
             f"{name}: {count} tiles, {count / len(tiles):.1%} (target: {target:.1%}), "
             f"{fold['yes'] / count:.1%} with a pool; {unit}s: {fold['groups']}, sheets: "
             f"{fold['sheets']}, tiles in the largest {unit}: {fold['largest_group']}"
         )
-    touching, divided = count_neighbours(tiles, folds)
-    lines.append(f"pairs of tiles that touch: {touching}, {divided} of them in two folds")
-    if unnamed := [t.path for t in tiles if not match_name(t.path)]:
-        lines.append(
-            f"{len(unnamed)} tiles are not named SHEET_BLOCK_CELL, such as {unnamed[0]}: each is a "
-            "group of its own, so neighbours may be in two folds"
-        )
+    if pairs := count_neighbours(tiles, folds, grouping.outlines):
+        lines.append("pairs of tiles that touch: {}, {} of them in two folds".format(*pairs))
+    else:
+        lines.append("pairs of tiles that touch: unknown, since not all tiles have a location")
     return lines

@@ -8,6 +8,7 @@ see `permutation_test`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,9 @@ import pandas as pd
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError
-from capetown.pools.dataset.listing import Tile, sheet_of
-from capetown.pools.dataset.split import group_of
+from capetown.params import GroupsSource
+from capetown.pools.dataset.groups import name_group
+from capetown.pools.dataset.split import merged
 from capetown.pools.evaluation.permutation_test import (
     ALPHA,
     N_PERMUTATIONS,
@@ -41,9 +43,10 @@ class Experiment:
     """An experiment's predictions for its test tiles."""
 
     name: str  # its Git revision or its name among DVC's experiments
-    predictions: pd.DataFrame  # path, label and probability, one row per tile
+    predictions: pd.DataFrame  # path, label, probability; group unless names tell; a row per tile
     threshold: float  # the model's
     params: Mapping[str, object]  # by dotted keys
+    groups_source: GroupsSource = "names"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Comparison:
     metrics: pd.DataFrame  # one row per experiment, one column per metric, and `threshold`
     differences: pd.DataFrame
     params: pd.DataFrame  # those that differ, one row per param, one column per experiment
-    by_sheet: bool  # True if groups are whole map sheets, False if they are blocks
+    groups_source: GroupsSource  # of all experiments; ``table`` if they differ
+    by_sheet: bool  # True if groups from names are whole map sheets, False if they are blocks
     at_chance: Sequence[str]  # experiments whose 95 % interval of the ROC AUC includes 0.5
 
     @property
@@ -93,6 +97,7 @@ def compare(
     if len(set(names)) < len(names):
         raise CapetownError("repeated experiment", where=where, fix="name each once")
     by_sheet = any(e.params.get("split.strategy") == "sheet" for e in experiments)
+    sources = {experiment.groups_source for experiment in experiments}
     tiles = _common(experiments, by_sheet=by_sheet)
     every = pd.concat([e.predictions["path"] for e in experiments]).nunique()
     if tiles["label"].nunique() < len(CLASSES):
@@ -145,6 +150,7 @@ def compare(
             columns=["p_value", "traded"]
         ),
         params=_different(experiments),
+        groups_source=sources.pop() if len(sources) == 1 else "table",
         by_sheet=by_sheet,
         at_chance=[
             name
@@ -193,15 +199,19 @@ def _different(experiments: Sequence[Experiment]) -> pd.DataFrame:
 
 
 def _common(experiments: Sequence[Experiment], *, by_sheet: bool) -> pd.DataFrame:
-    """The tiles that all experiments predicted and label alike, with their groups."""
+    """The tiles that all experiments predicted and label alike, with their groups.
 
-    def group(path: str) -> str:
-        return group_of(Tile(path, "", sheet_of(path)), "sheet" if by_sheet else "block")
-
+    Groups of different experiments that share a tile are merged.
+    """
     first, *others = (
-        e.predictions.rename(columns={"probability": f"probability: {e.name}"}) for e in experiments
+        e.predictions.rename(
+            columns={"probability": f"probability: {e.name}", "group": f"group: {e.name}"}
+        )
+        for e in experiments
     )
     for other in others:
         first = first.merge(other, on=["path", "label"])
     table = first.sort_values("path", ignore_index=True)
-    return table.assign(group=table["path"].map(group))
+    by_name = [name_group(path, by_sheet=by_sheet) or path for path in table["path"]]
+    groups = (list(table.get(f"group: {e.name}", default=by_name)) for e in experiments)
+    return table.assign(group=reduce(merged, groups))

@@ -39,6 +39,7 @@ def evaluate(
         "positives": int(labels.sum()),
         "sheets": len(np.unique(fold.sheets)),
         "groups": len(np.unique(fold.groups)),
+        "groups_source": fold.groups_source,
         "intervals": bootstrap_intervals(
             labels, probabilities, card.threshold, fold.groups, resamples=resamples, seed=seed
         ),
@@ -63,7 +64,7 @@ def summary_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
         low, high = metrics["intervals"][name]
         found[name] = metrics[name]
         found[f"{name}_interval"] = f"{low:.3f} to {high:.3f}" if enough else "too few groups"
-    return found | {name: metrics[name] for name in ("threshold", "n")}
+    return found | {name: metrics[name] for name in ("threshold", "n", "groups_source")}
 
 
 def _rounded(value: Any) -> Any:
@@ -75,7 +76,7 @@ def _rounded(value: Any) -> Any:
 
 
 def predictions(fold: LabelledTiles, logits: Floats, card: ModelManifest) -> pd.DataFrame:
-    """Each tile's path, label and calibrated probability of ``yes``.
+    """Each tile's path, label, calibrated probability of ``yes``, and group.
 
     Neither these nor the threshold of `evaluate` are rounded, so decisions match the metrics.
     """
@@ -84,6 +85,7 @@ def predictions(fold: LabelledTiles, logits: Floats, card: ModelManifest) -> pd.
             "path": fold.paths,
             "label": [CLASSES[label] for label in fold.labels],
             "probability": calibrated(logits, card.temperature),
+            "group": fold.groups,
         }
     )
 

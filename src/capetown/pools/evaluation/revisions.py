@@ -4,10 +4,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import polars as pl
+import polars.selectors as cs
 from dvc.api import read
 from dvc.scm import SCM
 from dvc.utils.serialize import loads_yaml
@@ -15,6 +16,8 @@ from ruamel.yaml.error import YAMLError
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError, one_line
+from capetown.params import GroupsSource
+from capetown.pools.dataset.listing import match_name
 from capetown.pools.evaluation.compare import Experiment
 
 AGAIN = "run `dvc repro evaluate` there"
@@ -33,9 +36,11 @@ def read_experiment(revision: str, *, predictions: str, metrics: str, params: st
         CapetownError: the revision or a file is missing or invalid.
     """
     table = _table(_read(predictions, revision), f"{revision}: {predictions}")
-    threshold = _threshold(_read(metrics, revision), f"{revision}: {metrics}")
+    threshold, source = _metrics(_read(metrics, revision), f"{revision}: {metrics}")
     settings = _settings(_read(params, revision), f"{revision}: {params}")
-    return Experiment(revision, table, threshold, settings)
+    if source not in get_args(GroupsSource):  # an earlier version's, which knew only names
+        source = "names" if table["path"].map(match_name).notna().all() else "none"
+    return Experiment(revision, table, threshold, settings, source)
 
 
 def _read(path: str, revision: str) -> bytes:
@@ -54,9 +59,11 @@ def _read(path: str, revision: str) -> bytes:
 
 
 def _table(data: bytes, where: str) -> pd.DataFrame:
-    """Path, label and probability, each tile once."""
+    """Path, label, probability and, if it is known, group, each tile once."""
     try:
-        table = pl.read_csv(data, infer_schema=False).select("path", "label", "probability")
+        table = pl.read_csv(data, infer_schema=False).select(
+            "path", "label", "probability", cs.by_name("group", require_all=False)
+        )
     except pl.exceptions.PolarsError as error:
         what = "not a table of path, label and probability"
         raise CapetownError(what, where=where, fix=AGAIN) from error
@@ -78,14 +85,17 @@ def _table(data: bytes, where: str) -> pd.DataFrame:
     return table.with_columns(number).to_pandas()
 
 
-def _threshold(data: bytes, where: str) -> float:
+def _metrics(data: bytes, where: str) -> tuple[float, Any]:
+    """The threshold, and the source of groups; None in earlier versions."""
+    source = None
     try:
-        threshold = float(json.loads(data)["threshold"])
+        values = json.loads(data)
+        threshold, source = float(values["threshold"]), values.get("groups_source")
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         threshold = math.nan
     if not 0 <= threshold <= 1:
         raise CapetownError("no `threshold` from 0 to 1", where=where, fix=AGAIN)
-    return threshold
+    return threshold, source
 
 
 def _settings(data: bytes, where: str) -> dict[str, object]:

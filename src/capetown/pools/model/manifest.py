@@ -20,6 +20,7 @@ from capetown.params import (
     BandDeviations,
     BandMeans,
     BandRendering,
+    GroupsSource,
     ImageSize,
     Interpolation,
     Section,
@@ -39,6 +40,7 @@ class TrainingSummary(Section):
 
     `groups` and `pool_share` cover both folds; `shared_groups` is True if a group is in both.
     `scores` are the validation metrics of the kept epoch, at a threshold of one half.
+    `groups_source` is ``none`` if the split was random, and None in models of earlier versions.
     """
 
     pretrained: bool
@@ -48,6 +50,7 @@ class TrainingSummary(Section):
     shared_groups: bool
     pool_share: Share
     scores: dict[str, float]
+    groups_source: GroupsSource | None = None
 
 
 class ModelManifest(Section):

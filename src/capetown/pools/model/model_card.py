@@ -35,6 +35,7 @@ def summarise_training(
         shared_groups=bool(np.isin(valid.groups, train.groups).any()),
         pool_share=float(np.mean(labels == CLASSES.index("yes"))),
         scores=dict(scores),
+        groups_source=train.groups_source,
     )
 
 
@@ -84,6 +85,7 @@ def render_card(
         city=city,
         manifest=manifest,
         training=training,
+        random=training.groups_source in (None, "none"),
         evaluation=evaluation,
         source=source,
         metrics=METRICS,

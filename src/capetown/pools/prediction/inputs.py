@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
 from itertools import accumulate
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from capetown.errors import CapetownError, one_line
-from capetown.imagery.tile_ref import Sidecars, TileRef
+from capetown.imagery.tile_ref import Sidecars, TileRef, find_sidecars, sidecar_names
 from capetown.imagery.windows import Grid, Tiling, windows_of
 from capetown.storage import absolute, is_local, open_storage, read_file, walk_files
 
@@ -114,7 +114,7 @@ def _found(path: str, folders: dict[str, Listing]) -> list[TileRef]:
         return _images(path, fs, list(below), root)
     if is_local(fs):
         return [_reference(path, fs, root, _folder_of(fs, root, folders))]
-    beside = _listing([info, *(fs.info(name) for name in _sidecars(root) if fs.exists(name))])
+    beside = _listing([info, *(fs.info(name) for name in sidecar_names(root) if fs.exists(name))])
     return [_reference(path, fs, root, beside)]
 
 
@@ -184,10 +184,7 @@ def _reference(shown: str, fs: Any, location: str, beside: Listing) -> TileRef:
     def url(name: str) -> str:
         return absolute(name) if is_local(fs) or not name else str(fs.unstrip_protocol(name))
 
-    none = {"name": ""}
-    aux, *worlds, prj = (beside.get(n) or beside.get(n.lower(), none) for n in _sidecars(location))
-    world = next((info for info in worlds if info["name"]), none)
-    sidecars = aux, world, prj
+    sidecars = [info or {"name": ""} for info in find_sidecars(location, beside)]
     try:
         shown.encode()
     except UnicodeEncodeError as error:
@@ -218,12 +215,3 @@ def _state(fs: Any, info: Info) -> tuple[int, str]:
         return status.st_size, f"{status.st_mtime_ns} {sha256(ends).hexdigest()}"
     mark = info.get("ETag") or info.get("LastModified") or info.get("mtime") or ""
     return int(info.get("size") or 0), str(mark)
-
-
-def _sidecars(location: str) -> list[str]:
-    """Possible names of an image's ``.aux.xml``, of its world file, in order, and of its CRS."""
-    suffix = PurePosixPath(location).suffix
-    stem = location.removesuffix(suffix)
-    short = f"{suffix[:2]}{suffix[-1]}w"
-    worlds = [short, f"{suffix}w", f"{short}x", ".wld"] if suffix else [".wld"]
-    return [f"{location}.aux.xml", *(stem + ending for ending in (*worlds, ".prj"))]
