@@ -48,6 +48,50 @@ TILE_NAME = re.compile(r"(?P<sheet>.+)_(?P<block>\d+)_(?P<cell>\d+)")
 BLOCKS_ACROSS, CELLS_ACROSS = 5, 10
 # Side of a tile on the ground, for texts.
 TILE_METRES = 100
+# Side east or west of 19° E, column and row of 10-km squares, and the quarter of the square.
+SHEET_NAME = re.compile(r"(?P<side>[EW])(?P<column>[0-9])(?P<row>[0-9])(?P<quarter>[A-D])")
+# Hartebeesthoek94 / Lo19 with axes east and north, in metres. EPSG:2048 counts west and south.
+TILE_CRS = "+proj=tmerc +lat_0=0 +lon_0=19 +k=1 +x_0=0 +y_0=0 +ellps=WGS84 +units=m +no_defs"
+# Upper edge of the northernmost squares.
+GRID_TOP = -3_700_000
+
+
+class Bounds(NamedTuple):
+    """A rectangle in `TILE_CRS`, in metres."""
+
+    left: int
+    bottom: int
+    right: int
+    top: int
+
+
+def tile_bounds(name: str) -> Bounds | None:
+    """Return where a tile lies, from its name alone; None if the grid has no such tile.
+
+    The order of blocks is published. The order of cells in a block is inferred from tiles that are
+    known to touch. Blocks at the coast are cut off, and the numbering of their cells is unknown.
+
+    Args:
+        name: without suffix. `W35A_7_58` is cell 58 of block 7 of sheet W35A.
+    """
+    parts = TILE_NAME.fullmatch(name)
+    sheet = SHEET_NAME.fullmatch(parts["sheet"]) if parts else None
+    if not parts or not sheet:
+        return None
+    block, cell = int(parts["block"]) - 1, int(parts["cell"]) - 1
+    if not (0 <= block < BLOCKS_ACROSS**2 and 0 <= cell < CELLS_ACROSS**2):
+        return None
+    column, row, quarter = int(sheet["column"]), int(sheet["row"]), "ABCD".index(sheet["quarter"])
+    # There are eleven rows. Row 0 is the first for the southern quarters, the last for the others.
+    if row == 0 and quarter < 2:
+        row = 10
+    squares = -(column + 1) if sheet["side"] == "W" else column
+    block_row, block_column = divmod(block, BLOCKS_ACROSS)
+    cell_row, cell_column = divmod(cell, CELLS_ACROSS)
+    left = 10_000 * squares + 5_000 * (quarter % 2) + 1_000 * block_column + 100 * cell_column
+    top = GRID_TOP - 10_000 * row - 5_000 * (quarter // 2) - 1_000 * block_row - 100 * cell_row
+    return Bounds(left, top - 100, left + 100, top)
+
 
 # --- The map ----------------------------------------------------------------------------------
 
