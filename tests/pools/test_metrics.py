@@ -237,7 +237,7 @@ def test_the_summary_has_metrics_and_intervals_as_text() -> None:
     results = report.evaluate(FOLD, LOGITS, CARD, resamples=10, seed=0)
     few = report.summary_metrics(results)
     assert few["recall_interval"] == "too few groups"
-    assert (few["threshold"], few["n"], len(few)) == (0.6, 5, 2 * len(METRICS) + 2)
+    assert (few["threshold"], few["n"], len(few)) == (0.6, 5, 2 * len(METRICS) + 3)
     intervals = {name: [0.25, 0.5] for name in METRICS}
     many = report.summary_metrics(results | {"groups": 5, "intervals": intervals})
     assert many["recall_interval"] == "0.250 to 0.500"
