@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from capetown.params import load_params
+from capetown.pools.dataset.appearance import is_unlike, look_different
 from capetown.pools.dataset.dataset import load_fold
 from capetown.pools.dataset.groups import RANDOM_SPLIT
 from capetown.pools.dataset.pixel_cache import cache_folder
@@ -39,12 +40,21 @@ def main() -> None:
         )  # fmt: skip
     if fold.groups_source == "none":
         log.warning("%s", RANDOM_SPLIT)
+    unlike = look_different(list(fold.pixels), card.appearance)
     with step("predict"):
         logits = predict_logits(model, fold.pixels, mean=card.mean, std=card.std, tta=card.tta)
     with step("compute the metrics"):
         results = metrics_report.evaluate(
             fold, logits, card, resamples=settings.bootstrap, seed=seed
         )
+    sheets = metrics_report.sheets(fold, logits, card, unlike)
+    results["unlike"] = int(unlike.sum())
+    for name, tiles, differ in [
+        ("the test fold", len(unlike), results["unlike"]),
+        *sheets[["sheet", "tiles", "unlike"]].itertuples(index=False),
+    ]:
+        if is_unlike(differ, tiles):
+            log.warning("%s: %d of %d tiles differ from training tiles", name, differ, tiles)
     described = render_card(card, results, params.download.source)
     table = metrics_report.predictions(fold, logits, card)
     with put_in_place(*OUTS) as made, step("write, draw mistakes and samples"):
@@ -56,7 +66,6 @@ def main() -> None:
         (metrics / "evaluate.json").write_text(json.dumps(summary, indent=2) + "\n")
         (metrics / "judgement.json").write_text(json.dumps(rest, indent=2) + "\n")
         table.to_csv(metrics / "predictions.csv", index=False)
-        sheets = metrics_report.sheets(fold, logits, card)
         sheets.to_csv(metrics / "sheets.csv", index=False)
         (metrics / "plots").mkdir()
         for name, curve in metrics_report.curves(fold, logits, card).items():

@@ -174,14 +174,29 @@ def test_the_temperature_of_drawn_labels_is_found() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 6, 20_000)
     labels = (rng.random(20_000) < calibrated(logits, 3.0)).astype(int)
-    temperature = fit_temperature(labels, logits)
+    groups = np.arange(len(labels)).astype(str)
+    temperature = fit_temperature(labels, logits, groups, seed=0)
     assert temperature == pytest.approx(3.0, rel=0.05)
     assert log_loss(labels, logits / temperature) < log_loss(labels, logits)
     assert brier(labels, calibrated(logits, temperature)) < brier(labels, calibrated(logits, 1))
     assert calibration_error(labels, calibrated(logits, temperature)) < 0.02
     assert calibration_error(labels, calibrated(logits, 1)) > 0.05
-    separable = fit_temperature(np.array([0, 1]), np.array([-5.0, 5.0]))
+    # All labels are right: there is no minimum.
+    separable = fit_temperature((logits > 0).astype(int), logits, groups, seed=0)
     assert 1 / 20 <= separable < 1
+
+
+def test_a_temperature_that_may_not_help_is_one() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, 2_000)
+    labels = (rng.random(2_000) < calibrated(logits, 1.3)).astype(int)
+    groups = np.repeat(np.arange(20), 100).astype(str)
+    assert fit_temperature(labels, logits, groups, seed=0) == pytest.approx(1.3, rel=0.15)
+    assert fit_temperature(labels[:99], logits[:99], groups[:99], seed=0) == 1.0
+    same = np.concatenate([np.tile([0, 1], 100), np.tile([1, 0], 20)])
+    sure = np.concatenate([np.tile([-3.0, 3.0], 100), np.tile([-3.0, 3.0], 20)])
+    parts = np.array(["right"] * 200 + ["wrong"] * 40)
+    assert fit_temperature(same, sure, parts, seed=0) == 1.0
 
 
 def test_log_loss_and_brier_equal_scikit_learn() -> None:
@@ -248,9 +263,10 @@ def test_predictions_and_sheets_by_hand() -> None:
     assert table["path"].tolist() == ["a", "b", "c", "d", "e"]
     assert table["label"].tolist() == ["yes", "no", "yes", "no", "yes"]
     assert table["probability"].tolist() == pytest.approx([0.9, 0.8, 0.5, 0.1, 0.7])
-    assert report.sheets(FOLD, LOGITS, CARD).to_numpy().tolist() == [
-        ["A", 2, 1, 1, 0, 0.5],
-        ["B", 3, 2, 0, 1, 0.666667],
+    unlike = np.array([False, True, True, False, True])
+    assert report.sheets(FOLD, LOGITS, CARD, unlike).to_numpy().tolist() == [
+        ["A", 2, 1, 1, 0, 1, 0.5],
+        ["B", 3, 2, 0, 1, 2, 0.666667],
     ]
 
 

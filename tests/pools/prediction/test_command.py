@@ -17,6 +17,7 @@ from PIL import Image
 from capetown.cli import main
 from capetown.imagery.reading import AS_STORED, read_tile, resize
 from capetown.imagery.reducing import reduce_tile
+from capetown.pools.dataset.appearance import describe, fit_appearance
 from capetown.pools.dataset.drift import read_with_profile, typical_profile
 from capetown.pools.metrics import calibrated
 from capetown.pools.model.inference import predict_logits
@@ -24,6 +25,7 @@ from capetown.pools.model.manifest import save_model
 from capetown.pools.prediction.predictions import as_table, write_csv
 from tests import s3
 from tests.imagery import geotiff
+from tests.pools import drawings
 from tests.pools.prediction import CARD, Model, Predict, Refusal, write_tiles
 
 
@@ -57,6 +59,27 @@ def test_each_tile_has_a_probability_or_an_error(
         f"{tmp_path}/out.csv: 4 tiles, {decided.count('yes')} with a pool, 1 unreadable",
     ]
     assert found["drift"].tolist() == ["", "grey", "", ""]
+
+
+def test_tiles_in_other_colours_are_told_apart_at_the_end(
+    predict: Predict, model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, sheets = drawings(6, 10, seed=4, side=40)
+    appearance = fit_appearance(
+        describe([resize(image, 32, "bicubic") for image in images]), sheets
+    )
+    learned = tmp_path / "model"
+    save_model(learned, model[0], CARD.model_copy(update={"appearance": appearance}))
+    for name, bands in {"same": [0, 1, 2], "infrared": [2, 0, 1]}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, image in enumerate(drawings(6, 10, seed=5, side=40)[0]):
+            Image.fromarray(image[..., bands]).save(folder / f"{number:02}.tif")
+        capsys.readouterr()
+        drift = predict(f"{name}.csv", folder, folder=learned)["drift"]
+        warned = "do not look like the training tiles" in capsys.readouterr().out.splitlines()[-1]
+        assert warned == (name == "infrared")
+        assert (2 * drift.str.startswith("colour or texture").sum() > len(drift)) == warned
 
 
 @pytest.mark.parametrize("keys", [False, True])

@@ -90,7 +90,8 @@ def out_of_fold_probabilities(
         predict = partial(
             predict_logits, model, mean=inputs["mean"], std=inputs["std"], tta=params.train.tta
         )
-        temperature = fit_temperature(valid.labels, predict(valid.pixels))
+        logits = predict(valid.pixels)
+        temperature = fit_temperature(valid.labels, logits, valid.groups, seed=params.seed)
         found[held] = calibrated(predict(tiles.pixels[held]), temperature)
     for folder in filter(None, folders):
         forget_checkpoint(folder)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -90,14 +91,20 @@ def predictions(fold: LabelledTiles, logits: Floats, card: ModelManifest) -> pd.
     )
 
 
-def sheets(fold: LabelledTiles, logits: Floats, card: ModelManifest) -> pd.DataFrame:
-    """Tiles, positives, mistakes and accuracy, one row per map sheet."""
+def sheets(
+    fold: LabelledTiles, logits: Floats, card: ModelManifest, unlike: npt.NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Tiles, positives, mistakes, tiles unlike the training ones, accuracy: a row per sheet.
+
+    `unlike` has shape (tiles,).
+    """
     called = calibrated(logits, card.temperature) >= card.threshold
     columns = {
         "tiles": np.ones(len(called)),
         "positives": fold.labels == 1,
         "false_positives": called & (fold.labels == 0),
         "false_negatives": ~called & (fold.labels == 1),
+        "unlike": unlike,
     }
     table = pd.DataFrame({"sheet": fold.sheets, **columns})
     totals = table.groupby("sheet", as_index=False).sum().astype(dict.fromkeys(columns, int))

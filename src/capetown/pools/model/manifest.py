@@ -27,6 +27,7 @@ from capetown.params import (
     Share,
     describe_errors,
 )
+from capetown.pools.dataset.appearance import Appearance
 from capetown.pools.dataset.drift import TypicalProfile
 from capetown.pools.model.architecture import create
 from capetown.pools.model.devices import to_device
@@ -61,8 +62,9 @@ class ModelManifest(Section):
     to 0..1, shifted by `mean` and divided by `std`. With `tta` its logit is the mean over its eight
     flips and quarter turns. The logistic function of the logit over `temperature` is the
     probability of the second class, which is the decision from `threshold` on. `typical` is
-    the typical profile of the training tiles, and `dataset` a digest of them. `weights` is the
-    SHA-256 of their file, which `save_model` sets; empty checks nothing.
+    the typical profile of the training tiles, `appearance` their colour and texture (None: too few
+    tiles or groups), and `dataset` a digest of them. `weights` is the SHA-256 of their file, which
+    `save_model` sets; empty checks nothing.
     """
 
     architecture: str
@@ -73,6 +75,7 @@ class ModelManifest(Section):
     tta: bool = False
     tiles: BandRendering
     typical: TypicalProfile
+    appearance: Appearance | None = None
     reduced_to: int | None = None
     classes: list[str]
     threshold: Share

@@ -9,6 +9,7 @@ from pathlib import Path
 from capetown.errors import CapetownError
 from capetown.imagery.georeference import GeoreferenceError, check_crs
 from capetown.imagery.windows import Tiling
+from capetown.pools.dataset.appearance import is_unlike
 from capetown.pools.prediction.executors import cluster, this_process
 from capetown.pools.prediction.predictions import WRITERS
 from capetown.pools.prediction.run import STANDARD_OUTPUT, predict
@@ -64,6 +65,11 @@ def describe(summary: Summary, out: str) -> list[str]:
         f"{out}: {summary.tiles} tiles, {summary.pools} with a pool, {summary.unreadable} "
         "unreadable"
     )
+    if is_unlike(summary.drifted, summary.tiles - summary.unreadable):
+        lines.append(
+            "most of these tiles do not look like the training tiles: do not trust the predictions "
+            "before you have checked some by eye"
+        )
     return lines
 
 

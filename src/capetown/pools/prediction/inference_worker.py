@@ -33,6 +33,7 @@ from capetown.imagery.reducing import reduce_raster
 from capetown.imagery.tiff import MAX_BYTES, TooLargeError
 from capetown.imagery.tile_ref import TileRef
 from capetown.imagery.windows import MIN_DATA, Orthophoto, open_image
+from capetown.pools.dataset.appearance import Appearance, describe
 from capetown.pools.dataset.drift import deviation, profile_of
 from capetown.pools.metrics import calibrated
 from capetown.pools.model.manifest import ModelManifest
@@ -186,17 +187,22 @@ def prepare(
             location_error = str(error)
         pixels = to_rgb(reduce_raster(raster, manifest.reduced_to or 0), manifest.tiles)
         profile = profile_of(pixels, raster.side or max(height, width), raster.resolution)
-        return PreparedTile(
-            resize(pixels, manifest.image_size, manifest.interpolation),
-            deviation(profile, manifest.typical), width, height, georeference, location_error,
-            share,
-        )  # fmt: skip
+        resized = resize(pixels, manifest.image_size, manifest.interpolation)
+        drift = deviation(profile, manifest.typical) or look(resized, manifest.appearance)
+        return PreparedTile(resized, drift, width, height, georeference, location_error, share)
     except TooLargeError as error:
         return f"{error}; cut it into tiles with --tile-metres"
     except UnreadableTileError as error:
         return str(error)
     except Exception as error:  # each file system fails in its own way
         return f"cannot be fetched ({one_line(error)})"
+
+
+def look(pixels: Pixels, appearance: Appearance | None) -> str:
+    """How the colour or texture of a tile differs from training tiles; empty if it does not."""
+    if appearance is None or (ratio := appearance.distances(describe([pixels]))[0]) <= 1:
+        return ""
+    return f"colour or texture: {ratio:.1f} times the usual distance from training tiles"
 
 
 def _fetch(tile: TileRef) -> bytes:

@@ -2,10 +2,12 @@
 
 from hashlib import sha256
 
+import numpy as np
 from torch import nn
 
 from capetown.city import CLASSES
 from capetown.params import BandRendering
+from capetown.pools.dataset.appearance import describe, fit_appearance
 from capetown.pools.dataset.dataset import LabelledTiles
 from capetown.pools.dataset.drift import TypicalProfile
 from capetown.pools.metrics import calibrated, choose_threshold, fit_temperature
@@ -34,7 +36,7 @@ def calibrate(
     logits = predict_logits(
         model, valid.pixels, mean=inputs["mean"], std=inputs["std"], tta=settings.tta
     )
-    temperature = fit_temperature(valid.labels, logits)
+    temperature = fit_temperature(valid.labels, logits, valid.groups, seed=config.seed)
     threshold = choose_threshold(
         valid.labels, calibrated(logits, temperature), settings.threshold_maximises, errors=1
     )
@@ -45,6 +47,9 @@ def calibrate(
         tta=settings.tta,
         tiles=rendering,
         typical=typical,
+        appearance=fit_appearance(
+            describe([*train.pixels, *valid.pixels]), np.concatenate([train.sheets, valid.sheets])
+        ),
         reduced_to=reduced_to,
         classes=list(CLASSES),
         threshold=threshold,
