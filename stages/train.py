@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from dvclive import Live
 
+from capetown.city import TILE_METRES
 from capetown.params import load_params
 from capetown.pools.dataset.dataset import fold_profile, load_fold
 from capetown.pools.dataset.groups import RANDOM_SPLIT
@@ -27,6 +28,8 @@ from stages import log, root, run
 from stages.outs import has_no_tile, put_in_place, write_empty
 
 TILES = Path("splits/tiles.csv")
+# 288 pixels found pools in tiles of 100 metres better than 224, and 384 no better than 288.
+MAX_METRES_PER_PIXEL = 100 / 288
 MODEL, HISTORY, LIVE = Path("models"), Path("metrics/history.csv"), Path("metrics/train")
 
 
@@ -46,6 +49,12 @@ def main() -> None:
         load_fold, size=config.image_size, interpolation=config.interpolation,
         cache=cache_folder(), rendering=params.tiles,
     )  # fmt: skip
+    if (metres := TILE_METRES / config.image_size) > MAX_METRES_PER_PIXEL:
+        log.warning(
+            "a pixel of the model's input covers %.2f m of tiles of %d m, which hides small pools: "
+            "set train.image_size to %d or more",
+            metres, TILE_METRES, TILE_METRES / MAX_METRES_PER_PIXEL,
+        )  # fmt: skip
     with step("load the tiles"):
         train, valid = (load(TILES, fold, Path("raw")) for fold in ("train", "valid"))
     if train.groups_source == "none":
