@@ -5,7 +5,7 @@ from pathlib import Path
 
 from capetown.params import load_params
 from capetown.pools.dataset.appearance import is_unlike, look_different
-from capetown.pools.dataset.dataset import load_fold
+from capetown.pools.dataset.dataset import load_fold, validity
 from capetown.pools.dataset.groups import RANDOM_SPLIT
 from capetown.pools.dataset.pixel_cache import cache_folder
 from capetown.pools.evaluation import metrics_report
@@ -48,7 +48,7 @@ def main() -> None:
             fold, logits, card, resamples=settings.bootstrap, seed=seed
         )
     sheets = metrics_report.sheets(fold, logits, card, unlike)
-    results["unlike"] = int(unlike.sum())
+    results |= {"valid_for": validity(TILES), "unlike": int(unlike.sum())}
     for name, tiles, differ in [
         ("the test fold", len(unlike), results["unlike"]),
         *sheets[["sheet", "tiles", "unlike"]].itertuples(index=False),

@@ -98,6 +98,7 @@ def facts(folder: Path) -> Facts:
         },
         evaluate={
             **scores, "threshold": 0.5, "n": 40, "positives": 25, "sheets": 9, "groups": 9,
+            "valid_for": "tiles between those it was trained on", "unlike": 2,
             "intervals": {name: [value - 0.05, value + 0.02] for name, value in scores.items()},
             "at_half": scores, "baseline": dict.fromkeys(scores, 0.5),
             "calibration": {"temperature": 1.2, "ece_before": 0.1, "ece_after": 0.05},

@@ -236,7 +236,7 @@ def test_claims_follow_the_source_of_groups(small: Facts, source: GroupsSource) 
     text = markdown(replace(blocks, split={**small.split, "groups_source": source}))
     name = group_names(source, by_sheet=False)[1]
     claims = (f"9 {name} that had no part in its making", f"resamples of whole {name}",
-              "stay in one fold", "the model has not seen", "tiles of the same kind")  # fmt: skip
+              "stay in one fold", "tiles of the same kind")  # fmt: skip
     warnings = ("The split is random", "may be in several folds", "single tiles", "Group the tiles")
     for words in claims:
         assert (words in text) == (source != "none")

@@ -22,6 +22,7 @@ from capetown.errors import CapetownError
 from capetown.imagery.georeference import Outline
 from capetown.params import load_params
 from capetown.pools.dataset import split as folding
+from capetown.pools.dataset.dataset import validity
 from capetown.pools.dataset.drift import TileProfile
 from capetown.pools.dataset.listing import Tile
 from capetown.pools.dataset.neighbours import count_neighbours
@@ -305,3 +306,23 @@ def test_one_group_with_most_tiles_is_named(workspace: Path) -> None:
     said = run_stage(workspace, 1).splitlines()[-1]
     assert "error: fold" in said
     assert "group all has 40 of 48 tiles; divide that group" in said
+
+
+@pytest.mark.parametrize(
+    ("source", "groups", "sheets", "expected"),
+    [
+        ("none", "abc", "xyz", "tiles next to those it was trained on"),
+        ("names", "aab", "xxx", "tiles next to those it was trained on"),
+        ("names", "abc", "xxz", "tiles between those it was trained on"),
+        ("names", "abc", "xyz", "new map sheets"),
+        ("georeference", "abc", "abc", "tiles between those it was trained on"),
+        ("folders", "abc", "abc", "new groups of tiles"),
+    ],
+)
+def test_the_table_says_what_the_test_stands_for(
+    source: str, groups: str, sheets: str, expected: str, tmp_path: Path
+) -> None:
+    """The folds are train, test and valid."""
+    table = pd.DataFrame({"group": list(groups), "sheet": list(sheets), "groups_source": source})
+    table.assign(fold=["train", "test", "valid"]).to_csv(tmp_path / "tiles.csv", index=False)
+    assert validity(tmp_path / "tiles.csv") == expected

@@ -103,6 +103,7 @@ def test_a_killed_training_resumes_and_both_stages_write_their_outs(
 
     assert "the split is random" in run_stage(workspace, "evaluate")
     figures = json.loads((workspace / "metrics" / "evaluate.json").read_text())
+    assert figures["valid_for"] == "tiles next to those it was trained on"
     predicted = pd.read_csv(workspace / "metrics" / "predictions.csv")
     assert list(predicted.columns) == ["path", "label", "probability", "group"]
     assert len(predicted) == figures["n"] == 4

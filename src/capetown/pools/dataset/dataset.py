@@ -114,3 +114,21 @@ def fold_profile(table: Path, name: str) -> tuple[TypicalProfile, int | None]:
         TileProfile(*row) for row in rows[list(TileProfile._fields)].itertuples(index=False)
     ]
     return typical_profile(profiles), int(median_low(rows["reduced_to"])) or None
+
+
+def validity(table: Path) -> str:
+    """What the test fold of `split`'s table stands for: the metrics are for such tiles.
+
+    A sheet has one light and season, and neighbours show the same roads and roofs, so a model does
+    better the nearer the test tiles are to the training tiles.
+    """
+    rows = pd.read_csv(table, dtype=str, keep_default_na=False)
+    source = rows["groups_source"].iloc[0]
+    test, others = rows[rows["fold"] == "test"], rows[rows["fold"] != "test"]
+    if source == "none" or test["group"].isin(others["group"]).any():
+        return "tiles next to those it was trained on"
+    if source in ("table", "folders"):
+        return "new groups of tiles"
+    if source == "names" and not test["sheet"].isin(others["sheet"]).any():
+        return "new map sheets"
+    return "tiles between those it was trained on"

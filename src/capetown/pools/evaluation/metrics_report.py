@@ -65,7 +65,8 @@ def summary_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
         low, high = metrics["intervals"][name]
         found[name] = metrics[name]
         found[f"{name}_interval"] = f"{low:.3f} to {high:.3f}" if enough else "too few groups"
-    return found | {name: metrics[name] for name in ("threshold", "n", "groups_source")}
+    more = ("threshold", "n", "groups_source", "valid_for", "unlike")
+    return found | {name: metrics[name] for name in more if name in metrics}
 
 
 def _rounded(value: Any) -> Any:
