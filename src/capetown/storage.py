@@ -63,7 +63,8 @@ def folder_written_whole(folder: Path, first: str, *others: str) -> Iterator[Pat
     beside = folder.absolute().with_name(f".{folder.name}.{token_hex(4)}.part")
     part, old = beside / "new", beside / "old"
     try:
-        part.mkdir(parents=True)
+        beside.mkdir()
+        part.mkdir()
         yield part
         _check_folder(folder, first, others)
         if folder.exists():
