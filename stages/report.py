@@ -16,6 +16,7 @@ from capetown.report.render import markdown_and_images, page
 from capetown.report.request_statistics import request_metrics, request_tables
 from capetown.requests.reader import FAILED, STATUS
 from capetown.timing import step
+from capetown.workbook import write_workbook
 from stages import run
 from stages.outs import put_in_place
 
@@ -97,6 +98,8 @@ def main() -> None:
             (made / pictures / name).write_bytes(picture())
         for name, table in facts.tables.items():
             table.write_parquet(made / tables / f"{name}.parquet")
+        if facts.tables:
+            write_workbook(made / tables / "tables.xlsx", facts.tables)
 
 
 if __name__ == "__main__":

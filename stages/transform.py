@@ -14,11 +14,14 @@ from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
 from capetown.errors import CapetownError
 from capetown.params import Transform, load_params
 from capetown.requests import quality_report
-from capetown.requests.pipeline import write_outputs
+from capetown.requests.pipeline import read_sheets, write_outputs
+from capetown.timing import step
+from capetown.workbook import write_workbook
 from stages import log_folder, run
 from stages.outs import put_in_place, write_empty
 
 RAW, OUT = Path("raw"), Path("hexes")
+WORKBOOK = "counts-and-rejects.xlsx"
 METRICS, QUALITY = Path("metrics/transform.json"), Path("metrics/quality.json")
 REJECTS = log_folder() / "transform-rejects.parquet"
 MISMATCHES = log_folder() / "transform-mismatches.parquet"
@@ -68,6 +71,8 @@ def make(folder: Path, settings: Transform) -> quality_report.Metrics:
             theirs.mismatches.write_parquet(MISMATCHES)
         what = "; ".join(f"{fault}, see {DETAILS[name]}" for name, fault in faults.items())
         raise CapetownError(what, fix=f"{OUT}/ keeps the previous outputs")
+    with step("workbook"):
+        write_workbook(folder / WORKBOOK, read_sheets(folder, "counts", "rejects"))
     return metrics
 
 

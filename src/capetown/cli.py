@@ -1,4 +1,4 @@
-"""Check the setup, predict pools in new tiles, and compare experiments."""
+"""Check the setup, join an export, predict pools in new tiles, and compare experiments."""
 
 import argparse
 import os
@@ -15,6 +15,10 @@ Handler = Callable[[argparse.Namespace], None]
 
 # Written by the stage `transform`.
 REQUESTS = Path("hexes/counts.parquet")
+JOIN_EXAMPLES = f"""examples:
+  capetown join september.csv --out september
+  capetown join export.csv.gz --hexagons {HEXAGONS_FILE} --out 2026-09
+"""
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -22,6 +26,20 @@ def check(arguments: argparse.Namespace) -> None:
     from capetown.checks.everything import check_all
 
     for line in check_all(arguments.params, Path("raw")):
+        print(line)
+
+
+def join(arguments: argparse.Namespace) -> None:
+    """Join one export of requests to hexagons, for a spreadsheet. No output of DVC changes."""
+    import logging
+
+    from capetown.joining import join_export
+    from capetown.params import load_params
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("capetown").setLevel(logging.INFO)
+    settings = load_params(Path("params.yaml")).transform
+    for line in join_export(arguments.export, arguments.hexagons, arguments.out, settings):
         print(line)
 
 
@@ -172,6 +190,20 @@ def parser() -> argparse.ArgumentParser:
 
     added = command("check", check)
     added.add_argument("--params", type=Path, default=Path("params.yaml"), help="the params file")
+
+    added = command("join", join)
+    added.formatter_class, added.epilog = argparse.RawDescriptionHelpFormatter, JOIN_EXAMPLES
+    added.add_argument(
+        "export", type=Path, metavar="EXPORT", help="requests, .csv or .csv.gz, as the City's table"
+    )
+    added.add_argument(
+        "--hexagons", type=Path, default=Path("raw", HEXAGONS_FILE), metavar="FILE.geojson",
+        help="the City's hexagons",
+    )  # fmt: skip
+    added.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER",
+        help="new or empty folder, or one of an earlier `join`: workbook, tables, map and report",
+    )  # fmt: skip
 
     added = command("predict", predict)
     added.add_argument(

@@ -4,10 +4,11 @@ Paths are local. URLs are those of fsspec, such as ``s3://bucket/key``.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+from shutil import rmtree
 from typing import Any
 
 from fsspec.core import url_to_fs
@@ -18,9 +19,9 @@ from capetown.errors import CapetownError, one_line
 # Environment variables that provide AWS credentials.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"}
 # A spreadsheet takes a text with such a start for a formula. OWASP advises to put an apostrophe
-# before it. That is done in tables for people: the CSV output of `predict`, and splits/, whose
-# `sheet` reaches metrics/sheets.csv. Other CSV files begin no text with a name from outside: paths
-# there start with the tiles' folder. raw/inventory.csv and sr_hex.csv.gz repeat the City's values
+# before it. That is done in tables for people: the CSV output of `predict`, hexes/requests.csv, and
+# splits/, whose `sheet` reaches metrics/sheets.csv. Other CSV files begin no text with a name from
+# outside: paths there start with the tiles' folder. raw/inventory.csv repeats the City's values
 # exactly, for programs.
 FORMULA = r"^([=+\-@\t\r\n＝＋－＠])"
 
@@ -41,6 +42,54 @@ def written_whole(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(folder: Path, first: str, *others: str) -> Iterator[Path]:
+    """Yield a temporary folder beside a folder; on success the new one replaces the old one.
+
+    If the block fails, the old one stays and the temporary one is removed.
+
+    Args:
+        folder: does not exist, is empty, or holds a file called `first` and nothing but `others`.
+        first: the name of a file that only this block writes.
+        others: names of its other files.
+
+    Raises:
+        CapetownError: the folder holds other things, or is a file or a link.
+        OSError: the folder cannot be made or replaced.
+    """
+    _check_folder(folder, first, others)
+    beside = folder.absolute().with_name(f".{folder.name}.{token_hex(4)}.part")
+    part, old = beside / "new", beside / "old"
+    try:
+        beside.mkdir()
+        part.mkdir()
+        yield part
+        _check_folder(folder, first, others)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            part.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+    finally:
+        rmtree(beside, ignore_errors=True)
+
+
+def _check_folder(folder: Path, first: str, others: Collection[str]) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise CapetownError("is not a folder and is left alone", where=folder, fix="name another")
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    # Without `first`, files of the same names are another command's.
+    strange = sorted(found - {first, *others} if first in found else found)
+    if strange:
+        raise CapetownError(
+            f"has {strange[0]!r} in it and is left alone", where=folder,
+            fix="name an empty or new folder",
+        )  # fmt: skip
 
 
 def check_replaceable(path: Path) -> None:

@@ -176,6 +176,8 @@ def test_unambiguous_variants_are_read_and_noted(
     tmp_path: Path, content: bytes, notes: list[str]
 ) -> None:
     assert read_city(write_gzip(tmp_path / "sr.csv.gz", content)) == (PLAIN_ROWS, notes)
+    (tmp_path / "sr.csv").write_bytes(content)
+    assert read_city(tmp_path / "sr.csv") == (PLAIN_ROWS, notes)
 
 
 def test_gzip_may_have_several_members_and_end_in_zeros(tmp_path: Path) -> None:
@@ -233,6 +235,13 @@ def test_files_without_a_table_are_refused(
     path = tmp_path / "sr.csv.gz"
     path.write_bytes(content)
     with refused(path, where, what):
+        read_city(path)
+
+
+def test_an_excel_workbook_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "sr.csv"
+    path.write_bytes(ZIP)
+    with refused(path, "", "contains a zip archive or an Excel workbook"):
         read_city(path)
 
 

@@ -1,6 +1,6 @@
 """The join: known answers, refused tables, and h3 and geopandas as oracles."""
 
-import gzip
+import codecs
 from pathlib import Path
 
 import geopandas as gpd
@@ -149,14 +149,32 @@ def test_spellings_of_missing_are_not_names(tmp_path: Path, hexagons: Hexagons) 
     blank = request("03", official_suburb=" ", directorate=" " * 30)
     rows = [request("01", OUTSIDE, **words), request("02", official_suburb="Null Bay"), blank]
     path = write_gzip(tmp_path / "sr.csv.gz", text(rows))
-    joined = join(path, hexagons, tmp_path / "requests.parquet", tmp_path / "sr_hex.csv.gz")
+    joined = join(path, hexagons, tmp_path / "requests.parquet", tmp_path / "requests.csv")
     table = pl.read_parquet(tmp_path / "requests.parquet")
     assert table["official_suburb"].to_list() == [None, "Null Bay", None]
     assert table["directorate"].to_list() == [None, "WATER AND SANITATION", None]
     assert table["reference_number"].to_list() == ["NULL", None, None]
     assert (joined.empty["official_suburb"], joined.empty["directorate"]) == (2, 2)
     assert joined.rejects["official_suburb"].to_list() == ["NULL"]
-    assert gzip.decompress((tmp_path / "sr_hex.csv.gz").read_bytes()).count(b",NULL,") == 2
+    assert (tmp_path / "requests.csv").read_bytes().count(b",NULL,") == 2
+
+
+def test_the_csv_is_for_spreadsheets(tmp_path: Path, hexagons: Hexagons) -> None:
+    """A byte order mark, the status, and no formula; numbers keep their sign."""
+    words = {"directorate": "=1+1", "reference_number": "@x", "code": "Água"}
+    rows = [request("01", OUTSIDE, **words), request("02", ("=2", "-18.5"), branch="-")]
+    path = write_gzip(tmp_path / "sr.csv.gz", text(rows))
+    join(path, hexagons, tmp_path / "requests.parquet", tmp_path / "requests.csv")
+    data = (tmp_path / "requests.csv").read_bytes()
+    assert data.startswith(codecs.BOM_UTF8)
+    table = pl.read_csv(data, infer_schema=False)
+    assert table.columns == [*HEADER, "h3_level8_index", "join_status"]
+    names = "directorate", "reference_number", "code", "latitude", "longitude", "join_status"
+    assert table.select(*names).rows() == [
+        ("'=1+1", "'@x", "Água", *OUTSIDE, "outside_city"),
+        ("WATER AND SANITATION", None, request("")["code"], "'=2", "-18.5", "invalid_coordinates"),
+    ]
+    assert table["branch"].to_list() == ["Reticulation", "'-"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import yaml
 from tests import ROOT
 from tests.report.city import facts
 from tests.tables import collection, feature, write_gzip
+from tests.workbooks import read_sheets
 
 # Western and northern coordinates, summer time, finer hexagons and other names. The neighbours of
 # Cape Town are left as they are.
@@ -173,6 +174,11 @@ def test_another_citys_requests_join_its_hexagons_and_have_a_report(tmp_path: Pa
 
     add_a_classifier(tmp_path)
     log += run(tmp_path, "-m", "stages.report").stderr
+    sheets = read_sheets(tmp_path / "reports/tables/tables.xlsx")
+    assert set(sheets) == {path.stem for path in tmp_path.glob("reports/tables/*.parquet")}
+    assert [row[:2] for row in sheets["directorates"]] == [
+        ["agency", "requests"], ["FIRE", 5], ["NYPD", 2],
+    ]  # fmt: skip
     text, page = ((tmp_path / f"reports/index.{form}").read_text() for form in ("md", "html"))
     for words in (
         "# New York from its data", "| Agency | Requests |", "| NYPD | 2 |", "Noise: Party (29 %)",

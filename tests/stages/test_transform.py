@@ -29,6 +29,7 @@ from tests.tables import (
     write_gzip,
     write_hexagons,
 )
+from tests.workbooks import read_sheets
 from tools.synthetic import make_bucket
 
 CELL = {INSIDE: INSIDE_CELL, OUTSIDE: OUTSIDE_CELL}
@@ -93,16 +94,28 @@ def test_the_sample_bucket_joins_like_h3_and_twice_the_same() -> None:
         "compared": 60_000, "matched": 60_000, "mismatched": 0, "mismatch_rate": 0.0,
         "only_in_requests": 0, "only_in_reference": 0,
     }  # fmt: skip
-    theirs = pl.read_csv(REFERENCE, infer_schema=False)
-    assert_frame_equal(pl.read_csv("hexes/sr_hex.csv.gz", infer_schema=False), theirs)
     table = pl.read_parquet("hexes/requests.parquet")
     statuses = table["join_status"].to_list()
+    theirs = pl.read_csv(REFERENCE, infer_schema=False)
+    csv = pl.read_csv("hexes/requests.csv", infer_schema=False)
+    csv = csv.with_columns(pl.all().str.strip_prefix("'"))
+    assert_frame_equal(csv, theirs.with_columns(join_status=pl.Series(statuses)))
     assert [statuses.count(name) for name in STATUSES] == [found[name] for name in STATUSES]
     on_earth = pl.col("latitude").abs().le(90) & pl.col("longitude").abs().le(180)
     located = table.filter(on_earth)
     points = located.select("latitude", "longitude").iter_rows()
     assert located["h3_level8_index"].to_list() == [h3.latlng_to_cell(*at, 8) for at in points]
     counts = pl.read_parquet("hexes/counts.parquet")
+    sheets = read_sheets(Path("hexes/counts-and-rejects.xlsx"))
+    assert list(sheets) == ["counts", "rejects"]
+    for name, rows in sheets.items():
+        frame = pl.read_parquet(f"hexes/{name}.parquet").drop("geometry", strict=False)
+        header, *values = rows
+        assert header == frame.columns
+        padded = [(*row, *[None] * (frame.width - len(row))) for row in values]
+        sheet = pl.DataFrame(padded, orient="row", infer_schema_length=None)
+        sheet.columns = frame.columns
+        assert_frame_equal(sheet, frame.cast({pl.Enum: pl.String}), check_dtypes=False)
     assert (len(counts), counts["requests"].sum()) == (3_832, found["joined"])
     taken = (pl.col(COMPLETED) - pl.col(CREATED)).dt.total_microseconds().clip(0)
     joined = table.filter(pl.col("join_status") == "joined")
@@ -239,11 +252,12 @@ def test_outs_that_cannot_be_replaced_stay(previous: dict[Path, bytes]) -> None:
     assert outs() == previous
 
 
-def test_a_full_disk_is_not_blamed_on_the_input() -> None:
+@pytest.mark.parametrize("room", [50_000, 1_000_000], ids=["Parquet", "workbook"])
+def test_a_full_disk_is_not_blamed_on_the_input(room: int) -> None:
     make_bucket(Path("raw"), requests=5_000, tiles=0, seed=1)
     set_params()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
         with pytest.raises(CapetownError) as error:
             transform.main()

@@ -1,7 +1,7 @@
 """The results of the other stages, and the statistics that the report derives from them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,6 +38,8 @@ class Facts:
     fingerprint: str  # sha256 of that file
     settings: Mapping[str, Mapping[str, Any]]  # the sections of the params that are shown
     pools_by_hexagon: gpd.GeoDataFrame | None = None  # maps/pools.parquet
+    is_export: bool = False  # made by `capetown join`, beside the pipeline
+    exceeded: Collection[str] = ()  # thresholds of `transform`; the pipeline stops instead
 
     @property
     def has_requests(self) -> bool:

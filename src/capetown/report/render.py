@@ -148,6 +148,10 @@ def _text(facts: Facts, parts: _Markdown | _Page) -> str:
         "pools": pools,
         "metrics": METRICS,
         "statuses": STATUSES,
+        "rejects_file": Markup(
+            "the sheet `rejects` of "
+            + ("`requests.xlsx`" if facts.is_export else "`hexes/counts-and-rejects.xlsx`")
+        ),
         "hexagons_with_tiles": hexagons_with_tiles,
         "chart": parts.chart,
         "map": parts.map,

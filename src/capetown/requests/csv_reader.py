@@ -1,4 +1,4 @@
-"""Reads gzipped CSV into frames of text, strictly by RFC 4180.
+"""Reads CSV, gzipped or not, into frames of text, strictly by RFC 4180.
 
 A quotation mark may only open and close a whole value, and is doubled inside it. A line ends in LF
 or CRLF. Other text is refused with its row, because a lenient reader would lose rows silently.
@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -39,7 +40,7 @@ NOTES = {
     "utf-8-sig": "a byte order mark, skipped", "utf-16": "text in UTF-16",
     ";": "values separated by semicolons", "\t": "values separated by tabs",
 }  # fmt: skip
-FETCH, SAVE = "fetch the file again", "save it as a gzipped CSV file in UTF-8"
+FETCH, SAVE = "fetch the file again", "save it as CSV in UTF-8, gzipped if its name ends in .gz"
 csv.field_size_limit(2**31 - 1)
 
 Bytes = NDArray[np.uint8]
@@ -47,7 +48,7 @@ Positions = NDArray[np.intp]
 
 
 class CsvTable:
-    """A gzipped CSV file.
+    """A CSV file, which is gzipped if its name ends in `.gz`.
 
     Attributes:
         path: the file.
@@ -59,7 +60,7 @@ class CsvTable:
         """Read the header, which must have `required` columns in any order, and no `reserved` one.
 
         Raises:
-            CapetownError: the file is not a gzipped CSV table, or its header does not fit.
+            CapetownError: the file is not a CSV table, or its header does not fit.
         """
         self.path = path
         with _readable(path):
@@ -228,7 +229,7 @@ def _shown(value: bytes | str) -> str:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn errors of reading a gzipped file into a `CapetownError`."""
+    """Turn errors of reading a file into a `CapetownError`."""
     try:
         yield
     except FileNotFoundError as error:
@@ -241,12 +242,20 @@ def _readable(path: Path) -> Iterator[None]:
         raise CapetownError(f"cannot be read ({error.strerror or error})", where=path) from error
 
 
+def _open(path: Path) -> Any:
+    """The text of a file. Its content decides whether it is gzipped."""
+    with path.open("rb") as file:
+        if file.read(len(GZIP)) != GZIP:
+            return path.open("rb")
+    return igzip.open(path)  # type: ignore[no-untyped-call]
+
+
 def _blocks(path: Path, encoding: str, size: int) -> Iterator[bytes | memoryview]:
     """The text as UTF-8 without a byte order mark. Each block is valid until the next one."""
     space = bytearray(size)
     decoder = codecs.getincrementaldecoder("utf-16")() if encoding == "utf-16" else None
     first = encoding == "utf-8-sig"
-    with _readable(path), igzip.open(path) as file:  # type: ignore[no-untyped-call]
+    with _readable(path), _open(path) as file:
         while count := file.readinto(space):
             block: bytes | memoryview = memoryview(space)[:count]
             if decoder:
@@ -264,11 +273,11 @@ def _start(path: Path) -> tuple[str, bytes]:
     """The encoding and the first megabyte of the text as UTF-8."""
     with path.open("rb") as file:
         raw = text = file.read(8)
-    if raw and not raw.startswith(GZIP):
+    if raw and not raw.startswith(GZIP) and path.suffix == ".gz":
         what = f"not gzip but {_format(raw) or f'a file that starts with {raw!r}'}"
         raise CapetownError(what, where=path, fix="compress the CSV file with gzip")
     if raw:
-        with igzip.open(path) as file:  # type: ignore[no-untyped-call]
+        with _open(path) as file:
             text = file.read(8)
     if not text:
         raise CapetownError("the file is empty", where=path, fix=FETCH)

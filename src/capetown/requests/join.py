@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import h3
 import numpy as np
 import polars as pl
-from isal import igzip_threaded
 from polars.io.plugins import register_io_source
 
 from capetown.city import (
@@ -48,6 +47,7 @@ from capetown.requests.reader import (
     EXPLAINED,
     FAILED,
     NAMES,
+    NUMBERED,
     PARSED,
     REQUEST_SCHEMA,
     STATUS,
@@ -96,7 +96,9 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
         hexagons: the City's hexagons.
         requests: Parquet file to write: all columns of the table in their declared types, with
             `city.INDEX` and `join_status`, in the order of the table.
-        csv: gzipped CSV file to write as well: the City's columns as text and `city.INDEX`.
+        csv: CSV file to write as well, for people: the City's columns as text, `city.INDEX` and
+            `join_status`, in UTF-8 with a byte order mark. An apostrophe precedes a text that a
+            spreadsheet would take for a formula.
 
     Raises:
         CapetownError: the table cannot be read, lacks a column or has no rows, its IDs are not
@@ -109,13 +111,15 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
     missing: list[dict[str, int]] = []
 
     def joined_frames(*_: object) -> Iterator[pl.DataFrame]:
-        with _gzip_writer(csv) if csv else nullcontext() as file:
+        with csv.open("wb") if csv else nullcontext() as file:
             texts = _ahead(table.frames(CATEGORIES))
             for text, values in _ahead((text, read_values(text)) for text in texts):
                 index, status = _find_cells(values, hexagons)
                 if file:
-                    columns = text.select(*NAMES).with_columns(index.cast(pl.String))
-                    columns.write_csv(file, include_header=not rows)
+                    columns = text.select(*NAMES).with_columns(index, status)
+                    _without_formulas(columns).write_csv(
+                        file, include_header=not rows, include_bom=not rows
+                    )
                 rows.append(_rows(values, index, status))
                 rejects.append(_rejects(text, values, index, status))
                 missing.append(values.missing)
@@ -147,8 +151,21 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
     )
 
 
-def _gzip_writer(path: Path) -> Any:
-    return igzip_threaded.open(path, "wb", 1, threads=1)  # type: ignore[no-untyped-call]
+def _without_formulas(text: pl.DataFrame) -> pl.DataFrame:
+    """Texts as in `storage.FORMULA`. Numbers may begin with a sign."""
+    # Imported here, because it loads fsspec, and the CSV is optional.
+    from capetown.storage import FORMULA
+
+    words = text.cast(pl.String)
+    risky = {name: pl.col(name).str.contains(FORMULA) for name in words.columns}
+    for name in NUMBERED:
+        risky[name] &= pl.col(name).cast(pl.Float64, strict=False).is_null()
+    flags = words.select(**risky)
+    return words.with_columns(
+        pl.when(found).then(pl.format("'{}", found.name)).otherwise(found.name).alias(found.name)
+        for found in flags
+        if found.any()
+    )
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from capetown.geoparquet import write_frame
+from capetown.geoparquet import GEOMETRY, write_frame
 from capetown.requests.counts import count
 from capetown.requests.hexagons import read_hexagons
 from capetown.requests.join import Join, join
@@ -24,9 +24,9 @@ def write_outputs(
         requests: the City's `sr.csv.gz`.
         hexagons_file: the City's hexagons.
         folder: an empty folder, for `requests.parquet`, `rejects.parquet`, `counts.parquet` and
-            `sr_hex.csv.gz`.
+            `requests.csv`.
         reference: the join that the City published; may be None.
-        csv: whether to write `sr_hex.csv.gz`.
+        csv: whether to write `requests.csv`.
 
     Returns:
         Metrics, the join and the comparison, which is None without a reference.
@@ -38,7 +38,7 @@ def write_outputs(
     with ThreadPoolExecutor(1) as beside, step("read, check, join and write"):
         expected = beside.submit(read_reference, reference) if reference else None
         hexagons = read_hexagons(hexagons_file)
-        text = folder / "sr_hex.csv.gz" if csv else None
+        text = folder / "requests.csv" if csv else None
         joined = join(requests, hexagons, folder / "requests.parquet", text)
         joined.rejects.write_parquet(folder / "rejects.parquet")
     with step("compare with the reference"):
@@ -47,3 +47,11 @@ def write_outputs(
         counts = count(hexagons, joined.rows.lazy().filter(pl.col("status") == JOINED))
         write_frame(counts, hexagons.rings, folder / "counts.parquet")
     return summarise(joined, theirs, hexagons, counts), joined, theirs
+
+
+def read_sheets(folder: Path, *names: str) -> dict[str, pl.DataFrame]:
+    """Outputs of `write_outputs` for a workbook, so without polygons, by their names."""
+    return {
+        name: pl.read_parquet(folder / f"{name}.parquet").drop(GEOMETRY, strict=False)
+        for name in names
+    }

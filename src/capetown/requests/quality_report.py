@@ -90,7 +90,7 @@ def log_lines(metrics: Metrics, join: Join, comparison: ReferenceComparison | No
             *_mismatched(comparison.mismatches),
         ]
     else:
-        found.append("reference: none (transform.reference is empty)")
+        found.append("reference: none")
     return found + _deviations(metrics, join)
 
 
