@@ -17,11 +17,12 @@ from PIL import Image
 from capetown.cli import main
 from capetown.imagery.reading import AS_STORED, read_tile, resize
 from capetown.imagery.reducing import reduce_tile
+from capetown.layers import write_csv
 from capetown.pools.dataset.drift import read_with_profile, typical_profile
 from capetown.pools.metrics import calibrated
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.manifest import save_model
-from capetown.pools.prediction.predictions import as_table, write_csv
+from capetown.pools.prediction.predictions import as_table
 from tests import s3
 from tests.imagery import geotiff
 from tests.pools.prediction import CARD, Model, Predict, Refusal, write_tiles
