@@ -179,7 +179,8 @@ def _write_geopackage(
             with closing(sqlite3.connect(made)) as db, db:
                 _complete(db, layer, rows)
         except (RuntimeError, sqlite3.Error) as error:  # RuntimeError is the base of pyogrio's
-            raise failed[0] if failed else OSError(str(error).rpartition(": ")[2]) from error
+            why = str(error).rpartition("failed: ")[2]
+            raise failed[0] if failed else OSError(f"{why}; is the disk full?") from error
         made.replace(part)
 
 

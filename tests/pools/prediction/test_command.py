@@ -93,7 +93,10 @@ def test_a_bucket_is_read_from_the_server_in_the_environment(
         (["nosuch://bucket"], "nosuch://bucket"),
         (["{tiles}", "--model", "empty"], "empty"),
         (["{tiles}", "--out", "missing/out.csv"], "missing/out.csv"),
-        (["{tiles}", "--out", "out.txt"], "--out out.txt"),
+        (
+            ["{tiles}", "--out", "out.txt"],
+            "--out out.txt: not .parquet, .gpkg, .geojson or .csv",
+        ),
         (["{tiles}", "--out", "-", "--cluster", "tcp://127.0.0.1:1"], "--out -"),
         (["{tiles}", "--crs", "EPSG:99999"], "--crs EPSG:99999"),
         (["{tiles}", "--overlap", "1"], "--overlap 1.0"),
