@@ -13,6 +13,8 @@ from capetown.storage import check_replaceable, write_file
 
 Handler = Callable[[argparse.Namespace], None]
 
+# What `predict` and `pools` write, by the suffix of --out.
+FORMATS = ".parquet (GeoParquet), .gpkg (GeoPackage), .geojson, .csv"
 # Written by the stage `transform`.
 REQUESTS = Path("hexes/counts.parquet")
 JOIN_EXAMPLES = f"""examples:
@@ -213,7 +215,7 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--model", type=Path, default=Path("models"), help="the model's folder")
     added.add_argument(
         "--out", required=True, metavar="FILE",
-        help="file to write, local or in a bucket: .csv, .parquet (GeoParquet) or - (stdout)",
+        help=f"file to write, local or in a bucket: {FORMATS} or - (stdout, as CSV)",
     )  # fmt: skip
     added.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     added.add_argument("--crs", default="", help="CRS for tiles without one, such as EPSG:32734")
@@ -242,7 +244,7 @@ def parser() -> argparse.ArgumentParser:
         help="the City's hexagons",
     )  # fmt: skip
     added.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.parquet", help="GeoParquet to write"
+        "--out", type=Path, required=True, metavar="FILE", help=f"file to write: {FORMATS}"
     )
 
     added = command("export", export)

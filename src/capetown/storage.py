@@ -4,8 +4,9 @@ Paths are local. URLs are those of fsspec, such as ``s3://bucket/key``.
 """
 
 import os
+import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from shutil import rmtree
@@ -95,6 +96,8 @@ def _check_folder(folder: Path, first: str, others: Collection[str]) -> None:
 def check_replaceable(path: Path) -> None:
     """Refuse to replace anything but a regular file: a device, pipe, link or folder.
 
+    A GeoPackage in use is not replaced either.
+
     Raises:
         CapetownError: the path is one of these.
     """
@@ -102,6 +105,37 @@ def check_replaceable(path: Path) -> None:
         raise CapetownError(
             "is not a regular file and is left alone", where=path, fix="name another one"
         )
+    if path.suffix == ".gpkg":
+        _check_unused(path)
+
+
+def _check_unused(path: Path) -> None:
+    """Refuse to replace a SQLite file that is read-only, or that another program has open.
+
+    SQLite applies the changes in the files beside it to whatever file has this name.
+    """
+    for end in ("-wal", "-shm", "-journal"):
+        if (beside := path.with_name(path.name + end)).exists():
+            raise CapetownError(
+                f"is open in another program, to which {beside.name} belongs", where=path,
+                fix="close it there, or name another file",
+            )  # fmt: skip
+    if not path.exists():
+        return
+    if not path.stat().st_mode & 0o222:
+        raise CapetownError(
+            "is read-only and is left alone", where=path,
+            fix="make it writable, or name another file",
+        )  # fmt: skip
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(uri, timeout=0, uri=True)) as db:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise CapetownError(
+                f"cannot be replaced ({one_line(error)})", where=path,
+                fix="close it in other programs, or name another file",
+            ) from error  # fmt: skip
 
 
 def write_file(url: str | Path, data: bytes) -> None:

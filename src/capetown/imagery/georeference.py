@@ -21,6 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from capetown.errors import CapetownError, one_line
+from capetown.imagery.antimeridian import cut_at_180
 from capetown.imagery.tiff import REDUCED
 from capetown.imagery.tile_ref import Sidecars
 from capetown.storage import read_start
@@ -115,9 +116,7 @@ class Outline(NamedTuple):
         if np.ptp(longitudes) <= 180 or longitudes.min() < self.longitude < longitudes.max():
             return shapely.orient_polygons(shapely.Polygon(self.corners))
         whole = shapely.Polygon(self.corners + (longitudes < 0)[:, None] * [360, 0])
-        east, west = (whole & shapely.box(left, -90, left + 360, 90) for left in (-180, 180))
-        parts = east, shapely.transform(west, lambda points: points - [360, 0])
-        return shapely.orient_polygons(shapely.MultiPolygon(parts))
+        return cut_at_180(whole)
 
 
 def outline(place: Georeference, width: int, height: int) -> Outline:

@@ -14,8 +14,9 @@ import numpy as np
 import shapely
 from numpy.typing import ArrayLike, NDArray
 
+from capetown.legend import STEPS, count_breaks
 from capetown.report.ground import LETTER_WIDTH, SMALL, Ground, svg_text
-from capetown.report.theme import PICTURE_FONT, STEPS, in_light_text
+from capetown.report.theme import PICTURE_FONT, in_light_text
 
 # Units between the classes of a legend.
 ROW = 190
@@ -112,20 +113,6 @@ def count_layer(name: str, title: str, counts: ArrayLike, most: int, **options: 
         for low, high in pairwise(breaks)
     ]
     return layer(name, title, counts, breaks, [*words, f"{breaks[-1]:,} or more"], **options)
-
-
-def count_breaks(most: int) -> list[int]:
-    """Lower bounds of up to `STEPS` classes of counts from 1 to `most`: 1, 2, 5, 10 and so on."""
-    steps = [step * 10**power for power in range(12) for step in (1, 2, 5)]
-    reached = [step for step in steps if step <= max(1, most)]
-    chosen = np.linspace(0, len(reached) - 1, min(STEPS, len(reached))).round()
-    return [reached[int(at)] for at in chosen]
-
-
-def ranges(bounds: Sequence[float], unit: str = "") -> list[str]:
-    """Classes between bounds, in words: under 5 %, 5 to 10 %, 10 % or more."""
-    between = [f"{low:g} to {high:g}{unit}" for low, high in pairwise(bounds)]
-    return [f"under {bounds[0]:g}{unit}", *between, f"{bounds[-1]:g}{unit} or more"]
 
 
 def as_svg(ground: Ground, shown: Layer, width: int) -> str:

@@ -6,9 +6,10 @@ import geopandas as gpd
 import numpy as np
 
 from capetown.errors import CapetownError, one_line
+from capetown.legend import expected_classes
 from capetown.report.formatting import as_name
 from capetown.report.ground import draw_ground
-from capetown.report.hexagon_map import HexagonMap, count_breaks, layer, ranges
+from capetown.report.hexagon_map import HexagonMap, layer
 from capetown.requests.counts import MOST_COMMON
 
 COLUMNS = [
@@ -47,8 +48,7 @@ def pool_map(table: gpd.GeoDataFrame, requests: gpd.GeoDataFrame | None) -> Hexa
         table = table.merge(requests[["index", MOST_COMMON, "requests"]], on="index", how="left")
     is_seen = table["tiles"].to_numpy() > 0
     expected = np.where(is_seen, table["tiles_with_pool_expected"], np.nan)
-    bounds = count_breaks(round(np.nanmax(expected)))[1:]
-    words = ranges(bounds) if bounds else ["under 2"]
+    bounds, words = expected_classes(np.nanmax(expected))
     title = "Tiles expected to have a pool"
     rows = [(n, row) for n, row in enumerate(table.itertuples()) if row.tiles]
     details = {
@@ -64,5 +64,5 @@ def pool_map(table: gpd.GeoDataFrame, requests: gpd.GeoDataFrame | None) -> Hexa
         ground=draw_ground(table), index=table["index"].tolist(),
         names=[as_name(name) if isinstance(name, str) else "" for name in suburbs],
         weights=table["tiles"].to_numpy(float), counted="tiles",
-        layers=[layer(title, title, expected, [0, *bounds], words)], details=details,
+        layers=[layer(title, title, expected, bounds, words)], details=details,
     )  # fmt: skip

@@ -10,18 +10,11 @@ from PIL import ImageFont
 
 from capetown import city
 from capetown.city import INDEX, REQUEST_TYPE
+from capetown.legend import ranges
 from capetown.report.facts import Facts
 from capetown.report.formatting import as_name, day, days, per_cent, printable
 from capetown.report.ground import draw_ground, svg_text
-from capetown.report.hexagon_map import (
-    HexagonMap,
-    Layer,
-    as_svg,
-    count_layer,
-    layer,
-    ranges,
-    ratio,
-)
+from capetown.report.hexagon_map import HexagonMap, Layer, as_svg, count_layer, layer, ratio
 from capetown.report.request_summary import has_two_years, request_count, request_summary
 from capetown.report.theme import PICTURE_FONT, in_light_text
 from capetown.requests.counts import COUNT_PREFIX, MOST_COMMON

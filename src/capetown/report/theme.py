@@ -8,29 +8,26 @@ import json
 import re
 from typing import Any
 
-# On light and on dark screens.
+from capetown.legend import EDGE, QUANTITIES
+
+# On light and on dark screens. Classes of a map: q from few to many, d from much less to much more.
 COLOURS = {
     "ground": ("#faf8f4", "#10171c"), "card": ("#ffffff", "#182229"),
     "ink": ("#1b2733", "#e6edf0"), "quiet": ("#55646f", "#a3b3bc"),
     "line": ("#dfe3e4", "#2d3b44"), "accent": ("#0b6a7d", "#62c6d8"),
     "good": ("#1f7a6c", "#4fb8a5"), "bad": ("#c2452d", "#f0866a"),
     "sea": ("#dcebf1", "#0c222e"), "land": ("#efece4", "#182127"),
-    "city": ("#fbfaf7", "#1f2a31"),
+    "city": EDGE,
     "c0": ("#0b6a7d", "#4fb3c8"), "c1": ("#e07b39", "#f0975a"),
     "c2": ("#6a5d9b", "#a99be0"), "c3": ("#5f9e6e", "#84c794"),
     "c4": ("#c65a7c", "#e589a8"), "c5": ("#a9b4ba", "#6d7c85"),
-    "q0": ("#fdeccb", "#4b2a2e"), "q1": ("#fbd391", "#6f3030"),
-    "q2": ("#f7b05b", "#983c30"), "q3": ("#ee8433", "#c25532"),
-    "q4": ("#d95b2b", "#e37d3c"), "q5": ("#b0372a", "#f6ad5c"),
-    "q6": ("#7a1c2b", "#fde3a4"),
+    **{f"q{n}": pair for n, pair in enumerate(QUANTITIES)},
     "d0": ("#1d5c8c", "#7cc0ee"), "d1": ("#5b93bd", "#4b8cb8"),
     "d2": ("#abcbe0", "#2f566f"), "d3": ("#eeebe4", "#39434a"),
     "d4": ("#f3bd92", "#75502f"), "d5": ("#dd7b43", "#bd6f37"),
     "d6": ("#a63c1c", "#f5a05a"),
 }  # fmt: skip
 CATEGORIES = [f"var(--c{n})" for n in range(6)]
-# Classes of a map: q from few to many, d from much less to much more.
-STEPS = 7
 # From a package, so that pictures do not depend on the installed fonts.
 PICTURE_FONT = "Roboto"
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,6 +35,10 @@ def predict(model: Model, tmp_path: Path) -> Predict:
         main(["predict", *map(str, arguments), "--model", str(folder), "--out", str(out)])
         if out.suffix == ".parquet":
             return pd.read_parquet(out)
+        if out.suffix != ".csv":
+            layer = {"layer": "tiles"} if out.suffix == ".gpkg" else {}
+            read: pd.DataFrame = geopandas.read_file(out, **layer)
+            return read
         text = dict.fromkeys(("decision", "error", "h3_index", "location_error", "geometry"), str)
         return pd.read_csv(out, dtype=text, keep_default_na=False)
 

@@ -17,12 +17,13 @@ from PIL import Image
 from capetown.cli import main
 from capetown.imagery.reading import AS_STORED, read_tile, resize
 from capetown.imagery.reducing import reduce_tile
+from capetown.layers import write_csv
 from capetown.pools.dataset.appearance import describe, fit_appearance
 from capetown.pools.dataset.drift import read_with_profile, typical_profile
 from capetown.pools.metrics import calibrated
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.model.manifest import save_model
-from capetown.pools.prediction.predictions import as_table, write_csv
+from capetown.pools.prediction.predictions import as_table
 from tests import s3
 from tests.imagery import geotiff
 from tests.pools import drawings
@@ -115,7 +116,10 @@ def test_a_bucket_is_read_from_the_server_in_the_environment(
         (["nosuch://bucket"], "nosuch://bucket"),
         (["{tiles}", "--model", "empty"], "empty"),
         (["{tiles}", "--out", "missing/out.csv"], "missing/out.csv"),
-        (["{tiles}", "--out", "out.txt"], "--out out.txt"),
+        (
+            ["{tiles}", "--out", "out.txt"],
+            "--out out.txt: not .parquet, .gpkg, .geojson or .csv",
+        ),
         (["{tiles}", "--out", "-", "--cluster", "tcp://127.0.0.1:1"], "--out -"),
         (["{tiles}", "--crs", "EPSG:99999"], "--crs EPSG:99999"),
         (["{tiles}", "--overlap", "1"], "--overlap 1.0"),

@@ -18,6 +18,7 @@ from scipy.stats import poisson_binom
 
 from capetown.cli import main
 from capetown.errors import CapetownError
+from capetown.layers import SUFFIXES
 from capetown.pools.prediction import per_hexagon
 from capetown.pools.prediction.per_hexagon import interval
 from tests.imagery import geotiff
@@ -194,7 +195,9 @@ def test_invalid_predictions_are_refused_by_row(
         (["hexagons.geojson"], "hexagons.geojson"),
         (["damaged.parquet"], "damaged.parquet"),
         (["damaged.csv"], "damaged.csv"),
-        (["predictions.parquet", "--out", "out.csv"], "--out out.csv"),
+        (["predictions.parquet", "--out", "out.txt"], "--out out.txt"),
+        (["damaged.gpkg"], "damaged.gpkg"),
+        (["hexagons.txt"], "hexagons.txt"),
         (["predictions.parquet", "--out", "predictions.parquet"], "--out predictions.parquet"),
         (["predictions.parquet", "--out", "missing/out.parquet"], "missing/out.parquet"),
         (["predictions.parquet", "--out", "."], "."),
@@ -203,6 +206,8 @@ def test_invalid_predictions_are_refused_by_row(
 )
 def test_unusable_files_are_refused(folder: Path, arguments: list[str], where: str) -> None:
     Path("damaged.parquet").write_bytes(Path("predictions.parquet").read_bytes()[:-9])
+    Path("damaged.gpkg").write_bytes(b"SQLite format 3")
+    Path("hexagons.txt").write_text("")
     Path("damaged.csv").write_bytes(b"\xff\xfe\x00path,label\n\x80")
     if where == "hexes/counts.parquet":
         (folder / "hexes").mkdir()
@@ -214,22 +219,23 @@ def test_two_commands_make_a_map_of_tiles(
     predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Through CSV or GeoParquet, to the same bytes. The table of requests may be missing."""
+    """Through any format, to the same bytes. The table of requests may be missing."""
     monkeypatch.chdir(tmp_path)
     Path("tiles").mkdir()
     geotiff(Path("tiles/a.tif"))
     geotiff(Path("tiles/b.tif"))
     Path("tiles/damaged.tif").write_bytes(b"II*\0")
     Image.new("RGB", (40, 40)).save("tiles/nowhere.tif")
-    predict("tiles.parquet", "tiles")
+    for suffix in SUFFIXES:
+        predict(f"tiles{suffix}", "tiles")
     predictions = predict("tiles.csv", "tiles")
     cell = predictions["h3_index"][0]
     write_hexagons(Path("hexagons.geojson"), [cell])
-    pools("tiles.parquet", "again.parquet")
-    capsys.readouterr()
-    pools("tiles.csv")
-    assert Path("out.parquet").read_bytes() == Path("again.parquet").read_bytes()
-    [row] = pl.read_parquet("out.parquet").to_dicts()
+    for suffix in SUFFIXES:
+        capsys.readouterr()
+        pools(f"tiles{suffix}", f"from{suffix}.parquet")
+    assert len({Path(f"from{suffix}.parquet").read_bytes() for suffix in SUFFIXES}) == 1
+    [row] = pl.read_parquet("from.csv.parquet").to_dicts()
     assert (row["index"], row["tiles"], row["unread"], row["requests"]) == (cell, 2, 0, None)
     probability = float(predictions["probability"][0])
     assert row["tiles_with_pool_expected"] == pytest.approx(2 * probability)

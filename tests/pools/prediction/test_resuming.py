@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from capetown.imagery.tile_ref import TileRef
+from capetown.layers import SUFFIXES
 from capetown.pools.model.manifest import save_model
 from capetown.pools.prediction import executors, run
 from capetown.pools.prediction.inference_worker import Job, make_shard
@@ -40,7 +41,7 @@ def shards_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_an_interrupted_run_resumes_and_gives_the_same_bytes(
     predict: Predict, refusal: Refusal, many: Path, tmp_path: Path, shards_made: list[int],
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], suffix: str,

@@ -1,7 +1,7 @@
 """Predictions for new tiles: from files, folders, buckets or orthophotos to a map of pools.
 
-``capetown predict`` writes one row per tile, in the order of its input, as CSV or as GeoParquet
-(1.1, longitude first, OGC:CRS84). All columns but `path` may be null:
+``capetown predict`` writes one row per tile, in the order of its input. The suffix of ``--out``
+chooses the format (`capetown.layers`). All columns but `path` may be null:
 
 - `path`, text: the file as it was given. A window of an orthophoto ends in
   ``#xywh=LEFT,TOP,WIDTH,HEIGHT``, in pixels (a W3C media fragment).
@@ -17,9 +17,9 @@
 - `saliency_x`, `saliency_y`, number: with ``--saliency``, the most influential point of a tile
   predicted to have a pool, in pixels from the upper left corner of the file or window.
 - `saliency_longitude`, `saliency_latitude`, number: that point in WGS84.
-- `geometry`: the tile's outline in WGS84: WKB in Parquet, WKT in CSV. It is a polygon, or two if
-  the tile crosses the antimeridian.
+- `geometry`: the tile's outline in WGS84, in CSV as WKT. It is a polygon, or two if the tile
+  crosses the antimeridian.
 
 In CSV an apostrophe precedes a text that a spreadsheet would take for a formula, such as a path
-that starts with ``=``. Parquet has the exact text.
+that starts with ``=``. The other formats have the exact text.
 """

@@ -4,14 +4,13 @@ import sys
 from argparse import Namespace
 from functools import partial
 from math import inf
-from pathlib import Path
 
 from capetown.errors import CapetownError
 from capetown.imagery.georeference import GeoreferenceError, check_crs
 from capetown.imagery.windows import Tiling
+from capetown.layers import check_suffix
 from capetown.pools.dataset.appearance import is_unlike
 from capetown.pools.prediction.executors import cluster, this_process
-from capetown.pools.prediction.predictions import WRITERS
 from capetown.pools.prediction.run import STANDARD_OUTPUT, predict
 from capetown.pools.prediction.shards import Summary
 
@@ -77,9 +76,9 @@ def _check(arguments: Namespace) -> None:
     out, overlap = arguments.out, arguments.overlap
     sides = {"--tile-metres": arguments.tile_metres, "--tile-pixels": arguments.tile_pixels}
     to_stdout = out == STANDARD_OUTPUT
+    if not to_stdout:
+        check_suffix(out)
     for invalid, where, what, fix in (
-        (not to_stdout and Path(out).suffix not in WRITERS, f"--out {out}",
-         "not .csv, .parquet or -", ""),
         (to_stdout and arguments.cluster, "--out -", "a cluster cannot write to standard output",
          "name a file in a bucket or shared folder"),
         (not 0 <= overlap <= MAX_OVERLAP, f"--overlap {overlap}",

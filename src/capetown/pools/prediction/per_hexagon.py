@@ -22,11 +22,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import shapely
 from scipy.signal import fftconvolve
 
 from capetown.city import CLASSES
 from capetown.errors import CapetownError, one_line
-from capetown.geoparquet import write_frame
+from capetown.geoparquet import GEOMETRY
+from capetown.layers import Layer, check_suffix, write_layer
+from capetown.legend import expected_classes
 from capetown.pools.prediction.predictions import (
     CELL,
     DECISION,
@@ -36,7 +39,7 @@ from capetown.pools.prediction.predictions import (
     repeated_area,
 )
 from capetown.requests.hexagons import Hexagons, read_hexagons
-from capetown.storage import unwritable, written_whole
+from capetown.storage import unwritable
 
 # The share of repeated area to report. Neighbours with rounded outlines touch.
 MAX_OVERLAP = 0.01
@@ -47,13 +50,12 @@ EXPECTED = ("tiles_with_pool_expected", "tiles_with_pool_low", "tiles_with_pool_
 
 
 def write_pools(predictions: Path, hexagons: Path, requests: Path, out: Path) -> list[str]:
-    """Write the table as GeoParquet; returns lines to print. The requests' file may be missing.
+    """Write the table; returns lines to print. The requests' file may be missing.
 
     Raises:
         CapetownError: an input cannot be used, or the output cannot be written.
     """
-    if out.suffix != ".parquet":
-        raise CapetownError("not .parquet", where=f"--out {out}")
+    check_suffix(str(out))
     for given in (predictions, hexagons, requests):
         if out.exists() and given.exists() and out.samefile(given):
             raise CapetownError("is an input of this command", where=f"--out {out}")
@@ -63,8 +65,7 @@ def write_pools(predictions: Path, hexagons: Path, requests: Path, out: Path) ->
         known = read_requests(requests)
     table = count_pools(cells, tiles, known)
     try:
-        with written_whole(out) as part:
-            write_frame(table, cells.rings, part)
+        _write(table, cells, out)
     except OSError as error:
         raise unwritable(str(out), error) from error
     lines = notes(tiles, table)
@@ -101,6 +102,17 @@ def count_pools(
     return counts.join(requests, "index", how="left", maintain_order="left").select(
         "index", "tiles", "unread", *EXPECTED, "called", "requests"
     )
+
+
+def _write(table: pl.DataFrame, cells: Hexagons, out: Path) -> None:
+    outlines = [shapely.to_wkb(shapely.Polygon(ring)) for ring in cells.rings]
+    rows = table.with_columns(pl.Series(GEOMETRY, outlines, pl.Binary)).to_arrow()
+    most = max(table[EXPECTED[0]].drop_nulls().to_list(), default=0)
+    layer = Layer(
+        "hexagons", "Tiles expected to have a pool", EXPECTED[0], *expected_classes(most), most,
+        edges=True,
+    )  # fmt: skip
+    write_layer([rows], rows.schema, out, layer)
 
 
 def interval(probabilities: list[float]) -> tuple[int, int]:

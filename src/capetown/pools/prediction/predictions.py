@@ -3,9 +3,8 @@
 `capetown.pools.prediction` describes the columns.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import h3
 import polars as pl
@@ -14,8 +13,9 @@ import shapely
 
 from capetown.city import CLASSES, RESOLUTION
 from capetown.errors import CapetownError, one_line
-from capetown.geoparquet import GEOMETRY, write_tables
-from capetown.storage import FORMULA
+from capetown.geoparquet import GEOMETRY
+from capetown.layers import SUFFIXES, Layer
+from capetown.legend import ranges
 
 SCHEMA = pa.schema(
     [
@@ -28,6 +28,12 @@ SCHEMA = pa.schema(
         (GEOMETRY, pa.binary()),
     ]
 )  # fmt: skip
+# Lower bounds of the classes of probabilities on a map.
+BOUNDS = (0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
+LAYER = Layer(
+    "tiles", "Probability of a pool", "probability", BOUNDS,
+    ranges([100 * bound for bound in BOUNDS[1:]], " %"), most=1, edges=False,
+)  # fmt: skip
 # Metadata key of a table: the number of windows with little data, which have no row.
 EMPTY = b"windows with little data"
 # The columns that are read again.
@@ -39,29 +45,11 @@ def as_table(rows: Sequence[Mapping[str, object]], empty: int) -> pa.Table:
     return pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({EMPTY: str(empty)})
 
 
-def write_csv(tables: Iterator[pa.Table], file: IO[bytes]) -> None:
-    """Write tables one after the other, outlines as WKT, and no text that starts a formula."""
-    for number, table in enumerate(tables):
-        wkb = table[GEOMETRY].to_numpy(zero_copy_only=False)
-        wkt = shapely.to_wkt(shapely.from_wkb(wkb), rounding_precision=-1)
-        frame = pl.DataFrame(table.drop_columns(GEOMETRY))
-        frame = frame.with_columns(pl.Series(GEOMETRY, wkt.tolist(), dtype=pl.String))
-        frame = frame.with_columns(pl.col(pl.String).str.replace(FORMULA, "'$1"))
-        # polars would report a closed pipe as an error of its own.
-        file.write(frame.write_csv(include_header=number == 0).encode())
-
-
-WRITERS: dict[str, Callable[[Iterator[pa.Table], IO[bytes]], None]] = {
-    ".csv": write_csv,
-    ".parquet": lambda tables, file: write_tables(tables, SCHEMA, file),
-}
-
-
 def read_predictions(path: Path) -> pl.DataFrame:
     """Each tile's path, probability, decision, cell and, if known, outline.
 
     Args:
-        path: written by `capetown predict`, ``.parquet`` or ``.csv``.
+        path: written by `capetown predict`.
 
     Raises:
         CapetownError: the file is unreadable, lacks a column or has no located tile; or a row has
@@ -117,8 +105,10 @@ def _read(path: Path) -> pl.DataFrame:
         elif path.suffix == ".csv":
             lazy = pl.scan_csv(path, infer_schema=False, glob=False)
             types[GEOMETRY] = pl.String()
+        elif path.suffix in SUFFIXES:
+            lazy, types[GEOMETRY] = _read_by_gdal(path).lazy(), pl.Binary()
         else:
-            raise CapetownError("not .parquet or .csv", where=path)
+            raise CapetownError(f"not one of {', '.join(SUFFIXES)}", where=path)
         names = lazy.collect_schema().names()
         if missing := [name for name in READ if name not in names]:
             raise CapetownError(
@@ -126,10 +116,21 @@ def _read(path: Path) -> pl.DataFrame:
             )
         wanted = [pl.col(name).cast(dtype) for name, dtype in types.items() if name in names]
         table = lazy.select(wanted).collect()
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, RuntimeError, pl.exceptions.PolarsError) as error:  # RuntimeError is pyogrio's
         raise CapetownError(
             f"unreadable ({one_line(error)})", where=path, fix="write it with `capetown predict`"
         ) from error
     if table.is_empty():
         raise CapetownError("no row", where=path, fix="predict at least one tile")
     return table
+
+
+def _read_by_gdal(path: Path) -> pl.DataFrame:
+    # Imported here: only these formats need it.
+    from pyogrio.raw import read_arrow
+
+    options = {"layer": LAYER.name} if path.suffix == ".gpkg" else {"DATE_AS_STRING": "YES"}
+    meta, table = read_arrow(path.absolute(), columns=list(READ), **options)
+    named = meta["geometry_name"] or "wkb_geometry"
+    outlines = pl.Series(GEOMETRY, table[named].to_pylist(), pl.Binary)
+    return pl.DataFrame(table.drop_columns(named)).with_columns(outlines)

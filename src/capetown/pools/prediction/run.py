@@ -15,12 +15,12 @@ from tqdm import tqdm
 from capetown.errors import CapetownError
 from capetown.imagery.tile_ref import TileRef
 from capetown.imagery.windows import Tiling
+from capetown.layers import write_csv
 from capetown.pools.model.manifest import model_digest
 from capetown.pools.prediction.engine import ready_model
 from capetown.pools.prediction.executors import Backend
 from capetown.pools.prediction.inference_worker import Job, make_shard
 from capetown.pools.prediction.inputs import Tiles, find_tiles, inputs_digest, log
-from capetown.pools.prediction.predictions import write_csv
 from capetown.pools.prediction.shards import (
     CountingIterator,
     Output,

@@ -26,9 +26,10 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from capetown.errors import CapetownError, one_line
+from capetown.layers import write_layer
 from capetown.params import Section
 from capetown.pools.model.manifest import MANIFEST_FILE, WEIGHTS_FILE
-from capetown.pools.prediction.predictions import EMPTY, WRITERS
+from capetown.pools.prediction.predictions import EMPTY, LAYER, SCHEMA
 from capetown.storage import (
     check_replaceable,
     is_local,
@@ -40,7 +41,6 @@ from capetown.storage import (
     size_of,
     unwritable,
     write_file,
-    written_whole,
 )
 
 PROVENANCE = "provenance.json"
@@ -111,7 +111,7 @@ class CountingIterator:
 
 
 class Output:
-    """An output, a ``.csv`` or ``.parquet`` path or URL, and the folder of its shards."""
+    """An output, a path or URL, and the folder of its shards."""
 
     def __init__(self, out: str, provenance: Provenance, shards: int) -> None:
         self.out, self.provenance, self.shards = out, provenance, shards
@@ -200,8 +200,7 @@ class Output:
         try:
             with TemporaryDirectory() as scratch:
                 here = Path(location) if is_local(fs) else Path(scratch, Path(location).name)
-                with written_whole(here) as part, part.open("wb") as file:
-                    WRITERS[Path(location).suffix](iter(counted), file)
+                write_layer(counted, SCHEMA, here, LAYER)
                 if not is_local(fs):
                     fs.put_file(str(here), location)
         except CapetownError:
