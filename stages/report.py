@@ -11,6 +11,7 @@ import polars as pl
 
 from capetown.params import load_params
 from capetown.report.facts import Facts
+from capetown.report.labelled_tiles import requests_and_tiles, tile_statistics
 from capetown.report.pool_map import read_pools
 from capetown.report.render import markdown_and_images, page
 from capetown.report.request_statistics import request_metrics, request_tables
@@ -51,6 +52,12 @@ def read_csv(path: Path, **types: type) -> pd.DataFrame:
     return pd.read_csv(path, dtype=types or None, keep_default_na=not types)
 
 
+def read_tiles(path: Path) -> pd.DataFrame:
+    """The located tiles without their outlines; empty if none is located."""
+    columns = ["path", "label", "fold", "hexagon"]
+    return pd.read_parquet(path, columns=columns) if path.exists() else pd.DataFrame()
+
+
 def read_facts() -> Facts:
     """Everything that the report shows."""
     evaluate = read_json(METRICS / "evaluate.json") | read_json(METRICS / "judgement.json")
@@ -72,6 +79,7 @@ def read_facts() -> Facts:
         samples=read_csv(EVALUATION / "samples.csv"),
         mistakes=read_csv(EVALUATION / "mistakes.csv"),
         evaluation=EVALUATION,
+        tiles=read_tiles(Path("splits/tiles.parquet")),
         inventory=pd.read_csv(INVENTORY),
         fingerprint=sha256(INVENTORY.read_bytes()).hexdigest()[:16],
         settings=shown_settings(),
@@ -96,10 +104,13 @@ def main() -> None:
             (made / path).write_text(text, encoding="utf-8")
         for name, picture in images.items():
             (made / pictures / name).write_bytes(picture())
-        for name, table in facts.tables.items():
+        written = dict(facts.tables)
+        if tile_statistics(facts):
+            written["requests_and_tiles"] = pl.from_pandas(requests_and_tiles(facts))
+        for name, table in written.items():
             table.write_parquet(made / tables / f"{name}.parquet")
-        if facts.tables:
-            write_workbook(made / tables / "tables.xlsx", facts.tables)
+        if written:
+            write_workbook(made / tables / "tables.xlsx", written)
 
 
 if __name__ == "__main__":

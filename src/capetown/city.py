@@ -119,6 +119,8 @@ TIME_ZONE = "Africa/Johannesburg"
 # Forms of timestamps beyond those of ISO 8601, in the notation of strftime: "%m/%d/%Y %I:%M:%S %p"
 # is 12/31/2017 11:59:58 PM. The first one that fits a text counts.
 TIME_FORMATS: tuple[str, ...] = ()
+# The report asks whether hexagons with more pools report more to it. None leaves the question out.
+WATER_DIRECTORATE: str | None = "WATER AND SANITATION"
 # For the report: requests with coordinates that failed to join earlier, in which data, and of how
 # many. None leaves it out.
 EARLIER_FAILURES: tuple[str, int, int] | None = ("the City's data of 2020", 3, 729_270)

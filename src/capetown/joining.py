@@ -107,7 +107,7 @@ def _facts(
         tables=request_tables(pl.scan_parquet(folder / "requests.parquet")),
         rejects=rejects[rejects[STATUS].isin(FAILED)],
         split={}, evaluate={}, model={}, history=nothing, predictions=nothing, sheets=nothing,
-        curves={}, samples=nothing, mistakes=nothing, evaluation=folder,
+        curves={}, samples=nothing, mistakes=nothing, tiles=nothing, evaluation=folder,
         inventory=pd.DataFrame({"size": [export.stat().st_size]}),
         fingerprint=sha256(export.read_bytes()).hexdigest()[:16],
         settings={"download": {"source": export.name}, "transform": settings.model_dump()},

@@ -57,8 +57,8 @@ def facts(folder: Path) -> Facts:
         {
             "index": CELLS,
             "requests": range(count),
-            "directorate: (none)": 0,
-            f"directorate: {SCRIPT}": range(count),
+            "directorate: (none)": [n % 3 for n in range(count)],
+            f"directorate: {SCRIPT}": [n - n % 3 for n in range(count)],
             "median_days_to_completion": [None, *([2.5] * (count - 1))],
             "suburb": [None, *([SCRIPT] * (count - 1))],
         },
@@ -131,6 +131,14 @@ def facts(folder: Path) -> Facts:
             [(f"images/swimming-pool/yes/{IMAGE}", "yes", 0.01, "false_negative", TILE, HEAT),
              ("b.tif", "no", 0.99, "false_positive", TILE, HEAT)],
             columns=["path", "label", "probability", "kind", "tile", "saliency"],
+        ),
+        tiles=pd.DataFrame(
+            [(f"images/swimming-pool/yes/{IMAGE}", "yes", "test", CELLS[0]),
+             ("0.tif", "yes", "test", CELLS[1]), ("30.tif", "no", "test", CELLS[1]),
+             ("a.tif", "yes", "train", CELLS[1]), ("b.tif", "no", "valid", "8800000001fffff"),
+             *((f"{n}.tiff", "yes" if n % 4 else "no", "train", CELLS[20 + n // 3])
+               for n in range(45))],
+            columns=["path", "label", "fold", "hexagon"],
         ),
         evaluation=folder,
         inventory=pd.DataFrame({"key": ["sr.csv.gz"], "size": [1_000_000]}),

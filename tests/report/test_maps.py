@@ -75,13 +75,14 @@ def test_a_missing_file_is_none_and_a_damaged_one_an_error(tmp_path: Path) -> No
 def test_requests_have_a_layer_for_counts_days_and_each_directorate(tmp_path: Path) -> None:
     drawn = request_map(facts(tmp_path))
     assert [(group, len(layers)) for group, layers in drawn.menu] == [
-        ("", 2), ("Number of requests", 1), ("Share of the hexagon’s requests", 1),
+        ("", 2), ("Number of requests", 2), ("Share of the hexagon’s requests", 2),
     ]  # fmt: skip
-    count, days, part, share = (list(layer.classes) for layer in drawn.layers)
-    assert count[:6] == part[:6] == [-1, 0, 1, 1, 1, 2]  # 0 to 5 requests
+    count, days, part, _, share, _ = (list(layer.classes) for layer in drawn.layers)
+    assert count[:6] == [-1, 0, 1, 1, 1, 2]  # 0 to 5 requests
+    assert part[:6] == [-1, -1, -1, 1, 1, 1]
     # Fewer than five requests have neither a median nor a share.
     assert days[:6] == [-1, -1, -1, -1, -1, 2]
-    assert share[:6] == [-1, -1, -1, -1, -1, 6]
+    assert share[:6] == [-1, -1, -1, -1, -1, 5]
 
 
 def test_two_years_can_be_compared(tmp_path: Path) -> None:

@@ -155,10 +155,10 @@ def test_maps_show_details_and_layers(light: Opened) -> None:
     menu.select_option("2")
     assert legend.inner_text().splitlines() == [f"Requests in a hexagon, {SCRIPT}", *counts]
     hexagons.nth(20).hover()
-    assert "20 (100 %)" in tip(light.page)
-    menu.select_option("3")
+    assert "18 (90 %)" in tip(light.page)
+    menu.select_option("4")
     assert "75 % or more" in legend.inner_text()
-    assert light.page.locator("#map svg .hex.q6").count() == len(CELLS) - 5  # of five or more
+    assert light.page.locator("#map svg .hex.q6").count() == len(CELLS) - 6  # of six or more
 
     light.page.locator("#pools svg .hex").nth(3).hover()
     assert "Expected to have a pool\n2.2" in tip(light.page, "pools")

@@ -34,6 +34,7 @@ class Facts:
     samples: pd.DataFrame  # evaluation/samples.csv
     mistakes: pd.DataFrame  # evaluation/mistakes.csv
     evaluation: Path  # the folder of their pictures
+    tiles: pd.DataFrame  # splits/tiles.parquet without outlines: the located tiles
     inventory: pd.DataFrame  # raw/inventory.csv
     fingerprint: str  # sha256 of that file
     settings: Mapping[str, Mapping[str, Any]]  # the sections of the params that are shown

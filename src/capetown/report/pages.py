@@ -169,6 +169,7 @@ def _filled(template: str, finalize: Callable[[Any], Any], values: Mapping[str, 
         "metres": lambda value: "–" if math.isnan(value) else f"{value:,.1f}",
         "percent": _percent,
         "points": _points,
+        "signed": lambda value: f"{value:+.2f}".replace("-", "−"),
     }
     text = environment.get_template(template).render(**values)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -19,6 +19,7 @@ from capetown.report.charts import Chart
 from capetown.report.facts import Facts, join_statistics, pool_statistics, short_threshold
 from capetown.report.formatting import backslashed, hexagon_area, in_html
 from capetown.report.hexagon_map import HexagonMap, as_svg
+from capetown.report.labelled_tiles import labelled_map, pools_and_water, tile_statistics
 from capetown.report.pages import to_html, to_markdown
 from capetown.report.pictures import inlined, jpeg, linked
 from capetown.report.pool_charts import POOL_CHARTS
@@ -34,7 +35,7 @@ Picture = Callable[[], bytes]
 
 WIDTH = 640
 TITLE = f"{city.NAME} from its data: what residents report, and pools seen from the air"
-MODEL_CHARTS = POOL_CHARTS | TRAINING_CHARTS
+MODEL_CHARTS = POOL_CHARTS | TRAINING_CHARTS | {"pools-and-water": pools_and_water}
 CHART_NAMES = (*REQUEST_CHARTS, *MODEL_CHARTS)
 # Sections on methods, which are folded when the page opens.
 FOLDED = (
@@ -71,6 +72,8 @@ def _maps(facts: Facts) -> dict[str, HexagonMap]:
     maps = {"map": request_map(facts)} if facts.has_requests else {}
     if facts.pools_by_hexagon is not None:
         maps["pools"] = pool_map(facts.pools_by_hexagon, facts.hexagons)
+    if tile_statistics(facts):
+        maps["labelled"] = labelled_map(facts)
     return maps
 
 
@@ -146,6 +149,7 @@ def _text(facts: Facts, parts: _Markdown | _Page) -> str:
         "requests": requests,
         "join": join_statistics(facts),
         "pools": pools,
+        "tiles": tile_statistics(facts),
         "metrics": METRICS,
         "statuses": STATUSES,
         "rejects_file": Markup(
