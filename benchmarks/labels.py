@@ -18,7 +18,7 @@ from benchmarks.recipe import ROOT, run_stage, workspace
 from capetown.city import CLASSES
 from capetown.params import load_params
 from capetown.pools.dataset.pixel_cache import cache_folder
-from capetown.pools.evaluation.label_audit import doubtful_labels, out_of_fold_probabilities
+from capetown.pools.evaluation.label_audit import doubtful_labels, out_of_fold
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     other = dict(zip(CLASSES, reversed(CLASSES), strict=True))
     table.loc[flipped, "label"] = table["label"].iloc[flipped].map(other)
     table.to_csv(given.out / "flipped.csv", index=False)
-    tiles, probabilities = out_of_fold_probabilities(
+    tiles, probabilities, _, _ = out_of_fold(
         load_params(given.out / "params.yaml"), table=given.out / "flipped.csv", root=given.tiles,
         cache=cache_folder(), checkpoints=given.out / "checkpoints", parts=given.parts,
     )  # fmt: skip

@@ -120,18 +120,23 @@ def labels(arguments: argparse.Namespace) -> None:
 
     from capetown.params import load_params
     from capetown.pools.dataset.pixel_cache import cache_folder
-    from capetown.pools.evaluation.label_audit import doubtful_labels, out_of_fold_probabilities
+    from capetown.pools.evaluation.label_audit import (
+        cross_validation,
+        doubtful_labels,
+        out_of_fold,
+    )
     from capetown.report.label_audit_page import as_page
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     params = load_params(Path("params.yaml"))
-    tiles, probabilities = out_of_fold_probabilities(
+    predicted = out_of_fold(
         params, table=Path("splits/tiles.csv"), root=Path("raw"), cache=cache_folder(),
         checkpoints=Path("checkpoints"), parts=arguments.parts,
     )  # fmt: skip
-    found = doubtful_labels(tiles, probabilities)
+    found = doubtful_labels(predicted.tiles, predicted.probabilities)
     page = as_page(found, arguments.show, params.split.corrections, Path("raw"), params.tiles)
     write_page(arguments.out, page)
+    print(cross_validation(predicted, resamples=params.evaluate.bootstrap, seed=params.seed))
     print(f"{found['suspect'].sum()} of {len(found)} labels may be wrong")
 
 

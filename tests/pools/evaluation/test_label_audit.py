@@ -3,8 +3,10 @@
 import base64
 import re
 import shutil
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,13 @@ from capetown.errors import CapetownError
 from capetown.params import BandRendering
 from capetown.pools.dataset.dataset import LabelledTiles, load_fold
 from capetown.pools.evaluation import label_audit
-from capetown.pools.evaluation.label_audit import divide, doubtful_labels, out_of_fold_probabilities
+from capetown.pools.evaluation.label_audit import (
+    OutOfFold,
+    divide,
+    doubtful_labels,
+    out_of_fold,
+)
+from capetown.pools.model.architecture import build_model
 from capetown.report.pictures import tile_picture
 from tests import ROOT
 from tests.pools.training.tiny import PARAMS, SMALL, STILL, fold, settings
@@ -66,7 +74,7 @@ def test_flipped_labels_are_among_the_first(
     model = {"model": "small", "backbones": {"small": SMALL}, "pretrained": False, "threads": 1}
     params = PARAMS.model_copy(update=model | {"train": train})
     keep = tmp_path / "checkpoints"
-    found, probabilities = out_of_fold_probabilities(
+    found, probabilities, _, _ = out_of_fold(
         params, table=Path(), root=Path(), cache=Path(), checkpoints=keep, parts=3
     )
     assert found is tiles
@@ -122,12 +130,42 @@ def test_the_command_writes_pictures_and_lines_to_copy(
         Image.fromarray(pixels).save(tmp_path / "raw" / path)
     said = np.where(tiles.labels == 1, 0.9, 0.1)
     said[3] = 0.05
-    monkeypatch.setattr(label_audit, "out_of_fold_probabilities", lambda *_, **__: (tiles, said))
+    found = OutOfFold(tiles, said, tiles.sheets, by_sheet=True)
+    monkeypatch.setattr(label_audit, "out_of_fold", lambda *_, **__: found)
     cli.main(["labels", "--show", "2"])
-    assert capsys.readouterr().out.splitlines() == [
-        "Page: labels.html", "1 of 8 labels may be wrong",
-    ]  # fmt: skip
+    first, validated, last = capsys.readouterr().out.splitlines()
+    assert (first, last) == ("Page: labels.html", "1 of 8 labels may be wrong")
+    sheets = len(set(tiles.sheets))
+    assert validated.startswith(f"tiles of {sheets} map sheets, each unseen: ROC AUC 0.750 (95 %")
+    assert "balanced accuracy 0.875 (95 % interval" in validated
     page = (tmp_path / "labels.html").read_text()
     assert page.count('<img alt="" src="data:image/jpeg;base64,') == 2
     assert "<code>3.tif,no</code>" in page
     assert page.index("3.tif,no") < page.index("0.tif,yes")
+
+
+@pytest.mark.parametrize(("sheets", "by_sheet"), [(6, True), (2, False)])
+def test_parts_keep_map_sheets_together_where_there_are_enough(
+    sheets: int, by_sheet: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sheets are too few for three parts. Then blocks stay together."""
+    plain = fold(24)
+    names = np.array([f"S{n % sheets}" for n in range(24)])
+    blocks = np.array([f"{name}_{n // 6}" for n, name in enumerate(names)])
+    tiles = replace(plain, sheets=names, groups=blocks, groups_source="names")
+    seen: list[set[str]] = []
+
+    def train(_: object, part: LabelledTiles, *__: object, **___: object) -> tuple[Any, ...]:
+        seen.append(set(part.sheets if by_sheet else part.groups))
+        return build_model(SMALL, image_size=64, pretrained=False, seed=1).eval(), [], None
+
+    monkeypatch.setattr(label_audit, "load_fold", lambda *_, **__: tiles)
+    monkeypatch.setattr(label_audit, "fit_one", train)
+    model = {"model": "small", "backbones": {"small": SMALL}, "pretrained": False, "threads": 1}
+    found = out_of_fold(
+        PARAMS.model_copy(update=model | {"train": settings(image_size=64, tta=False)}),
+        table=Path(), root=Path(), cache=Path(), checkpoints=tmp_path, parts=3,
+    )  # fmt: skip
+    assert found.by_sheet == by_sheet
+    assert found.units.tolist() == (names if by_sheet else blocks).tolist()
+    assert all(len(units) < len(set(found.units)) for units in seen)

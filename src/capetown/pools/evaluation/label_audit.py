@@ -1,14 +1,16 @@
 """Find doubtful labels from out-of-fold predictions.
 
-The tiles are divided into parts that share no group. Each part is predicted by a model trained on
-the others, except one that its epoch and temperature are chosen on. Sorted by the probability of
-the given label, wrong labels come first (Northcutt, Jiang and Chuang 2021, "Confident Learning:
-Estimating Uncertainty in Dataset Labels").
+The tiles are divided into parts that share no map sheet, or no group where sheets are too few. Each
+part is predicted by a model trained on the others, except one that its epoch and temperature are
+chosen on. Sorted by the probability of the given label, wrong labels come first (Northcutt, Jiang
+and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels"). The same
+predictions are a cross-validation of the recipe.
 """
 
 import logging
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,15 @@ from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.params import Params
 from capetown.pools.dataset.dataset import LabelledTiles, load_fold
-from capetown.pools.metrics import Floats, Labels, calibrated, fit_temperature
+from capetown.pools.metrics import (
+    METRICS,
+    Floats,
+    Labels,
+    bootstrap_intervals,
+    calibrated,
+    fit_temperature,
+    score,
+)
 from capetown.pools.model.architecture import input_config
 from capetown.pools.model.inference import predict_logits
 from capetown.pools.training.checkpoints import forget_checkpoint
@@ -51,10 +61,25 @@ def divide(
     return found
 
 
-def out_of_fold_probabilities(
+class OutOfFold(NamedTuple):
+    """All tiles with predictions by models that did not see them.
+
+    Attributes:
+        probabilities: of ``yes``, shape (tiles,).
+        units: what the parts keep together, the map sheet or group of each tile, shape (tiles,).
+        by_sheet: whether these are sheets.
+    """
+
+    tiles: LabelledTiles
+    probabilities: Floats
+    units: npt.NDArray[np.str_]
+    by_sheet: bool
+
+
+def out_of_fold(
     params: Params, *, table: Path, root: Path, cache: Path, checkpoints: Path, parts: int
-) -> tuple[LabelledTiles, Floats]:
-    """All tiles and the out-of-fold probability of ``yes`` of each.
+) -> OutOfFold:
+    """Predict each tile by a model that did not see its map sheet, or its group.
 
     Resumes from checkpoints, which are kept until all parts are done.
 
@@ -77,7 +102,15 @@ def out_of_fold_probabilities(
         table, None, root, size=config.image_size, interpolation=config.interpolation,
         cache=cache, rendering=params.tiles,
     )  # fmt: skip
-    part = divide(tiles.labels, tiles.groups, parts, params.seed)
+    by_sheet = tiles.groups_source == "names"
+    units = tiles.sheets if by_sheet else tiles.groups
+    try:
+        part = divide(tiles.labels, units, parts, params.seed)
+    except CapetownError:
+        if not by_sheet:
+            raise
+        by_sheet, units = False, tiles.groups
+        part = divide(tiles.labels, units, parts, params.seed)
     found = np.zeros(len(part))
     folders = []
     for number in range(parts):
@@ -95,7 +128,23 @@ def out_of_fold_probabilities(
         found[held] = calibrated(predict(tiles.pixels[held]), temperature)
     for folder in filter(None, folders):
         forget_checkpoint(folder)
-    return tiles, found
+    return OutOfFold(tiles, found, units, by_sheet)
+
+
+def cross_validation(found: OutOfFold, *, resamples: int, seed: int) -> str:
+    """What the predictions say about the recipe, in a line."""
+    labels, probabilities = found.tiles.labels, found.probabilities
+    values = score(labels, probabilities, 0.5)
+    intervals = bootstrap_intervals(
+        labels, probabilities, 0.5, found.units, resamples=resamples, seed=seed
+    )
+    shown = [
+        f"{METRICS[name].name} {values[name]:.3f} (95 % interval {low:.3f} to {high:.3f})"
+        for name in ("roc_auc", "balanced_accuracy")
+        for low, high in [intervals[name]]
+    ]
+    units = "map sheets" if found.by_sheet else "groups"
+    return f"tiles of {len(np.unique(found.units))} {units}, each unseen: {', '.join(shown)}"
 
 
 def doubtful_labels(tiles: LabelledTiles, probabilities: Floats) -> pd.DataFrame:
