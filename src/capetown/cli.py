@@ -206,8 +206,8 @@ def parser() -> argparse.ArgumentParser:
     added = command("pools", pools)
     added.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="output of `predict`")
     added.add_argument(
-        "--hexagons", type=Path, default=Path("raw", HEXAGONS_FILE), metavar="FILE.geojson",
-        help="the City's hexagons",
+        "--hexagons", type=Path, default=Path("raw/requests", HEXAGONS_FILE),
+        metavar="FILE.geojson", help="the City's hexagons",
     )  # fmt: skip
     added.add_argument(
         "--out", type=Path, required=True, metavar="FILE.parquet", help="GeoParquet to write"

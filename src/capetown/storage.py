@@ -20,7 +20,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"
 # A spreadsheet takes a text with such a start for a formula. OWASP advises to put an apostrophe
 # before it. That is done in tables for people: the CSV output of `predict`, and splits/, whose
 # `sheet` reaches metrics/sheets.csv. Other CSV files begin no text with a name from outside: paths
-# there start with the tiles' folder. raw/inventory.csv and sr_hex.csv.gz repeat the City's values
+# there start with the tiles' folder. Inventories in raw/ and sr_hex.csv.gz repeat the City's values
 # exactly, for programs.
 FORMULA = r"^([=+\-@\t\r\n＝＋－＠])"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from capetown.bucket import RetentionPolicy, mirror
+from capetown.bucket import Choice, RetentionPolicy, mirror
 from capetown.params import load_params
 from tests import ROOT, s3
 
@@ -19,6 +19,7 @@ YES, NO = "images/swimming-pool/yes", "images/swimming-pool/no"
 # The tiles of the fixture `tiles`.
 LARGE, SMALL = f"{YES}/W35A_7_58.tif", f"{NO}/W35A_7_59.tif"
 DAMAGED, DEEP = f"{NO}/W35A_7_60.tif", f"{NO}/W35A_7_61.tif"
+EVERYTHING = Choice("requests", ["**"])
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -28,12 +29,13 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def fetch(
-    url: str | Path, folder: Path, *, policy: RetentionPolicy | None = None, **changed: Any
-) -> None:
+    url: str | Path, folder: Path, *, choice: Choice = EVERYTHING,
+    policy: RetentionPolicy | None = None, **changed: Any,
+) -> None:  # fmt: skip
     """Mirror a whole bucket, with few tries."""
-    quick = {"include": ["**"], "connections": 8, "timeout": 5.0, "tries": 4}
+    quick = {"connections": 8, "timeout": 5.0, "tries": 4}
     settings = load_params(ROOT / "params.yaml").download.model_copy(update=quick | changed)
-    mirror(str(url), folder, incoming(folder), settings, policy)
+    mirror(str(url), folder, incoming(folder), settings, choice, policy)
 
 
 def fetch_s3(proxy: s3.Proxy, folder: Path, url: str = "s3://public/city", **how: Any) -> None:

@@ -34,8 +34,8 @@ class Facts:
     samples: pd.DataFrame  # evaluation/samples.csv
     mistakes: pd.DataFrame  # evaluation/mistakes.csv
     evaluation: Path  # the folder of their pictures
-    inventory: pd.DataFrame  # raw/inventory.csv
-    fingerprint: str  # sha256 of that file
+    inventory: pd.DataFrame  # raw/requests/inventory.csv and raw/images/inventory.csv
+    fingerprint: str  # sha256 of these files
     settings: Mapping[str, Mapping[str, Any]]  # the sections of the params that are shown
     pools_by_hexagon: gpd.GeoDataFrame | None = None  # maps/pools.parquet
 
