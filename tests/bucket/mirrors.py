@@ -23,9 +23,9 @@ EVERYTHING = Choice("requests", ["**"])
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every file but the inventory, byte for byte."""
+    """Every file but inventories, byte for byte."""
     found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-    return {key: path.read_bytes() for key, path in found.items() if key != "inventory.csv"}
+    return {key: path.read_bytes() for key, path in found.items() if path.name != "inventory.csv"}
 
 
 def fetch(

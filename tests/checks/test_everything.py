@@ -60,7 +60,7 @@ def test_every_check_passes(workspace: Path, capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
     assert names == [
-        "params", "requests", "table", "table", "table", "tiles", "tiles", "weights", "device", "model",
+        "params", "requests", *["table"] * 3, "tiles", "tiles", "weights", "device", "model",
     ]  # fmt: skip
     assert lines[5] == "tiles    data is complete: 26 objects are selected"
     assert lines[6] == "tiles    24 in 3 groups, which come from: names"
