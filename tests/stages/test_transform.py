@@ -215,6 +215,7 @@ def test_a_reference_is_optional_but_a_named_one_must_exist() -> None:
     with pytest.raises(CapetownError) as error:
         transform.main()
     assert error.value.where == str(REFERENCE)
+    assert "leave transform.reference empty" in error.value.fix
     assert not Path("hexes").exists()
     set_params(reference=None)
     transform.main()
@@ -228,6 +229,16 @@ def test_without_tables_the_outs_are_empty_and_old_details_go() -> None:
     assert outs() == {Path("hexes/.gitkeep"): b"", Path("metrics/transform.json"): b"{}\n",
                       Path("metrics/quality.json"): b"{}\n"}  # fmt: skip
     assert list(Path("logs").iterdir()) == []
+    transform.main()
+
+
+def test_without_tables_earlier_results_stay(previous: dict[Path, bytes]) -> None:
+    set_params()
+    with pytest.raises(CapetownError) as error:
+        transform.main()
+    assert error.value.where == "hexes/"
+    assert "`dvc repro evaluate`" in error.value.fix
+    assert outs() == previous
 
 
 def test_outs_that_cannot_be_replaced_stay(previous: dict[Path, bytes]) -> None:
