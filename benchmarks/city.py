@@ -21,7 +21,15 @@ from capetown.city import TILES_FOLDER
 from tests import s3
 from tools.synthetic import make_bucket
 
-STAGES = ("download", "transform", "split", "train", "evaluate", "report")
+STAGES = (
+    "download_requests",
+    "download_tiles",
+    "transform",
+    "split",
+    "train",
+    "evaluate",
+    "report",
+)
 CITY = 7_043
 
 
@@ -45,12 +53,12 @@ def main() -> None:
         with s3.seaweed(root / "weed") as server:
             server.upload(bucket, f"{s3.PUBLIC}/city")
             work = clone(root / "clone", server.url)
-            print(f"{'':<12}{'seconds':>9}{'peak MB':>9}{'disk MB':>9}{'of it tiles':>13}")
+            print(f"{'':<18}{'seconds':>9}{'peak MB':>9}{'disk MB':>9}{'of it tiles':>13}")
             for name in STAGES:
                 seconds, peak = run(["-m", "dvc", "repro", "-q", "--single-item", name], work)
                 # Links of DVC's cache are counted once.
                 disk, kept = megabytes(work), megabytes(work / "raw" / TILES_FOLDER)
-                print(f"{name:<12}{seconds:>9.1f}{peak:>9.0f}{disk:>9.0f}{kept:>13.1f}", flush=True)
+                print(f"{name:<18}{seconds:>9.1f}{peak:>9.0f}{disk:>9.0f}{kept:>13.1f}", flush=True)
         print(f"{CITY} tiles would keep {kept / tiles * CITY:.0f} MB in raw/, once")
 
 
@@ -58,7 +66,7 @@ def clone(folder: Path, endpoint: str) -> Path:
     """A clone of the last commit, whose source is the server."""
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["download"] |= {"source": f"s3://{s3.PUBLIC}/city", "endpoint_url": endpoint}
+    params["download"] |= {"bucket": f"s3://{s3.PUBLIC}/city", "endpoint_url": endpoint}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     command = [sys.executable, "-m", "dvc", "pull", "-q", "-r", "embedded", "data.dvc"]
     subprocess.run(command, cwd=folder, check=True)

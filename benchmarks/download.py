@@ -96,8 +96,8 @@ def transfers(root: Path, endpoint: str, tiles: int, rounds: int) -> None:
     kept: dict[str, float] = {}
     for _ in range(rounds):
         work = stage(root, endpoint, 640)
-        runs.setdefault(STAGE, []).append(timed(["-m", "stages.download"], work))
-        runs.setdefault(AGAIN, []).append(timed(["-m", "stages.download"], work))
+        runs.setdefault(STAGE, []).append(timed(["-m", "stages.download_tiles"], work))
+        runs.setdefault(AGAIN, []).append(timed(["-m", "stages.download_tiles"], work))
         kept[STAGE] = kept[AGAIN] = megabytes(work)
         for name, code in LOOPS.items():
             work = Path(tempfile.mkdtemp(dir=root))
@@ -105,7 +105,7 @@ def transfers(root: Path, endpoint: str, tiles: int, rounds: int) -> None:
             runs.setdefault(name, []).append(timed(command, work))
             kept[name] = megabytes(work)
         for name, work, command in (
-            (ORIGINALS, stage(root, endpoint, None), ["-m", "stages.download"]),
+            (ORIGINALS, stage(root, endpoint, None), ["-m", "stages.download_tiles"]),
             (DVC, repository(root, endpoint), import_url()),
         ):
             runs.setdefault(name, []).append(timed(command, work))
@@ -191,8 +191,7 @@ def stage(root: Path, endpoint: str, side: int | None) -> Path:
     folder = Path(tempfile.mkdtemp(dir=root))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["download"] |= {
-        "source": f"s3://{s3.PUBLIC}/city", "endpoint_url": endpoint, "tile_side": side,
-        "include": ["images/**"],
+        "bucket": f"s3://{s3.PUBLIC}/city", "endpoint_url": endpoint, "tile_side": side,
     }  # fmt: skip
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder

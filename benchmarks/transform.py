@@ -79,7 +79,8 @@ def main() -> None:
 def workspace(root: Path, bucket: str, *, csv: bool) -> tuple[list[str], Path]:
     """The stage's command, and a folder with its input and params."""
     folder = Path(tempfile.mkdtemp(dir=root))
-    (folder / "raw").symlink_to(root / bucket)
+    (folder / "raw").mkdir()
+    (folder / "raw" / "requests").symlink_to(root / bucket)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["transform"]["csv"] = csv
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -97,7 +98,7 @@ def check(folder: Path) -> None:
     invalid = ours["join_status"] == "invalid_coordinates"
     theirs = pl.Series(cells).set(invalid, None)
     found = ours["h3_level8_index"].ne_missing(theirs).sum()
-    city = pl.read_csv(folder / "raw" / "sr_hex.csv.gz", infer_schema=False)
+    city = pl.read_csv(folder / "raw" / "requests" / "sr_hex.csv.gz", infer_schema=False)
     both = ours.join(city, on="notification_number", suffix="_theirs")
     other = both["h3_level8_index"].ne_missing(both["h3_level8_index_theirs"]).sum()
     print(f"{len(ours):,} requests: {found} differ from h3's own function, "

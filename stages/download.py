@@ -1,4 +1,4 @@
-"""Mirror the source bucket into raw/, verified, with tiles reduced to `download.tile_side`.
+"""What `download_requests` and `download_tiles` share: they mirror a part of the source into raw/.
 
 Objects arrive under checkpoints/. In raw/ an interrupted download would be lost, because
 `dvc exp run` restores a stage's outs before it runs.
@@ -8,15 +8,14 @@ import hashlib
 import os
 from pathlib import Path
 
-from capetown.bucket import RetentionPolicy, mirror
+from capetown.bucket import Choice, RetentionPolicy, mirror
 from capetown.bucket.addresses import WITHOUT_FILE
 from capetown.errors import CapetownError
 from capetown.imagery.reducing import reduce_tile
-from capetown.params import load_params
+from capetown.params import Download
 from capetown.timing import step
-from stages import run
 
-OUT = Path("raw")
+RAW = Path("raw")
 
 
 def local(path: str) -> str:
@@ -27,23 +26,17 @@ def local(path: str) -> str:
     return path if Path(path).exists() else str(Path(os.environ.get("DVC_ROOT", ""), path))
 
 
-def main() -> None:
-    """Write raw/."""
-    params = load_params(Path("params.yaml"))
-    settings = params.download
-    source = settings.source if "://" in settings.source else local(settings.source)
-    if "://" not in source and not Path(source).is_dir():
-        fix = "run `dvc pull data.dvc`" if settings.source == "data" else "set download.source"
-        raise CapetownError("no such folder", where=settings.source, fix=fix)
+def download(settings: Download, choice: Choice) -> None:
+    """Mirror the chosen objects, with tiles reduced to `download.tile_side`."""
+    source = settings.bucket or local(settings.folder)
+    if not settings.bucket and not Path(source).is_dir():
+        fix = "run `dvc pull data.dvc`" if settings.folder == "data" else "set download.folder"
+        raise CapetownError("no such folder", where=settings.folder, fix=fix)
     if settings.credentials not in WITHOUT_FILE:
         credentials = local(settings.credentials)
         settings = settings.model_copy(update={"credentials": credentials})
     policy = RetentionPolicy(settings.checksums, settings.tile_side, reduce_tile)
     fingerprint = hashlib.sha256(source.encode()).hexdigest()[:16]
-    incoming = Path("checkpoints", f"download-{fingerprint}")
+    incoming = Path("checkpoints", f"download-{choice.kind}-{fingerprint}")
     with step("mirror"):
-        mirror(source, OUT, incoming, settings, policy)
-
-
-if __name__ == "__main__":
-    run(main)
+        mirror(source, choice.mirror(RAW), incoming, settings, choice, policy)

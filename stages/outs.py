@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
+from capetown.errors import CapetownError
 from stages import LOGS, log
 
 
@@ -34,6 +36,21 @@ def put_in_place(*outs: Path) -> Iterator[Path]:
 def has_no_tile(table: Path) -> bool:
     """Return True if the table of `split` has a header and no tile."""
     return table.exists() and len(table.read_text(encoding="utf-8").splitlines()) == 1
+
+
+def keep_results(kind: Literal["requests", "tiles"]) -> None:
+    """Refuse to go on without requests, or without tiles, if a run with them left results.
+
+    Raises:
+        CapetownError: hexes/, or models/, has results. Empty outs would replace them.
+    """
+    folder, other = {"requests": ("hexes", "evaluate"), "tiles": ("models", "transform")}[kind]
+    if any(path.name != ".gitkeep" for path in Path(folder).glob("*")):
+        raise CapetownError(
+            f"has results of {kind}, and this run has no {kind}", where=f"{folder}/",
+            fix=f"to keep them, set download.{kind} again and run `dvc repro {other}`; to go on "
+            f"without, remove {folder}/ and run `dvc repro`",
+        )  # fmt: skip
 
 
 def write_empty(*outs: Path) -> None:

@@ -22,7 +22,7 @@ from stages import run
 from stages.outs import put_in_place
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")
-INVENTORY = Path("raw/inventory.csv")
+INVENTORIES = (Path("raw/requests/inventory.csv"), Path("raw/images/inventory.csv"))
 CURVES = ("roc", "precision_recall", "calibration")
 
 
@@ -80,8 +80,8 @@ def read_facts() -> Facts:
         mistakes=read_csv(EVALUATION / "mistakes.csv"),
         evaluation=EVALUATION,
         tiles=read_tiles(Path("splits/tiles.parquet")),
-        inventory=pd.read_csv(INVENTORY),
-        fingerprint=sha256(INVENTORY.read_bytes()).hexdigest()[:16],
+        inventory=pd.concat(map(pd.read_csv, INVENTORIES)),
+        fingerprint=sha256(b"".join(map(Path.read_bytes, INVENTORIES))).hexdigest()[:16],
         settings=shown_settings(),
         pools_by_hexagon=read_pools(Path("maps/pools.parquet")),
     )

@@ -16,6 +16,7 @@ from stages import log, log_folder, run
 from stages.outs import put_in_place
 
 RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
+INVENTORY = RAW / "images/inventory.csv"
 COLUMNS = ["path", "label", "sheet", "group", "fold", "digest"]
 TILES, REJECTED = RAW / TILES_FOLDER, log_folder() / "split-rejected.csv"
 
@@ -26,7 +27,7 @@ def main() -> None:
     if TILES.exists():
         tables, numbers = divide(params.split, params.tiles, params.seed)
     else:
-        log.warning("no tiles in %s/: nothing to train on or to evaluate", RAW)
+        log.warning("no tiles in %s/: nothing to train on or to evaluate", TILES)
         tables, numbers = {"tiles": pd.DataFrame(columns=COLUMNS)}, {}
     with put_in_place(OUT, METRICS) as made:
         (made / OUT).mkdir()
@@ -55,7 +56,7 @@ def divide(
     tiles, source = grouping.tiles, grouping.source
     for note in grouping.notes:
         log.warning("%s", note)
-    sides = listing.reduced_sides(RAW / "inventory.csv")
+    sides = listing.reduced_sides(INVENTORY)
     if source == "none" and any(tile.path in sides for tile in tiles):
         log.warning("tiles that earlier versions reduced lost their georeference: remove raw/")
     try:

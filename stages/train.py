@@ -25,7 +25,7 @@ from capetown.pools.training.fit_one import TrainingConfig, fit_one
 from capetown.pools.training.schedules import best_epoch
 from capetown.timing import step
 from stages import log, root, run
-from stages.outs import has_no_tile, put_in_place, write_empty
+from stages.outs import has_no_tile, keep_results, put_in_place, write_empty
 
 TILES = Path("splits/tiles.csv")
 # 288 pixels found pools in tiles of 100 metres better than 224, and 384 no better than 288.
@@ -36,6 +36,7 @@ MODEL, HISTORY, LIVE = Path("models"), Path("metrics/history.csv"), Path("metric
 def main() -> None:
     """Write models/, metrics/train/ and metrics/history.csv."""
     if has_no_tile(TILES):
+        keep_results("tiles")
         write_empty(MODEL, HISTORY, LIVE / "plots", LIVE / "metrics.json")
         return
     params = load_params(Path("params.yaml"))

@@ -18,9 +18,9 @@ from capetown.requests.pipeline import read_sheets, write_outputs
 from capetown.timing import step
 from capetown.workbook import write_workbook
 from stages import log_folder, run
-from stages.outs import put_in_place, write_empty
+from stages.outs import keep_results, put_in_place, write_empty
 
-RAW, OUT = Path("raw"), Path("hexes")
+RAW, OUT = Path("raw/requests"), Path("hexes")
 WORKBOOK = "counts-and-rejects.xlsx"
 METRICS, QUALITY = Path("metrics/transform.json"), Path("metrics/quality.json")
 REJECTS = log_folder() / "transform-rejects.parquet"
@@ -44,6 +44,7 @@ def main() -> None:
     for earlier in (REJECTS, MISMATCHES):
         earlier.unlink(missing_ok=True)
     if not any((RAW / name).exists() for name in (REQUESTS_TABLE, HEXAGONS_FILE)):
+        keep_results("requests")
         write_empty(OUT, METRICS, QUALITY)
         return
     try:
@@ -61,6 +62,9 @@ def main() -> None:
 def make(folder: Path, settings: Transform) -> quality_report.Metrics:
     """Write the tables to an empty folder. Return the metrics if no threshold is exceeded."""
     reference = RAW / settings.reference if settings.reference else None
+    if reference and not reference.exists():
+        fix = "add it to download.requests, or leave transform.reference empty"
+        raise CapetownError("no such file", where=reference, fix=fix)
     metrics, joined, theirs = write_outputs(
         RAW / REQUESTS_TABLE, RAW / HEXAGONS_FILE, folder, reference=reference, csv=settings.csv
     )

@@ -15,7 +15,11 @@ from tests.workbooks import read_sheets
 
 FILES = {"requests.xlsx", "requests.parquet", "counts.parquet", "rejects.parquet", "map.png",
          "report.html"}  # fmt: skip
-OUT, EXPORT, HEXAGONS = Path("may"), Path("may.csv"), Path("raw/city-hex-polygons-8.geojson")
+OUT, EXPORT, HEXAGONS = (
+    Path("may"),
+    Path("may.csv"),
+    Path("raw/requests/city-hex-polygons-8.geojson"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +28,7 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["transform"] |= {"missing_threshold": 0.5, "reference": "answers.csv.gz"}
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    Path("raw").mkdir()
+    HEXAGONS.parent.mkdir(parents=True)
     write_hexagons(HEXAGONS)
     export([INSIDE, INSIDE, ("", "")])
 
@@ -106,7 +110,7 @@ def test_an_exceeded_threshold_fails_and_keeps_the_outputs(
         ([str(EXPORT), "--hexagons", "8.geojson", "--out", "may"], "--hexagons"),
         ([str(EXPORT), "--out", "deep/may"], "deep/may/: cannot be written"),
         ([str(EXPORT), "--out", str(EXPORT)], "may.csv: is not a folder"),
-        ([str(EXPORT), "--out", "raw"], "raw: has 'city-hex-polygons-8.geojson' in it"),
+        ([str(EXPORT), "--out", "raw"], "raw: has 'requests' in it"),
         ([str(EXPORT), "--out", "."], "has 'hexes' in it"),
         # Files of `transform`, whose names are also those of `join`.
         ([str(EXPORT), "--out", "hexes"], "hexes: has 'counts.parquet' in it"),

@@ -36,7 +36,8 @@ TABLES = (
 
 # --- Tiles --------------------------------------------------------------------------------------
 
-# Holds a folder for each class, and in each a manifest: the file names of its tiles, one a line.
+# Holds a folder for each class. A manifest in it has the file names of its tiles, one a line; only
+# a web server that lists nothing needs it. Begins with `images/`, an out of `dvc.yaml`.
 TILES_FOLDER = "images/swimming-pool"
 # The classes; their folders have the same names. The last is what the classifier looks for. Another
 # city names its folders so, too: the rest of the code knows a pool as "yes".

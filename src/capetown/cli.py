@@ -204,7 +204,7 @@ def parser() -> argparse.ArgumentParser:
         "export", type=Path, metavar="EXPORT", help="requests, .csv or .csv.gz, as the City's table"
     )
     added.add_argument(
-        "--hexagons", type=Path, default=Path("raw", HEXAGONS_FILE), metavar="FILE.geojson",
+        "--hexagons", type=Path, default=Path("raw/requests", HEXAGONS_FILE), metavar="FILE.geojson",
         help="the City's hexagons",
     )  # fmt: skip
     added.add_argument(
@@ -245,8 +245,8 @@ def parser() -> argparse.ArgumentParser:
     added = command("pools", pools)
     added.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="output of `predict`")
     added.add_argument(
-        "--hexagons", type=Path, default=Path("raw", HEXAGONS_FILE), metavar="FILE.geojson",
-        help="the City's hexagons",
+        "--hexagons", type=Path, default=Path("raw/requests", HEXAGONS_FILE),
+        metavar="FILE.geojson", help="the City's hexagons",
     )  # fmt: skip
     added.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help=f"file to write: {FORMATS}"

@@ -52,9 +52,10 @@ class Backbone(Section):
 class Download(Section):
     """The source of the data, and which objects to fetch."""
 
-    source: Annotated[str, Field(min_length=1)]
-    watch: Annotated[str, Field(min_length=1)]
-    include: Annotated[list[str], Field(min_length=1)]
+    folder: Annotated[str, Field(min_length=1)]
+    bucket: str | None
+    requests: list[str]
+    tiles: list[str]
     max_tiles: Annotated[int, Field(ge=1)] | None
     tile_side: Annotated[int, Field(ge=32)] | None
     checksums: Literal["md5", "size"]
@@ -67,12 +68,17 @@ class Download(Section):
     timeout: Annotated[float, Field(gt=0)]
 
     @model_validator(mode="after")
-    def _folder_is_watched(self) -> Self:
-        if "://" not in self.source and self.watch != self.source:
-            raise ValueError(
-                f"watch: set it to {self.source!r}, the source; else DVC does not notice new files"
-            )
+    def _folder_and_bucket_are_such(self) -> Self:
+        if "://" in self.folder:
+            raise ValueError(f"folder: {self.folder!r} is a URL; set download.bucket to it")
+        if self.bucket and "://" not in self.bucket:
+            raise ValueError(f"bucket: {self.bucket!r} is a folder; set download.folder to it")
         return self
+
+    @property
+    def source(self) -> str:
+        """Where the data comes from: the bucket if there is one, else the folder."""
+        return self.bucket or self.folder
 
 
 class Transform(Section):

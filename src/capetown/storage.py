@@ -22,7 +22,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"
 # A spreadsheet takes a text with such a start for a formula. OWASP advises to put an apostrophe
 # before it. That is done in tables for people: the CSV output of `predict`, hexes/requests.csv, and
 # splits/, whose `sheet` reaches metrics/sheets.csv. Other CSV files begin no text with a name from
-# outside: paths there start with the tiles' folder. raw/inventory.csv repeats the City's values
+# outside: paths there start with the tiles' folder. Inventories in raw/ repeat the City's values
 # exactly, for programs.
 FORMULA = r"^([=+\-@\t\r\n＝＋－＠])"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from capetown.bucket import RetentionPolicy, mirror
+from capetown.bucket import Choice, RetentionPolicy, mirror
 from capetown.params import load_params
 from tests import ROOT, s3
 
@@ -19,21 +19,23 @@ YES, NO = "images/swimming-pool/yes", "images/swimming-pool/no"
 # The tiles of the fixture `tiles`.
 LARGE, SMALL = f"{YES}/W35A_7_58.tif", f"{NO}/W35A_7_59.tif"
 DAMAGED, DEEP = f"{NO}/W35A_7_60.tif", f"{NO}/W35A_7_61.tif"
+EVERYTHING = Choice("requests", ["**"])
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every file but the inventory, byte for byte."""
+    """Every file but inventories, byte for byte."""
     found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-    return {key: path.read_bytes() for key, path in found.items() if key != "inventory.csv"}
+    return {key: path.read_bytes() for key, path in found.items() if path.name != "inventory.csv"}
 
 
 def fetch(
-    url: str | Path, folder: Path, *, policy: RetentionPolicy | None = None, **changed: Any
-) -> None:
+    url: str | Path, folder: Path, *, choice: Choice = EVERYTHING,
+    policy: RetentionPolicy | None = None, **changed: Any,
+) -> None:  # fmt: skip
     """Mirror a whole bucket, with few tries."""
-    quick = {"include": ["**"], "connections": 8, "timeout": 5.0, "tries": 4}
+    quick = {"connections": 8, "timeout": 5.0, "tries": 4}
     settings = load_params(ROOT / "params.yaml").download.model_copy(update=quick | changed)
-    mirror(str(url), folder, incoming(folder), settings, policy)
+    mirror(str(url), folder, incoming(folder), settings, choice, policy)
 
 
 def fetch_s3(proxy: s3.Proxy, folder: Path, url: str = "s3://public/city", **how: Any) -> None:

@@ -25,7 +25,7 @@ from tests.bucket.mirrors import fetch
 def test_an_unsafe_address_is_refused(url: str, what: str, raw: Path) -> None:
     with pytest.raises(CapetownError) as error:
         fetch(url, raw)
-    assert error.value.where == "download.source"
+    assert error.value.where == "download.bucket"
     assert what in error.value.what
     assert "hunter2" not in str(error.value)
     assert not raw.exists()

@@ -9,12 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from capetown.bucket import Choice, RetentionPolicy
 from capetown.bucket.keys import MANIFESTS
+from capetown.bucket.verification import read_inventory
 from capetown.checks.source import check_folder
 from capetown.errors import CapetownError
-from capetown.params import load_params
-from tests import ROOT
-from tests.bucket.mirrors import NO, YES, assert_no_partial, assert_whole, fetch, files, incoming
+from tests.bucket.mirrors import (
+    EVERYTHING,
+    NO,
+    YES,
+    assert_no_partial,
+    assert_whole,
+    fetch,
+    files,
+    incoming,
+)
+
+TILES = Choice("tiles", ["images/**"])
 
 
 def refuse(*_: object) -> None:
@@ -118,11 +129,32 @@ def test_a_damaged_inventory_is_rebuilt(
 
 
 def test_only_chosen_files_are_in_the_mirror(bucket: Path, raw: Path) -> None:
-    fetch(bucket, raw, include=("*",))
+    fetch(bucket, raw, choice=Choice("requests", ["*"]))
     assert set(files(raw)) == {p.name for p in bucket.iterdir() if p.is_file()}
-    fetch(bucket, raw, include=("images/**",), max_tiles=3)
+    # Tiles have a folder of their own, and leave the rest of the mirror as it is.
+    before = files(raw)
+    (raw / "images").mkdir()
+    (raw / "images" / "stray").touch()
+    fetch(bucket, raw, choice=Choice("tiles", ["images/**"], 3))
     first = [p for c in (NO, YES) for p in sorted((bucket / c).glob("*.tif"))[:3]]
-    assert set(files(raw)) == {p.relative_to(bucket).as_posix() for p in first} | set(MANIFESTS)
+    tiles = {p.relative_to(bucket).as_posix() for p in first} | set(MANIFESTS)
+    assert files(raw).keys() == before.keys() | tiles
+    assert read_inventory(raw / "images" / "inventory.csv").keys() == tiles
+    fetch(bucket, raw, choice=Choice("tiles", []))
+    assert files(raw) == before
+    assert read_inventory(raw / "images" / "inventory.csv") == {}
+
+
+def test_tiles_that_an_earlier_version_kept_are_not_fetched_again(
+    bucket: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had one inventory for everything. Without it a reduced tile would be unknown."""
+    policy = RetentionPolicy(tile_side=640, reduce=lambda data, _: data + b"reduced")
+    fetch(bucket, raw, policy=policy)
+    before = files(raw)
+    monkeypatch.setattr("capetown.bucket.sources.ObjectStore.read", refuse)
+    fetch(bucket, raw, policy=policy, choice=Choice("tiles", ["images/**"]))
+    assert files(raw) == before
 
 
 @pytest.mark.parametrize(
@@ -157,7 +189,13 @@ def test_tiles_are_compared_with_the_manifest(
     with pytest.raises(CapetownError) as error:
         fetch(source, raw)
     assert error.value.where == f"{NO}/{tile.name}"
-    fetch(source, raw, include=("**", f"!{NO}/{tile.name}"))
+    # Without a manifest, a folder has the tiles that are there.
+    (source / NO / "manifest").unlink()
+    fetch(source, raw)
+    assert_whole(raw, source)
+    shutil.rmtree(raw)
+    (source / NO / "manifest").write_text(f"{tile.name}\n")
+    fetch(source, raw, choice=Choice("requests", ["**", f"!{NO}/{tile.name}"]))
     assert_whole(raw, source)
 
 
@@ -165,13 +203,12 @@ def test_tiles_are_compared_with_the_manifest(
 def test_pipes_and_broken_links_are_refused_only_if_chosen(
     make: Callable[[Path], None], source: Path, raw: Path
 ) -> None:
-    settings = load_params(ROOT / "params.yaml").download
     make(source / "other")
-    check_folder(source, settings, [])
+    check_folder(source, TILES, [])
     tile = source / YES / "S99_1_1.tif"
     make(tile)
     with pytest.raises(CapetownError) as error:
-        check_folder(source, settings.model_copy(update={"include": ["**/*.tif"]}), [])
+        check_folder(source, Choice("tiles", ["**/*.tif"]), [])
     assert error.value.where == str(tile)
     with pytest.raises(CapetownError, match="S99_1_1"):
         fetch(source, raw)
@@ -183,17 +220,20 @@ def test_a_link_to_a_folder_is_followed(source: Path, raw: Path, tmp_path: Path)
     (source / YES).symlink_to(tmp_path / "elsewhere")
     fetch(source, raw)
     assert files(raw) == before
-    assert set(check_folder(source, load_params(ROOT / "params.yaml").download, [])) < set(before)
+    assert set(check_folder(source, TILES, [])) < set(before)
 
 
 def test_a_link_does_not_lead_out_of_the_mirror(bucket: Path, raw: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     raw.mkdir()
     (raw / "images").symlink_to(tmp_path / "outside")
-    with pytest.raises(CapetownError) as error:
-        fetch(bucket, raw)
-    assert error.value.where.startswith(str(raw / "images"))
-    assert list((tmp_path / "outside").rglob("*.tif")) == []
+    (tmp_path / "outside" / "mine").touch()
+    for choice in (EVERYTHING, TILES):
+        with pytest.raises(CapetownError) as error:
+            fetch(bucket, raw, choice=choice)
+        assert error.value.where.startswith(str(raw / "images"))
+        outside = [path.name for path in (tmp_path / "outside").rglob("*") if path.is_file()]
+        assert outside == ["mine"]
 
 
 @pytest.mark.parametrize("source", [".", "raw", "raw/images"])

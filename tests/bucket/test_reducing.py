@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from capetown.bucket import RetentionPolicy
+from capetown.bucket import Choice, RetentionPolicy
 from capetown.errors import CapetownError
 from capetown.imagery.georeference import find_georeference, tags_of_file
 from capetown.imagery.reading import read_raster, read_tile
@@ -148,5 +148,5 @@ def test_too_little_disk_space_is_refused_before_fetching(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3_000_000))
     with pytest.raises(CapetownError, match=r"\d+ MB are needed and 3 MB are free"):
         fetch(tiles, raw)
-    fetch(tiles, raw, include=(LARGE,), policy=reducing())
+    fetch(tiles, raw, choice=Choice("requests", [LARGE]), policy=reducing())
     assert set(files(raw)) == {LARGE}

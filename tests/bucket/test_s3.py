@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from capetown.bucket import Choice
 from capetown.bucket.fetching import LARGEST_IN_MEMORY
 from capetown.errors import CapetownError
 from tests import s3
@@ -46,7 +47,9 @@ def test_a_private_bucket_needs_keys(
         return error.value
 
     def allowed(name: str, **how: Any) -> None:
-        fetch_s3(proxy, tmp_path / name, "s3://private", include=("sr.csv.gz",), **how)
+        fetch_s3(
+            proxy, tmp_path / name, "s3://private", choice=Choice("requests", ["sr.csv.gz"]), **how
+        )
         assert files(tmp_path / name) == {"sr.csv.gz": (bucket / "sr.csv.gz").read_bytes()}
 
     assert "download.credentials" in refused().fix
@@ -68,7 +71,7 @@ def test_a_missing_bucket_prefix_or_server_is_named(proxy: s3.Proxy, raw: Path) 
     with s3.nobody() as nobody:
         for url, endpoint, where in (
             ("s3://nowhere", proxy.url, "s3://nowhere"),
-            ("s3://public/nowhere", proxy.url, "download.source"),
+            ("s3://public/nowhere", proxy.url, "download.requests"),
             ("s3://public", nobody, "s3://public"),
         ):
             with pytest.raises(CapetownError) as error:
@@ -184,6 +187,6 @@ def test_a_listing_of_several_pages_is_complete(
     seaweed: s3.Server, proxy: s3.Proxy, raw: Path
 ) -> None:
     seaweed.fs.pipe({f"public/many/{number:04}.csv": b"a\n" for number in range(1_100)})
-    fetch_s3(proxy, raw, "s3://public/many", include=("10*.csv",))
+    fetch_s3(proxy, raw, "s3://public/many", choice=Choice("requests", ["10*.csv"]))
     assert set(files(raw)) == {f"{number}.csv" for number in range(1_000, 1_100)}
     assert proxy.count("list-type") == 2

@@ -24,8 +24,8 @@ def workspace(tmp_path: Path, proxy: s3.Proxy) -> Path:
     folder.mkdir()
     shutil.copy(ROOT / "params.yaml", folder)
     set_download(
-        folder, source="s3://public/city", endpoint_url=proxy.url, connections=2, timeout=2,
-        include=["**"], tile_side=None,
+        folder, bucket="s3://public/city", endpoint_url=proxy.url, connections=2, timeout=2,
+        requests=["**"], tile_side=None,
     )  # fmt: skip
     return folder
 
@@ -36,9 +36,11 @@ def set_download(workspace: Path, **values: Any) -> None:
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def start(workspace: Path, *within: str) -> "subprocess.Popen[str]":
+def start(
+    workspace: Path, *within: str, stage: str = "download_requests"
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [*within, sys.executable, "-m", "stages.download"],
+        [*within, sys.executable, "-m", f"stages.{stage}"],
         cwd=workspace, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
@@ -76,7 +78,7 @@ def test_an_interrupted_run_continues(
 
     proxy.reset()
     assert finish(workspace)[0] == 0
-    assert_whole(workspace / "raw", bucket)
+    assert_whole(workspace / "raw" / "requests", bucket)
     assert list((workspace / "checkpoints").iterdir()) == []
     # The last objects may be renamed and not yet in the journal.
     assert missing <= proxy.count("GET") - proxy.count("list-type") <= missing + 2
@@ -84,7 +86,7 @@ def test_an_interrupted_run_continues(
 
 def test_a_full_disk_is_one_line(stored: str, workspace: Path) -> None:
     """The damaged tile is expected to take 0.2 MB. It is kept unreduced and has 3 MB."""
-    set_download(workspace, source=stored, tile_side=640)
+    set_download(workspace, bucket=stored, tile_side=640)
     (workspace / "checkpoints").mkdir()
     mount = 'mount -t tmpfs -o size=1500k none "$0" && exec "$@"'
     within = ["unshare", "-rm", "sh", "-c", mount, str(workspace / "checkpoints")]
@@ -97,7 +99,7 @@ def test_a_full_disk_is_one_line(stored: str, workspace: Path) -> None:
 
 
 def test_credentials_are_in_no_log_and_no_file(proxy: s3.Proxy, workspace: Path) -> None:
-    set_download(workspace, source="s3://private", credentials=credentials(workspace.parent))
+    set_download(workspace, bucket="s3://private", credentials=credentials(workspace.parent))
     status, said = finish(workspace)
     assert status == 0, said
     proxy.fault("list-type", s3.unavailable)

@@ -9,6 +9,8 @@ from threading import Thread
 
 import pytest
 
+from capetown.bucket import Choice
+from capetown.bucket.keys import NothingFoundError
 from capetown.bucket.verification import read_inventory
 from capetown.errors import CapetownError
 from tests.bucket.mirrors import YES, fetch, files
@@ -52,6 +54,11 @@ def test_a_web_server_is_mirrored_by_the_manifests(url: str, source: Path, raw: 
         file.write(b"caf\xe9.tif\n")
     with pytest.raises(CapetownError, match=r"1 of .*: .*/caf.\.tif \("):
         fetch(url, raw)
+    (source / YES / "manifest").unlink()
+    with pytest.raises(NothingFoundError) as error:
+        fetch(url, raw, choice=Choice("tiles", ["images/**"]))
+    assert error.value.where == f"{url}/{YES}/manifest"
+    assert "`dvc repro transform`" in error.value.fix
 
 
 ZEROS = ("ETag", f'"{"0" * 32}"')
@@ -78,7 +85,7 @@ def test_headers_of_web_servers_differ(
     monkeypatch.setattr(Quiet, "without_length", without_length)
     if what:
         with pytest.raises(CapetownError, match=what):
-            fetch(url, raw, include=("sr.csv.gz",), tries=1)
+            fetch(url, raw, choice=Choice("requests", ["sr.csv.gz"]), tries=1)
     else:
-        fetch(url, raw, include=("sr.csv.gz",), tries=1)
+        fetch(url, raw, choice=Choice("requests", ["sr.csv.gz"]), tries=1)
         assert files(raw) == {"sr.csv.gz": (source / "sr.csv.gz").read_bytes()}

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from capetown.bucket import mirror
+from capetown.bucket.keys import choices
 from capetown.checks.everything import check_all
 from capetown.cli import main
 from capetown.params import load_params
@@ -59,15 +60,16 @@ def test_every_check_passes(workspace: Path, capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
     assert names == [
-        "params", "data", "table", "table", "table", "tiles", "weights", "device", "model",
+        "params", "requests", *["table"] * 3, "tiles", "tiles", "weights", "device", "model",
     ]  # fmt: skip
-    assert lines[5] == "tiles    24 in 3 groups, which come from: names"
+    assert lines[5] == "tiles    data is complete: 26 objects are selected"
+    assert lines[6] == "tiles    24 in 3 groups, which come from: names"
     assert lines[2:5] == [
         "table    data/sr.csv.gz: 16 columns",
         "table    data/sr_hex.csv.gz: 16 columns",
         "table    data/city-hex-polygons-8.geojson: 3832 hexagons",
     ]
-    assert lines[1] == "data     data is complete: 29 objects are selected"
+    assert lines[1] == "requests data is complete: 3 objects are selected"
 
 
 def test_a_path_that_fails_in_dvcs_temporary_workspaces(workspace: Path) -> None:
@@ -95,15 +97,19 @@ def test_missing_weights(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("download", "message"),
     [
-        ({"source": "s3://me:hunter2@bucket/city"}, "would end up in dvc.lock"),
-        ({"source": "ftp://example.org/city"}, "is neither a folder, s3://"),
-        ({"source": "http://example.org/city"}, "is not encrypted"),
-        ({"source": "s3://bucket", "endpoint_url": "http://example.org"}, "is not encrypted"),
-        ({"source": "s3://bucket", "credentials": "mine.json"}, "mine.json: No such file"),
-        ({"source": "s3://bucket", "credentials": "mine.json", "profile": "me"}, "set only one"),
-        ({"source": "nowhere", "watch": "nowhere"}, "nowhere: no such folder; set download.source"),
-        ({"include": ["nothing"]}, "'nothing' matches no key"),
-        ({"include": ["!images/**"]}, "nothing is left of the source"),
+        ({"bucket": "s3://me:hunter2@bucket/city"}, "would end up in dvc.lock"),
+        ({"bucket": "ftp://example.org/city"}, "is neither a folder, s3://"),
+        ({"bucket": "http://example.org/city"}, "is not encrypted"),
+        ({"bucket": "s3://bucket", "endpoint_url": "http://example.org"}, "is not encrypted"),
+        ({"bucket": "s3://bucket", "credentials": "mine.json"}, "mine.json: No such file"),
+        ({"bucket": "s3://bucket", "credentials": "mine.json", "profile": "me"}, "set only one"),
+        ({"folder": "nowhere"}, "nowhere: no such folder; set download.folder"),
+        ({"folder": "s3://bucket"}, "set download.bucket to it"),
+        ({"bucket": "/data"}, "set download.folder to it"),
+        ({"requests": ["sr.csv.gz", "nothing"]}, "'nothing' matches no key"),
+        ({"requests": ["!images/**"]}, "nothing is left of the source"),
+        ({"requests": ["nothing"], "tiles": ["nothing"]}, "download.tiles: no tiles in data"),
+        ({"requests": [], "tiles": ["nothing"]}, "download.tiles: no tiles in data"),
     ],
 )
 def test_a_wrong_source(workspace: Path, download: dict[str, Any], message: str) -> None:
@@ -158,10 +164,22 @@ def test_damaged_data(workspace: Path, damage: Callable[[Path], Any], message: s
     assert message in error_line()
 
 
-def test_an_excluded_object_may_be_missing(workspace: Path) -> None:
-    shutil.rmtree(workspace / "data" / "images")
-    set_params(workspace, {"include": ["*"]})
-    assert data_lines()[1] == "data     data is complete: 5 objects are selected"
+def test_a_source_may_have_requests_or_tiles_alone(workspace: Path) -> None:
+    (workspace / "data").rename(workspace / "all")
+    shutil.copytree(workspace / "all" / "images", workspace / "data" / "images")
+    for manifest in (workspace / "data").rglob("manifest"):
+        manifest.unlink()
+    requests, tiles, *_ = data_lines()[1:]
+    assert requests.startswith("requests warning: no requests in data")
+    assert "`dvc repro evaluate`" in requests
+    assert tiles == "tiles    data is complete: 24 objects are selected"
+    shutil.rmtree(workspace / "data")
+    shutil.copytree(workspace / "all", workspace / "data", ignore=lambda *_: ["images"])
+    *_, tiles = data_lines()
+    assert tiles.startswith("tiles    warning: no tiles in data")
+    assert "`dvc repro transform`" in tiles
+    set_params(workspace, {"tiles": []})
+    assert [line.split()[0] for line in data_lines()] == ["params", "requests", *["table"] * 3]
 
 
 def test_tiles_without_groups(workspace: Path) -> None:
@@ -187,29 +205,32 @@ def test_a_suffix_in_upper_case_is_accepted(workspace: Path) -> None:
     for tile in folder.glob("*.tif"):
         tile.rename(tile.with_suffix(".TIF"))
     (folder / "manifest").write_text("\n".join(p.name for p in folder.glob("*.TIF")) + "\n")
-    assert data_lines()[1] == "data     data is complete: 29 objects are selected"
+    assert "tiles    data is complete: 26 objects are selected" in data_lines()
 
 
 def test_changes_in_a_bucket(workspace: Path, seaweed: s3.Server) -> None:
     url = "s3://public/changing"
     seaweed.upload(workspace / "data", "public/changing")
-    set_params(workspace, {"source": url, "endpoint_url": seaweed.url})
-
-    def data() -> str:
-        return data_lines()[1]
-
-    assert f"{url}: 29 objects are new, 0 have changed" in data()
+    set_params(workspace, {"bucket": url, "endpoint_url": seaweed.url})
+    new = [f"{url}: {n} objects are new, 0 have changed" for n in (3, 26)]
+    assert all(map(str.__contains__, data_lines()[1:], new))
     settings = load_params(workspace / "params.yaml").download
-    mirror(url, workspace / "raw", workspace / "incoming", settings)
-    assert data().endswith(f"{url} has not changed since it was mirrored: 29 objects")
+    raw = workspace / "raw"
+    for choice in choices(settings):
+        mirror(url, choice.mirror(raw), workspace / "incoming", settings, choice)
+    same = f"{url} has not changed since it was mirrored"
+    assert data_lines()[1:] == [f"requests {same}: 3 objects", f"tiles    {same}: 26 objects"]
     first, second, *_ = sorted((workspace / "data" / YES).glob("*.tif"))
     seaweed.fs.rm(f"public/changing/{YES}/{first.name}")
     seaweed.fs.pipe(f"public/changing/{YES}/{second.name}", b"changed")
     seaweed.fs.pipe(f"public/changing/{YES}/W35A_7_58.tif", b"new")
-    assert "1 objects are new, 1 have changed (0.0 MB) and 1 are gone" in data()
+    requests, tiles = data_lines()[1:]
+    assert requests == f"requests {same}: 3 objects"
+    assert "1 objects are new, 1 have changed (0.0 MB) and 1 are gone" in tiles
+    assert "`dvc repro --force download_tiles`" in tiles
 
 
 def test_an_unreachable_bucket(workspace: Path) -> None:
     with s3.nobody() as url:
-        set_params(workspace, {"source": "s3://b", "endpoint_url": url})
+        set_params(workspace, {"bucket": "s3://b", "endpoint_url": url})
         assert "s3://b: cannot be listed" in error_line()

@@ -91,7 +91,7 @@ def test_without_tiles_or_tables_the_report_covers_the_rest(small: Facts) -> Non
         "In one minute", "Pools from the air: how far to trust it", "Where it fails",
         "What to do next", "How the pool finder was trained", "How this report was made",
     ]  # fmt: skip
-    assert "download.include" in text
+    assert "download.requests" in text
     assert "hexagons.parquet" not in text
 
 

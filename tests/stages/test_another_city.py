@@ -92,10 +92,10 @@ def copy_with_another_city(folder: Path) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     thresholds = {"error_threshold": 1, "unreadable_threshold": 0.5}
     params["transform"] |= thresholds | {"reference": "answers.csv.gz"}
-    params["download"]["source"] = "s3://calls"
+    params["download"]["bucket"] = "s3://calls"
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    raw = folder / "raw"
-    raw.mkdir()
+    raw = folder / "raw" / "requests"
+    raw.mkdir(parents=True)
     cells = h3.grid_disk(h3.latlng_to_cell(*HERE, 9), 2)
     features = [feature(cell, hexagon=cell, index=None) for cell in cells]
     (raw / "cells.geojson").write_text(json.dumps(collection(features)))
@@ -116,10 +116,11 @@ def add_a_classifier(folder: Path) -> None:
     for name, table in {
         "metrics/history": one.history, "metrics/predictions": one.predictions,
         "metrics/sheets": one.sheets, "evaluation/samples": one.samples,
-        "evaluation/mistakes": one.mistakes, "raw/inventory": one.inventory,
+        "evaluation/mistakes": one.mistakes, "raw/requests/inventory": one.inventory,
+        "raw/images/inventory": one.inventory,
         **{f"metrics/plots/{name}": table for name, table in one.curves.items()},
     }.items():  # fmt: skip
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / f"{name}.csv", index=False)
     for picture in folder.glob("*.png"):
         picture.rename(folder / "evaluation" / picture.name)

@@ -23,7 +23,10 @@ STAGES: dict[str, dict[str, Any]] = PIPELINE["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 MISSING = object()
 # Keys that the properties of `Params` read.
-PROPERTIES = {"backbone": {"model", "backbones.${model}"}}
+PROPERTIES = {
+    "backbone": {"model", "backbones.${model}"},
+    "download.source": {"download.bucket", "download.folder"},
+}
 # Files that a stage runs and does not depend on: they affect no out. Editing one must not train a
 # model again.
 EXEMPT = {
@@ -112,7 +115,7 @@ def params_read(stage: str) -> set[str]:
     assert not re.search(r"\bparams\b(?!\.| = )", script), "params passed on whole"
     for first, second in re.findall(r"\bparams\.(\w+)(?:\.(\w+))?", script):
         key = f"{first}.{second}" if second and isinstance(PARAMS.get(first), dict) else first
-        reads |= PROPERTIES.get(first, {key})
+        reads |= PROPERTIES.get(first) or PROPERTIES.get(key, {key})
     return reads
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -145,13 +146,15 @@ def test_plots_of_two_revisions_open_without_a_network(
 
 def test_a_run_without_tiles_reports_the_requests(repository: Repository) -> None:
     model = (repository.root / "models" / "model.safetensors").read_bytes()
-    tables = "download.include=[*.csv.gz,*.geojson]"
-    repository.run("dvc", "exp", "run", "-S", tables, "transform")
+    repository.set_params({"download.tiles": []})
+    shutil.rmtree(repository.root / "models")  # else a model would be lost
     said = repository.run("dvc", "repro")
-    assert "no tiles in raw/: " in said
+    assert "no tiles in raw/images/swimming-pool/: " in said
     assert not is_clean(repository)
+    refused = repository.try_run("capetown", "predict", "data", "--out", "-")
+    assert "see download.tiles in params.yaml" in refused.stderr
     report = (repository.root / "reports" / "index.md").read_text()
-    assert "put `images/swimming-pool/**` among `download.include` in params.yaml" in report
+    assert "put `images/swimming-pool/**` among `download.tiles` in params.yaml" in report
     assert "## Where the requests come from" in report
     assert "balanced accuracy" not in report
     assert "up to date" in repository.run("dvc", "status")

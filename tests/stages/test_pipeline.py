@@ -5,10 +5,12 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests import ROOT, s3
 from tests.stages.repository import Repository
+from tools.synthetic import make_bucket
 
 README = (ROOT / "README.md").read_text()
 
@@ -22,7 +24,7 @@ def test_requests_and_splits_need_no_weights(repository: Repository, tmp_path: P
 
 def test_dvc_keeps_no_second_copy_of_the_data(repository: Repository) -> None:
     """Its cache holds hard links to the same files."""
-    repository.run("dvc", "checkout", "-q", "--relink", "raw")
+    repository.run("dvc", "checkout", "-q", "--relink", "raw/requests", "raw/images")
     files = [path for path in (repository.root / "raw").rglob("*") if path.is_file()]
     assert len(files) > 150
     assert all(path.stat().st_nlink > 1 for path in files)
@@ -91,22 +93,24 @@ def test_a_default_remote_does_not_receive_the_embedded_bucket(
     assert repository.run("git", "status", "--porcelain", ".dvc/embedded") == ""
     pushed = {p.parent.name + p.name for p in (tmp_path / "mine").rglob("*") if p.is_file()}
     lock = yaml.safe_load((repository.root / "dvc.lock").read_text())["stages"]
-    assert lock["download"]["outs"][0]["md5"] in pushed
+    for stage in ("download_requests", "download_tiles"):
+        assert lock[stage]["outs"][0]["md5"] in pushed
 
 
 def test_an_experiment_reads_from_an_s3_bucket(
     repository: Repository, seaweed: s3.Server, bucket: Path
 ) -> None:
-    source = ["-S", "download.source=s3://public/city"]
+    source = ["-S", "download.bucket=s3://public/city"]
     endpoint = ["-S", f"download.endpoint_url={seaweed.url}"]
-    repository.run("dvc", "exp", "run", *source, *endpoint, "download")
+    repository.run("dvc", "exp", "run", *source, *endpoint, "download_requests", "download_tiles")
     raw = repository.root / "raw"
     mirrored = {p.relative_to(raw) for p in raw.rglob("*") if p.is_file()}
     original = {p.relative_to(bucket) for p in bucket.rglob("*") if p.is_file()}
     # No stage reads these.
     original -= {Path("sr_hex_truncated.csv"), Path("city-hex-polygons-8-10.geojson")}
-    assert mirrored == original | {Path("inventory.csv")}
-    assert all((raw / name).read_bytes() == (bucket / name).read_bytes() for name in original)
+    kept = {name if name.parts[0] == "images" else "requests" / name: name for name in original}
+    assert mirrored == {*kept, Path("images/inventory.csv"), Path("requests/inventory.csv")}
+    assert all((raw / k).read_bytes() == (bucket / name).read_bytes() for k, name in kept.items())
 
 
 def test_an_experiment_keeps_the_objects_that_had_arrived(
@@ -115,16 +119,15 @@ def test_an_experiment_keeps_the_objects_that_had_arrived(
     source = tmp_path / "source"
     shutil.copytree(bucket, source)
     (source / "sr_hex.csv.gz").write_bytes(b"damaged")
-    folder = ["-S", f'download.source="{source}"', "-S", f'download.watch="{source}"']
-    command = ["dvc", "exp", "run", *folder, "download"]
-    before = (repository.root / "raw" / "inventory.csv").read_bytes()
+    command = ["dvc", "exp", "run", "-S", f'download.folder="{source}"', "download_requests"]
+    before = (repository.root / "raw/requests/inventory.csv").read_bytes()
     failed = repository.try_run(*command)
     assert failed.returncode != 0
     assert "sr_hex.csv.gz (is not a whole gzip file" in failed.stderr
-    assert (repository.root / "raw" / "inventory.csv").read_bytes() == before
+    assert (repository.root / "raw/requests/inventory.csv").read_bytes() == before
     shutil.copy(bucket / "sr_hex.csv.gz", source)
     said = repository.run(*command)
-    assert re.search(r"29 objects, [\d.]+ MB, kept in [\d.]+ MB; 1 \([\d.]+ MB\) fetched", said)
+    assert re.search(r"3 objects, [\d.]+ MB, kept in [\d.]+ MB; 1 \([\d.]+ MB\) fetched", said)
 
 
 def test_new_files_in_a_folder_are_noticed(
@@ -132,17 +135,66 @@ def test_new_files_in_a_folder_are_noticed(
 ) -> None:
     source = tmp_path / "source"
     shutil.copytree(bucket, source)
-    repository.set_params({"download.source": str(source)})
-    refused = repository.try_run("dvc", "repro", "download")
-    assert f"watch: set it to {str(source)!r}" in refused.stderr
-    repository.set_params({"download.watch": str(source)})
-    repository.run("dvc", "repro", "download")
-    assert repository.run("dvc", "status", "download") == "Data and pipelines are up to date.\n"
+    repository.set_params({"download.folder": str(source)})
+    repository.run("dvc", "repro", "transform", "download_tiles")
+    up_to_date = "Data and pipelines are up to date.\n"
+    assert repository.run("dvc", "status", "transform", "download_tiles") == up_to_date
     tiles = Path("images", "swimming-pool", "yes")
     shutil.copy(min((source / tiles).glob("*.tif")), source / tiles / "W35A_7_58.tif")
-    assert "download" in repository.run("dvc", "status", "download")
-    repository.run("dvc", "repro", "download")
+    assert "download_tiles" in repository.run("dvc", "status", "download_tiles")
+    said = repository.run("dvc", "repro", "transform", "download_tiles")
     assert (repository.root / "raw" / tiles / "W35A_7_58.tif").exists()
+    assert "Running stage 'transform'" not in said
+
+
+# Where the results of requests begin. All others are those of tiles.
+REQUESTS = ("raw/requests/", "hexes/", "metrics/transform.json", "metrics/quality.json")
+
+
+@pytest.mark.parametrize("kind", ["requests", "tiles"])
+def test_a_source_of_one_kind_leaves_the_results_of_the_other_alone(
+    repository: Repository, tmp_path: Path, kind: str
+) -> None:
+    """The tiles have no manifests."""
+
+    def results() -> dict[str, bytes]:
+        return repository.files("raw", "hexes", "splits", "models", "evaluation", "metrics")
+
+    source, data = tmp_path / "source", repository.root / "data"
+    if kind == "requests":
+        target, other, absent, kept = "transform", "evaluate", "tiles", "models"
+        make_bucket(source, requests=300, tiles=0, seed=2)
+        shutil.rmtree(source / "images", ignore_errors=True)
+    else:
+        target, other, absent, kept = "evaluate", "transform", "requests", "hexes"
+        shutil.copytree(data / "images", source / "images")
+        min(source.rglob("*.tif")).unlink()
+        for manifest in source.rglob("manifest"):
+            manifest.unlink()
+    before = results()
+    repository.set_params({"download.folder": str(source)})
+    repository.run("dvc", "repro", target)
+    after = results()
+    changed = {path for path in before | after if before.get(path) != after.get(path)}
+    assert f"raw/{'requests' if kind == 'requests' else 'images'}/inventory.csv" in changed
+    assert {path.startswith(REQUESTS) for path in changed} == {kind == "requests"}
+    untouched = ["transform"] if kind == "tiles" else ["split", "train"]
+    assert "up to date" in repository.run("dvc", "status", *untouched)
+
+    # The rest names the way on, and neither it nor an empty choice loses results.
+    empty: dict[str, object] = {f"download.{absent}": []}
+    for setting, said in (
+        ({}, f"no {absent} in {source}"),
+        (empty, f"error: {kept}/: has results of {absent}"),
+    ):
+        repository.set_params(setting)
+        refused = repository.try_run("dvc", "repro")
+        assert said in refused.stderr
+        assert f"`dvc repro {target}`" in refused.stderr
+        assert results() == after
+    repository.run("git", "checkout", "-q", "params.yaml")
+    assert f"Running stage '{other}'" not in repository.run("dvc", "repro", other)
+    assert "up to date" in repository.run("dvc", "status", other)
 
 
 def test_an_s3_remote_shares_results_with_another_clone(
@@ -160,14 +212,14 @@ def test_an_s3_remote_shares_results_with_another_clone(
     other = repository.clone(tmp_path / "other")
     name_remote(other)
     other.run("dvc", "pull")
-    for name in ("raw/inventory.csv", "hexes/requests.parquet", "models/model.safetensors"):
+    for name in ("raw/images/inventory.csv", "hexes/requests.parquet", "models/model.safetensors"):
         assert (other.root / name).read_bytes() == (repository.root / name).read_bytes()
     assert "up to date" in other.run("dvc", "repro")
 
 
 def test_missing_data_names_the_command_that_fetches_it(repository: Repository) -> None:
     shutil.rmtree(repository.root / "data")
-    done = repository.try_run("python", "-m", "stages.download")
+    done = repository.try_run("python", "-m", "stages.download_tiles")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith("run `dvc pull data.dvc`")
 

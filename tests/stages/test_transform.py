@@ -35,7 +35,7 @@ from tools.synthetic import make_bucket
 CELL = {INSIDE: INSIDE_CELL, OUTSIDE: OUTSIDE_CELL}
 MISSING = ("", "")
 CREATED, COMPLETED = "creation_timestamp", "completion_timestamp"
-REQUESTS, REFERENCE = Path("raw/sr.csv.gz"), Path("raw/sr_hex.csv.gz")
+REQUESTS, REFERENCE = Path("raw/requests/sr.csv.gz"), Path("raw/requests/sr_hex.csv.gz")
 Points = list[tuple[str, str]]
 Changes = dict[int, dict[str, str]]
 
@@ -43,7 +43,7 @@ Changes = dict[int, dict[str, str]]
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("raw").mkdir()
+    Path("raw/requests").mkdir(parents=True)
     Path("logs").mkdir()
 
 
@@ -54,7 +54,7 @@ def prepare(points: Points, changes: Changes | None = None, **params: Any) -> No
     joined = [row | cell for row, cell in zip(rows, cells, strict=True)]
     write_gzip(REQUESTS, text(rows))
     write_gzip(REFERENCE, text(joined, [*HEADER, "h3_level8_index"]))
-    write_hexagons(Path("raw/city-hex-polygons-8.geojson"))
+    write_hexagons(Path("raw/requests/city-hex-polygons-8.geojson"))
     set_params(**params)
 
 
@@ -83,7 +83,7 @@ def metrics(name: str = "transform") -> dict[str, Any]:
 
 
 def test_the_sample_bucket_joins_like_h3_and_twice_the_same() -> None:
-    make_bucket(Path("raw"), requests=60_000, tiles=0, seed=1)
+    make_bucket(Path("raw/requests"), requests=60_000, tiles=0, seed=1)
     set_params(csv=True)
     transform.main()
     first = outs()
@@ -135,7 +135,7 @@ def test_the_sample_bucket_joins_like_h3_and_twice_the_same() -> None:
 
 @pytest.mark.parametrize("requests", [100, 3_000])
 def test_a_small_sample_passes_the_projects_thresholds(requests: int) -> None:
-    make_bucket(Path("raw"), requests=requests, tiles=0, seed=42)
+    make_bucket(Path("raw/requests"), requests=requests, tiles=0, seed=42)
     set_params()
     transform.main()
     assert metrics()["reference"]["matched"] == requests
@@ -207,7 +207,7 @@ def test_deviations_within_the_thresholds_are_counted_and_logged(
     ]
     logged = "\n".join(caplog.messages)
     for line in (
-        "raw/sr.csv.gz: text in UTF-16",
+        "raw/requests/sr.csv.gz: text in UTF-16",
         "requests: 2,008",
         "  joined                         1,998   99.5020%",
         "  outside_city                       1    0.0498%",
@@ -228,6 +228,7 @@ def test_a_reference_is_optional_but_a_named_one_must_exist() -> None:
     with pytest.raises(CapetownError) as error:
         transform.main()
     assert error.value.where == str(REFERENCE)
+    assert "leave transform.reference empty" in error.value.fix
     assert not Path("hexes").exists()
     set_params(reference=None)
     transform.main()
@@ -241,6 +242,16 @@ def test_without_tables_the_outs_are_empty_and_old_details_go() -> None:
     assert outs() == {Path("hexes/.gitkeep"): b"", Path("metrics/transform.json"): b"{}\n",
                       Path("metrics/quality.json"): b"{}\n"}  # fmt: skip
     assert list(Path("logs").iterdir()) == []
+    transform.main()
+
+
+def test_without_tables_earlier_results_stay(previous: dict[Path, bytes]) -> None:
+    set_params()
+    with pytest.raises(CapetownError) as error:
+        transform.main()
+    assert error.value.where == "hexes/"
+    assert "`dvc repro evaluate`" in error.value.fix
+    assert outs() == previous
 
 
 def test_outs_that_cannot_be_replaced_stay(previous: dict[Path, bytes]) -> None:
@@ -254,7 +265,7 @@ def test_outs_that_cannot_be_replaced_stay(previous: dict[Path, bytes]) -> None:
 
 @pytest.mark.parametrize("room", [50_000, 1_000_000], ids=["Parquet", "workbook"])
 def test_a_full_disk_is_not_blamed_on_the_input(room: int) -> None:
-    make_bucket(Path("raw"), requests=5_000, tiles=0, seed=1)
+    make_bucket(Path("raw/requests"), requests=5_000, tiles=0, seed=1)
     set_params()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))

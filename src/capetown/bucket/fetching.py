@@ -136,5 +136,6 @@ async def for_each(
         stopped = f", and {untried} were not tried after so many failures" if untried else ""
         raise CapetownError(
             f"{len(failed)} of {len(items)} objects could not be fetched{stopped}: {reasons}",
-            fix=f"{resume}, or exclude an object by adding '!' and its key to download.include",
+            fix=f"{resume}, or exclude an object by adding '!' and its key to download.requests or "
+            "download.tiles",
         )

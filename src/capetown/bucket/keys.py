@@ -4,14 +4,17 @@ import json
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from glob import escape
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from fsspec.utils import glob_translate
 
 from capetown.city import CLASSES, MANIFEST, TILES_FOLDER
 from capetown.errors import CapetownError
+from capetown.params import Download
 
 CLASS_FOLDERS = tuple(f"{TILES_FOLDER}/{name}" for name in CLASSES)
 CLASS_PREFIXES = tuple(f"{folder}/" for folder in CLASS_FOLDERS)
@@ -28,6 +31,68 @@ CREDENTIALS = re.compile(
     re.IGNORECASE,
 )
 
+# How to go on without the objects of a setting.
+WITHOUT = {
+    "requests": "for tiles alone run `dvc repro evaluate`; a project without requests sets "
+    "`download.requests: []`",
+    "tiles": "for requests alone run `dvc repro transform`; a project without tiles sets "
+    "`download.tiles: []`",
+}
+
+
+class NothingFoundError(CapetownError):
+    """A source has none of the objects of a setting."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The objects that one stage fetches.
+
+    Attributes:
+        kind: the setting, without `download.`.
+        patterns: glob patterns of keys. ``*`` stays within a folder, ``**`` crosses folders, and a
+            leading ``!`` excludes. Credential files are only chosen by their exact name. Patterns
+            of `tiles` choose only keys below `TILES_FOLDER`.
+        max_tiles: the number of tiles per class, in the order of their names; None for all.
+    """
+
+    kind: Literal["requests", "tiles"]
+    patterns: Sequence[str]
+    max_tiles: int | None = None
+
+    @property
+    def setting(self) -> str:
+        """The name of the setting."""
+        return f"download.{self.kind}"
+
+    @property
+    def subfolder(self) -> str:
+        """The folder in a mirror that has all files of the choice; "" is the mirror itself."""
+        return PurePosixPath(TILES_FOLDER).parts[0] if self.kind == "tiles" else ""
+
+    def mirror(self, raw: Path) -> Path:
+        """The mirror of the choice: the folder in which keys are paths."""
+        return raw if self.kind == "tiles" else raw / self.kind
+
+    def excluding(self, key: str) -> str:
+        """How to exclude a key and nothing else. The pattern is quoted for YAML."""
+        pattern = json.dumps(f"!{escape(key)}", ensure_ascii=not key.isprintable())
+        return f"exclude it by adding {pattern} to {self.setting}"
+
+    def nothing_found(self, source: str, keys: Sequence[str]) -> NothingFoundError:
+        """The error for a source that has these keys, and none of the choice."""
+        has = f"which has {some(keys, 5)}" if keys else "which is empty"
+        fix = f"correct it or the source; {WITHOUT[self.kind]}"
+        return NothingFoundError(f"no {self.kind} in {source}, {has}", where=self.setting, fix=fix)
+
+
+def choices(settings: Download) -> tuple[Choice, Choice]:
+    """What the two stages fetch: requests, and tiles."""
+    return (
+        Choice("requests", settings.requests),
+        Choice("tiles", settings.tiles, settings.max_tiles),
+    )
+
 
 def is_tile(key: str) -> bool:
     """True if a key is a tile of one of the classes, in its folder or below."""
@@ -39,57 +104,59 @@ def is_credentials(key: str) -> bool:
     return not is_tile(key) and CREDENTIALS.fullmatch(PurePosixPath(key).name) is not None
 
 
-def choose(keys: Iterable[str], include: Sequence[str], max_tiles: int | None) -> list[str]:
-    """The keys that match `include`, sorted.
-
-    Args:
-        keys: all keys of a bucket.
-        include: glob patterns. ``*`` stays within a folder, ``**`` crosses folders, and a leading
-            ``!`` excludes. Credential files are only chosen by their exact name.
-        max_tiles: the number of tiles per class, in the order of their names; None for all.
+def choose(keys: Iterable[str], choice: Choice, source: str) -> list[str]:
+    """The chosen keys of a source, sorted.
 
     Raises:
-        CapetownError: there are no keys, none is chosen, or a pattern is wrong or matches none.
+        NothingFoundError: the source has none of the objects, or no tiles.
+        CapetownError: a pattern is wrong or matches no key, or all keys are excluded.
     """
+    if not choice.patterns:
+        return []
     everything = sorted(set(keys))
-    if not everything:
-        raise CapetownError("the source has no objects", where="download.source", fix="correct it")
-    for pattern in include:
-        if not pattern.startswith("!") and not any(map(_matcher(f"!{pattern}"), everything)):
-            raise CapetownError(
-                f"{pattern!r} matches no key of the source, which has {some(everything, 5)}",
-                where="download.include",
-                fix="correct the pattern or remove it",
-            )
-    chosen = [key for key in everything if matches(key, include)]
+    prefix = f"{TILES_FOLDER}/" if choice.kind == "tiles" else ""
+    candidates = [key for key in everything if key.startswith(prefix)]
+    wanted = [pattern for pattern in choice.patterns if not pattern.startswith("!")]
+    idle = [p for p in wanted if not any(map(_matcher(f"!{p}", choice.setting), candidates))]
+    if wanted and idle == wanted:
+        raise choice.nothing_found(source, everything)
+    if idle:
+        raise CapetownError(
+            f"{idle[0]!r} matches no key of the source, which has {some(everything, 5)}",
+            where=choice.setting,
+            fix="correct the pattern or remove it",
+        )
+    chosen = [key for key in candidates if matches(key, choice)]
     if not chosen:
         raise CapetownError(
             "nothing is left of the source after all patterns with '!'",
-            where="download.include",
+            where=choice.setting,
             fix="begin with '**'",
         )
-    return _first_tiles(chosen, max_tiles)
+    if choice.kind == "tiles" and not any(map(is_tile, chosen)):
+        raise choice.nothing_found(source, everything)
+    return _first_tiles(chosen, choice.max_tiles)
 
 
-def matches(key: str, include: Sequence[str]) -> bool:
+def matches(key: str, choice: Choice) -> bool:
     """True if `choose` would choose a key without a limit on tiles."""
-    hits = [p for p in include if _matcher(p)(key)]
+    hits = [p for p in choice.patterns if _matcher(p, choice.setting)(key)]
     return bool(hits) and not any(p.startswith("!") for p in hits)
 
 
-def check_keys(keys: Sequence[str]) -> None:
+def check_keys(keys: Sequence[str], choice: Choice) -> None:
     """Refuse keys that lead out of a folder, are reserved, or are both a file and a folder."""
     files = set(keys)
     for key in keys:
-        if why := _unsafe(key):
+        if why := _unsafe(key, choice):
             raise CapetownError(
-                f"{why}, so nothing was fetched", where=f"key {key!r}", fix=_excluding(key)
+                f"{why}, so nothing was fetched", where=f"key {key!r}", fix=choice.excluding(key)
             )
         if parents := [str(p) for p in PurePosixPath(key).parents if str(p) in files]:
             raise CapetownError(
                 f"cannot be a file beside {key!r}",
                 where=f"key {parents[0]!r}",
-                fix=_excluding(parents[0]),
+                fix=choice.excluding(parents[0]),
             )
 
 
@@ -110,37 +177,35 @@ def read_manifest(data: bytes) -> list[str]:
 
 
 def check_manifests(
-    chosen: Collection[str],
-    manifests: Mapping[str, bytes],
-    include: Sequence[str],
-    max_tiles: int | None,
+    chosen: Collection[str], manifests: Mapping[str, bytes], choice: Choice
 ) -> list[str]:
-    """Check that all tiles in the manifests were chosen, unless `include` excludes them.
+    """Check that all tiles in the manifests were chosen, unless patterns exclude them.
+
+    A class without a manifest has the tiles that the source lists.
 
     Returns:
         The chosen tiles that no manifest names, sorted.
 
     Raises:
-        CapetownError: a tile that a manifest names is missing, or the manifest itself.
+        CapetownError: a tile that a manifest names is missing.
     """
     missing: list[str] = []
     extra: list[str] = []
     for folder, manifest in zip(CLASS_FOLDERS, MANIFESTS, strict=True):
         tiles = {key for key in chosen if is_tile(key) and key.startswith(f"{folder}/")}
         if manifest not in manifests:
-            missing += [manifest] if tiles and matches(manifest, include) else []
             continue
         by_name = {PurePosixPath(key).name: key for key in tiles}
         names = read_manifest(manifests[manifest])
         named = sorted(by_name.get(name, f"{folder}/{name}") for name in names)
-        asked = _first_tiles([key for key in named if matches(key, include)], max_tiles)
+        asked = _first_tiles([key for key in named if matches(key, choice)], choice.max_tiles)
         missing += [key for key in asked if key not in tiles]
         extra += sorted(tiles - set(named))
     if missing:
         raise CapetownError(
             f"not in the source, although a manifest names it ({len(missing)} missing)",
             where=some(missing, 20),
-            fix=f"ask the bucket's owner, or {_excluding(missing[0])}",
+            fix=f"ask the bucket's owner, or {choice.excluding(missing[0])}",
         )
     return extra
 
@@ -157,35 +222,29 @@ def _first_tiles(keys: list[str], max_tiles: int | None) -> list[str]:
 
 
 @lru_cache
-def _matcher(pattern: str) -> Callable[[str], bool]:
+def _matcher(pattern: str, setting: str) -> Callable[[str], bool]:
     glob = pattern.removeprefix("!")
     try:
         match = re.compile(glob_translate(glob)).match
     except (ValueError, re.error) as error:
         raise CapetownError(
-            f"{pattern!r} is not a glob pattern ({error})", where="download.include"
+            f"{pattern!r} is not a glob pattern ({error})", where=setting
         ) from error
     if pattern.startswith("!"):
         return lambda key: match(key) is not None
     return lambda key: match(key) is not None and (key == glob or not is_credentials(key))
 
 
-def _excluding(key: str) -> str:
-    """How to exclude a key and nothing else. The pattern is quoted for YAML."""
-    pattern = json.dumps(f"!{escape(key)}", ensure_ascii=not key.isprintable())
-    return f"exclude it by adding {pattern} to download.include"
-
-
-def _unsafe(key: str) -> str | None:
+def _unsafe(key: str, choice: Choice) -> str | None:
     """The reason why a key is not safe to write; None if it is safe."""
-    parts = key.split("/")
+    parts, inventory = key.split("/"), (PurePosixPath(choice.subfolder) / INVENTORY).as_posix()
     if key.startswith("/"):
         return "is an absolute path"
     if any(part in ("", ".", "..") for part in parts):
         return "has an empty, '.' or '..' part"
     if "\\" in key or not key.isprintable():
         return "has a backslash or an unprintable character"
-    if any(part.startswith(TEMPORARY) for part in parts) or key == INVENTORY:
+    if any(part.startswith(TEMPORARY) for part in parts) or key == inventory:
         return "is a name that the mirror uses itself"
     return None
 

@@ -21,6 +21,7 @@ from capetown.bucket.keys import (
     INVENTORY,
     MANIFESTS,
     TEMPORARY,
+    Choice,
     check_keys,
     check_manifests,
     choose,
@@ -45,18 +46,21 @@ def mirror(
     folder: Path,
     incoming: Path,
     settings: Download,
+    choice: Choice,
     policy: RetentionPolicy | None = None,
 ) -> None:
     """Make a folder contain the chosen objects of a source, and an inventory of them.
 
-    Whole files are kept. Files that are not chosen, or no longer in the source, are removed.
+    Whole files are kept. Files that are not chosen, or no longer in the source, are removed. Other
+    subfolders than that of the choice are left alone. A choice without patterns empties its own.
 
     Args:
         url: a folder, ``s3://bucket/prefix`` or ``https://host/path``.
         folder: the mirror.
         incoming: where objects arrive, on the same disk. A failing run leaves it for the next one,
             a successful one removes it.
-        settings: which objects to choose, and how to connect.
+        settings: how to connect.
+        choice: the objects.
         policy: how objects are verified and reduced. By default they are kept as they are.
 
     Raises:
@@ -67,7 +71,7 @@ def mirror(
     if "://" not in url and (source.is_relative_to(target) or target.is_relative_to(source)):
         raise CapetownError(
             f"{url} and the mirror {folder} contain each other",
-            where="download.source",
+            where="download.folder",
             fix="choose another folder",
         )
     policy = policy or RetentionPolicy()
@@ -77,27 +81,34 @@ def mirror(
             "and the file is readable"
         )
     try:
-        asyncio.run(_mirror(url, folder, incoming, settings, policy))
+        asyncio.run(_mirror(url, folder, incoming, settings, choice, policy))
     except OSError as error:
         where = error.filename or folder
         raise CapetownError(error.strerror or reason(error), where=where) from error
 
 
 async def _mirror(
-    url: str, folder: Path, incoming: Path, settings: Download, policy: RetentionPolicy
+    url: str,
+    folder: Path,
+    incoming: Path,
+    settings: Download,
+    choice: Choice,
+    policy: RetentionPolicy,
 ) -> None:
+    own = folder / choice.subfolder
     async with open_store(url, settings) as store:
-        items = await list_objects(store, url, settings)
+        items = await list_objects(store, url, settings, choice)
 
         # What earlier runs left: in the mirror, and where objects arrive.
         journal = read_inventory(incoming / JOURNAL)
-        listed = read_inventory(folder / INVENTORY)
-        known = listed or journal
+        listed = read_inventory(own / INVENTORY)
+        # Earlier versions had one inventory for everything.
+        known = listed or journal or read_inventory(folder / INVENTORY)
         kept, originals = await asyncio.to_thread(find_existing, folder, items, known, policy)
         rest = [item for item in items if item.key not in kept]
         arrived, unreduced = await asyncio.to_thread(find_existing, incoming, rest, journal, policy)
         originals |= unreduced
-        extra = _other_files(folder, {item.key for item in items})
+        extra = _other_files(own, {(folder / item.key).relative_to(own) for item in items})
         missing = [item for item in rest if item.key not in arrived]
         fetched = [item for item in missing if item.key not in originals]
         entries = [*kept.values(), *arrived.values()]
@@ -105,7 +116,7 @@ async def _mirror(
 
         incoming.mkdir(parents=True, exist_ok=True)
         _announce(items, missing, fetched, policy, incoming)
-        _remove(incoming, _other_files(incoming, [*arrived, *unreduced]))
+        _remove(incoming, _other_files(incoming, map(Path, [*arrived, *unreduced])))
         write_inventory(incoming / JOURNAL, entries)
         _make_folders(incoming, (item.key for item in missing))
         with (
@@ -115,13 +126,15 @@ async def _mirror(
             fetcher = Fetcher(store, incoming, settings.tries, policy, originals, lines, bar)
             manifests = [item for item in missing if item.key in MANIFESTS]
             await for_each(manifests, fetcher.fetch, settings.connections, _key)
-            compare_manifests(folders, settings)
+            compare_manifests(folders, choice)
             # The largest first, so that no single one is left at the end.
             others = sorted(set(missing) - set(manifests), key=lambda i: (-i.size, i.key))
             await for_each(others, fetcher.fetch, settings.connections, _key)
         entries = sorted([*entries, *fetcher.done])
-        if rest or extra or entries != list(listed.values()):
-            _move_into_mirror(incoming, folder, [item.key for item in rest], extra, entries)
+        unlisted = not (own / INVENTORY).exists() or entries != list(listed.values())
+        if rest or extra or unlisted:
+            keys = [item.key for item in rest]
+            _move_into_mirror(incoming, folder, own, keys, extra, entries)
         shutil.rmtree(incoming)
     log.info(
         "%d objects, %.1f MB, kept in %.1f MB; %d (%.1f MB) fetched, %d removed",
@@ -130,22 +143,26 @@ async def _mirror(
     )
 
 
-async def list_objects(store: ObjectStore, url: str, settings: Download) -> list[Object]:
+async def list_objects(
+    store: ObjectStore, url: str, settings: Download, choice: Choice
+) -> list[Object]:
     """The chosen objects of a source, sorted by key.
 
     Raises:
         CapetownError: the source cannot be listed, or the choice is empty or unsafe.
     """
+    if not choice.patterns:
+        return []
     try:
-        everything = await retry(lambda: store.keys(settings.include), settings.tries)
+        everything = await retry(lambda: store.keys(choice), settings.tries)
     except failures() as error:
         if isinstance(error, CapetownError) and not isinstance(error, ExhaustedError):
             raise
         denied = isinstance(error, PermissionError)
-        fix = "see download.credentials" if denied else "check download.source"
+        fix = "see download.credentials" if denied else "check download.bucket"
         raise CapetownError(f"cannot be listed: {reason(error)}", where=url, fix=fix) from error
-    keys = choose(everything, settings.include, settings.max_tiles)
-    check_keys(keys)
+    keys = choose(everything, choice, url)
+    check_keys(keys, choice)
     if secret := sorted(set(filter(is_credentials, everything)) - set(keys)):
         log.info("left out, as their names are those of credentials: %s", some(secret, 5))
     items: list[Object] = []
@@ -176,18 +193,18 @@ def _announce(
         raise CapetownError(
             f"{needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free",
             where=folder,
-            fix="make room, or choose less with download.include, download.max_tiles or "
-            "download.tile_side",
+            fix="make room, or choose less with download.requests, download.tiles, "
+            "download.max_tiles or download.tile_side",
         )
 
 
-def compare_manifests(folders: Mapping[str, Path], settings: Download) -> None:
+def compare_manifests(folders: Mapping[str, Path], choice: Choice) -> None:
     """Check chosen keys against their manifests, and warn of tiles that no manifest names.
 
     `folders` has the folder of each chosen key. Errors are those of `check_manifests`.
     """
     manifests = {key: (folders[key] / key).read_bytes() for key in MANIFESTS if key in folders}
-    extra = check_manifests(folders.keys(), manifests, settings.include, settings.max_tiles)
+    extra = check_manifests(folders.keys(), manifests, choice)
     if extra:
         log.warning("%d tiles that no manifest names: %s", len(extra), some(extra, 20))
 
@@ -195,18 +212,19 @@ def compare_manifests(folders: Mapping[str, Path], settings: Download) -> None:
 def _move_into_mirror(
     incoming: Path,
     folder: Path,
+    own: Path,
     keys: Sequence[str],
     extra: Sequence[Path],
     entries: Sequence[Entry],
 ) -> None:
-    """Move arrived objects into the mirror. It has no inventory meanwhile."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / INVENTORY).unlink(missing_ok=True)
-    _remove(folder, extra)
+    """Move arrived objects into the mirror. Its `own` folder has no inventory meanwhile."""
+    _make_folders(folder, [(own / INVENTORY).relative_to(folder).as_posix()])
+    (own / INVENTORY).unlink(missing_ok=True)
+    _remove(own, extra)
     _make_folders(folder, keys)
     for key in keys:
         (incoming / key).replace(folder / key)
-    write_inventory(folder / INVENTORY, entries)
+    write_inventory(own / INVENTORY, entries)
 
 
 def _make_folders(folder: Path, keys: Iterable[str]) -> None:
@@ -217,11 +235,11 @@ def _make_folders(folder: Path, keys: Iterable[str]) -> None:
             raise CapetownError(f"a link that leads out of {folder}", where=parent, fix="remove it")
 
 
-def _other_files(folder: Path, keys: Collection[str]) -> list[Path]:
+def _other_files(folder: Path, objects: Iterable[Path]) -> list[Path]:
     """The files of a folder that are not one of these objects, an inventory or a journal."""
-    expected = {INVENTORY, JOURNAL, *keys}
+    expected = {Path(INVENTORY), Path(JOURNAL), *objects}
     files = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in files if path.relative_to(folder).as_posix() not in expected)
+    return sorted(path for path in files if path.relative_to(folder) not in expected)
 
 
 def _remove(folder: Path, files: Sequence[Path]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,15 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.local import LocalFileSystem
 
 from capetown.bucket.addresses import check_url, is_loopback, s3_credentials
-from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, MANIFESTS, read_manifest
+from capetown.bucket.keys import (
+    CLASS_FOLDERS,
+    INVENTORY,
+    MANIFESTS,
+    WITHOUT,
+    Choice,
+    NothingFoundError,
+    read_manifest,
+)
 from capetown.bucket.retrying import reason
 from capetown.bucket.verification import digest
 from capetown.city import TABLES
@@ -41,8 +49,8 @@ class ObjectStore:
     fs: AsyncFileSystem
     root: str
 
-    async def keys(self, include: Sequence[str]) -> list[str]:
-        """All keys. `include` helps if a server does not list them."""
+    async def keys(self, choice: Choice) -> list[str]:
+        """All keys. `choice` helps if a server does not list them."""
         raise NotImplementedError
 
     async def describe(self, key: str) -> Object:
@@ -74,7 +82,7 @@ class ObjectStore:
 class Folder(ObjectStore):
     """A local folder. An object's ETag is its MD5, as in most buckets."""
 
-    async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
+    async def keys(self, choice: Choice) -> list[str]:  # noqa: D102
         return await asyncio.to_thread(folder_keys, self.root)
 
     async def describe(self, key: str) -> Object:  # noqa: D102
@@ -89,7 +97,7 @@ class Bucket(ObjectStore):
 
     listed: dict[str, Object] = field(default_factory=dict)
 
-    async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
+    async def keys(self, choice: Choice) -> list[str]:  # noqa: D102
         infos = await self.fs._find(self.root, detail=True)
         for name, info in infos.items():
             # Some tools represent a folder by a key that ends in a slash.
@@ -115,12 +123,20 @@ class Bucket(ObjectStore):
 class Web(ObjectStore):
     """The City's keys on a web server. It lists nothing, so the manifests name the tiles."""
 
-    async def keys(self, include: Sequence[str]) -> list[str]:  # noqa: D102
-        named = [p for p in include if not set("*?[!") & set(p)]
+    async def keys(self, choice: Choice) -> list[str]:  # noqa: D102
+        named = [p for p in choice.patterns if not set("*?[!") & set(p)]
         found = {*TABLES, *MANIFESTS, *named}
-        if any("/" in p or "**" in p for p in include if p not in named):
+        if any("/" in p or "**" in p for p in choice.patterns if p not in named):
             for folder, manifest in zip(CLASS_FOLDERS, MANIFESTS, strict=True):
-                names = read_manifest(await self.fs._cat_file(self.address(manifest)))
+                address = self.address(manifest)
+                try:
+                    names = read_manifest(await self.fs._cat_file(address))
+                except FileNotFoundError as error:
+                    raise NothingFoundError(
+                        "no such file; it must list the tiles, because the server lists nothing",
+                        where=address,
+                        fix=f"add it; {WITHOUT[choice.kind]}",
+                    ) from error
                 found |= {f"{folder}/{name}" for name in names}
         return sorted(found)
 
@@ -160,7 +176,7 @@ def check_regular(path: Path) -> None:
         raise CapetownError(
             "is not a regular file",
             where=path,
-            fix="remove it from the source, or exclude it in download.include",
+            fix="remove it from the source, or exclude it in download.requests or download.tiles",
         )
 
 
@@ -173,11 +189,11 @@ async def open_store(url: str, settings: Download) -> AsyncIterator[ObjectStore]
     """
     if "://" not in url:
         if not Path(url).is_dir():
-            raise CapetownError("no such folder", where=url, fix="correct download.source")
+            raise CapetownError("no such folder", where=url, fix="correct download.folder")
         root = os.path.abspath(url)  # noqa: PTH100  (a Path would follow links)
         yield Folder(AsyncFileSystemWrapper(LocalFileSystem(), asynchronous=True), root)
         return
-    check_url(url, "download.source")
+    check_url(url, "download.bucket")
     connect = _bucket if urlsplit(url).scheme == "s3" else _web
     async with connect(url.rstrip("/"), settings) as store:
         yield store

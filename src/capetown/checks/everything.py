@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from capetown.bucket.keys import is_tile
+from capetown.bucket.keys import Choice, NothingFoundError, choices
 from capetown.checks.preflight import check_model, is_shallow
 from capetown.checks.source import check_address, check_folder, compare_with_mirror
 from capetown.city import HEXAGONS_FILE, INDEX, REQUEST_ID, REQUESTS_TABLE, TILES_FOLDER
-from capetown.params import Split, load_params
+from capetown.params import Params, Split, load_params
 from capetown.pools.dataset.groups import group_tiles, locate_tiles, read_groups
 from capetown.pools.dataset.listing import find_tiles
 from capetown.pools.dataset.split import large_group
@@ -16,12 +16,12 @@ from capetown.requests.hexagons import read_hexagons
 from capetown.requests.reader import NAMES
 
 
-def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
+def check_all(params_path: Path, raw: Path) -> Iterator[str]:
     """Check everything that can fail later, and yield a line for each check that passes.
 
     Args:
         params_path: the params file. A local source is relative to its folder.
-        mirror: the folder that `download` wrote. It may be missing. A bucket is compared with it.
+        raw: the folder with the mirrors. It may be missing. A bucket is compared with it.
 
     Raises:
         CapetownError: at the first check that fails.
@@ -30,27 +30,22 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
     yield f"params   {params_path} is valid"
     yield from _limits(params_path.resolve().parent)
 
-    source = params.download.source
-    if "://" in source:
-        settings = check_address(params.download, params_path.parent)
-        yield f"data     {compare_with_mirror(settings, mirror)}"
-    else:
-        reference = [params.transform.reference] if params.transform.reference else []
-        tables = [REQUESTS_TABLE, HEXAGONS_FILE, *reference]
-        chosen = check_folder(params_path.parent / source, params.download, tables)
-        yield f"data     {source} is complete: {len(chosen)} objects are selected"
-        for table in (key for key in chosen if key in (REQUESTS_TABLE, *reference)):
-            columns = NAMES if table == REQUESTS_TABLE else (REQUEST_ID, INDEX)
-            found = CsvTable(params_path.parent / source / table, columns)
-            said = "; ".join([f"{len(found.header)} columns", *found.notes()])
-            yield f"table    {source}/{table}: {said}"
-        if HEXAGONS_FILE in chosen:
-            hexagons = read_hexagons(params_path.parent / source / HEXAGONS_FILE)
-            yield f"table    {source}/{HEXAGONS_FILE}: {len(hexagons.index)} hexagons"
-        if any(map(is_tile, chosen)):
-            yield from _groups(
-                params_path.parent / source, chosen, params_path.parent, params.split
-            )
+    settings, project = params.download, params_path.parent
+    if settings.bucket:
+        settings = check_address(settings, project)
+    wanted, absent = [choice for choice in choices(settings) if choice.patterns], 0
+    for choice in wanted:
+        try:
+            if settings.bucket:
+                yield f"{choice.kind:<8} {compare_with_mirror(settings, choice, raw)}"
+            else:
+                yield from _check_folder(project, choice, params)
+        except NothingFoundError as error:
+            # A source may have one kind alone.
+            absent += 1
+            if absent == len(wanted):
+                raise
+            yield f"{choice.kind:<8} warning: {error.what}; {error.fix}"
 
     backbone, device = params.backbone, params.device
     check_model(backbone, pretrained=params.pretrained, device=device)
@@ -77,6 +72,26 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
         )
     )
     yield f"model    {params.model} trains, saves, loads and explains two made-up tiles"
+
+
+def _check_folder(project: Path, choice: Choice, params: Params) -> Iterator[str]:
+    """Check the requests of a folder, or its tiles."""
+    source = params.download.folder
+    folder = project / source
+    reference = [params.transform.reference] if params.transform.reference else []
+    chosen = check_folder(folder, choice, [REQUESTS_TABLE, HEXAGONS_FILE, *reference])
+    yield f"{choice.kind:<8} {source} is complete: {len(chosen)} objects are selected"
+    if choice.kind == "tiles":
+        yield from _groups(folder, chosen, project, params.split)
+        return
+    for table in (key for key in chosen if key in (REQUESTS_TABLE, *reference)):
+        columns = NAMES if table == REQUESTS_TABLE else (REQUEST_ID, INDEX)
+        found = CsvTable(folder / table, columns)
+        said = "; ".join([f"{len(found.header)} columns", *found.notes()])
+        yield f"table    {source}/{table}: {said}"
+    if HEXAGONS_FILE in chosen:
+        hexagons = read_hexagons(folder / HEXAGONS_FILE)
+        yield f"table    {source}/{HEXAGONS_FILE}: {len(hexagons.index)} hexagons"
 
 
 def _groups(folder: Path, keys: Collection[str], project: Path, settings: Split) -> Iterator[str]:

@@ -4,7 +4,15 @@ import asyncio
 from pathlib import Path
 
 from capetown.bucket.addresses import WITHOUT_FILE, check_url, s3_credentials
-from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, check_keys, choose, is_tile, matches
+from capetown.bucket.keys import (
+    CLASS_FOLDERS,
+    INVENTORY,
+    Choice,
+    check_keys,
+    choose,
+    is_tile,
+    matches,
+)
 from capetown.bucket.mirror import compare_manifests, list_objects
 from capetown.bucket.sources import Object, check_regular, folder_keys, open_store
 from capetown.bucket.verification import check_content, read_inventory
@@ -21,7 +29,7 @@ def check_address(settings: Download, root: Path) -> Download:
     Raises:
         CapetownError: one is not valid. The error contains no secret.
     """
-    check_url(settings.source, "download.source")
+    check_url(settings.source, "download.bucket")
     if settings.endpoint_url:
         check_url(settings.endpoint_url, "download.endpoint_url")
     if settings.credentials not in WITHOUT_FILE:
@@ -31,27 +39,29 @@ def check_address(settings: Download, root: Path) -> Download:
     return settings
 
 
-def compare_with_mirror(settings: Download, folder: Path) -> str:
-    """Compare a source with its mirror.
+def compare_with_mirror(settings: Download, choice: Choice, raw: Path) -> str:
+    """Compare the chosen objects of a source with their mirror.
 
     Args:
         settings: as `check_address` returns them.
-        folder: the mirror. It need not exist.
+        choice: the objects.
+        raw: has the mirrors. It need not exist.
 
     Returns:
         One line that counts the changes.
 
     Raises:
+        NothingFoundError: the source has none of them.
         CapetownError: the source cannot be listed.
     """
 
     async def look() -> list[Object]:
         async with open_store(settings.source, settings) as store:
             quick = settings.model_copy(update={"tries": 2})
-            return await list_objects(store, settings.source, quick)
+            return await list_objects(store, settings.source, quick, choice)
 
     items = asyncio.run(look())
-    known = read_inventory(folder / INVENTORY)
+    known = read_inventory(choice.mirror(raw) / choice.subfolder / INVENTORY)
     new = [item for item in items if item.key not in known]
     changed = [
         item
@@ -64,38 +74,40 @@ def compare_with_mirror(settings: Download, folder: Path) -> str:
     size = sum(item.size for item in (*new, *changed)) / 1e6
     return (
         f"{settings.source}: {len(new)} objects are new, {len(changed)} have changed ({size:.1f} "
-        f"MB) and {gone} are gone since it was mirrored: `dvc repro --force download` fetches them"
+        f"MB) and {gone} are gone since it was mirrored: "
+        f"`dvc repro --force download_{choice.kind}` fetches them"
     )
 
 
-def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[str]:
-    """Check that a folder contains everything that `download` will read from it.
+def check_folder(folder: Path, choice: Choice, tables: list[str]) -> list[str]:
+    """Check that a folder contains everything that a stage will read from it.
 
     Args:
         folder: the source.
-        settings: which objects are chosen.
+        choice: the objects.
         tables: the tables that the stages need.
 
     Returns:
         The chosen keys.
 
     Raises:
+        NothingFoundError: the folder has none of them.
         CapetownError: a chosen table or tile is missing, or an object has the wrong content.
     """
-    fix = "run `dvc pull data.dvc`" if folder.name == "data" else "set download.source"
+    fix = "run `dvc pull data.dvc`" if folder.name == "data" else "set download.folder"
     if not folder.is_dir():
         raise CapetownError("no such folder", where=folder, fix=fix)
     keys = folder_keys(str(folder))
     for table in tables:
-        if matches(table, settings.include) and table not in keys:
+        if matches(table, choice) and table not in keys and any(matches(k, choice) for k in keys):
             raise CapetownError("no such file", where=folder / table, fix=fix)
-    chosen = choose(keys, settings.include, settings.max_tiles)
-    check_keys(chosen)
+    chosen = choose(keys, choice, str(folder))
+    check_keys(chosen, choice)
     for name in CLASS_FOLDERS:
-        asked = matches(f"{name}/A_1_1.tif", settings.include)
+        asked = matches(f"{name}/A_1_1.tif", choice)
         if asked and not any(is_tile(key) and key.startswith(f"{name}/") for key in chosen):
             raise CapetownError("no tiles (*.tif) in it", where=folder / name, fix=fix)
-    compare_manifests(dict.fromkeys(chosen, folder), settings)
+    compare_manifests(dict.fromkeys(chosen, folder), choice)
     for key in chosen:
         check_regular(folder / key)
         try:

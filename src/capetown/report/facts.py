@@ -35,8 +35,8 @@ class Facts:
     mistakes: pd.DataFrame  # evaluation/mistakes.csv
     evaluation: Path  # the folder of their pictures
     tiles: pd.DataFrame  # splits/tiles.parquet without outlines: the located tiles
-    inventory: pd.DataFrame  # raw/inventory.csv
-    fingerprint: str  # sha256 of that file
+    inventory: pd.DataFrame  # raw/requests/inventory.csv and raw/images/inventory.csv
+    fingerprint: str  # sha256 of these files
     settings: Mapping[str, Mapping[str, Any]]  # the sections of the params that are shown
     pools_by_hexagon: gpd.GeoDataFrame | None = None  # maps/pools.parquet
     is_export: bool = False  # made by `capetown join`, beside the pipeline

@@ -233,7 +233,9 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise CapetownError("no such file", where=path, fix="run the download stage") from error
+        raise CapetownError(
+            "no such file", where=path, fix="add it to download.requests"
+        ) from error
     except (EOFError, isal_zlib.error, igzip.BadGzipFile) as error:  # type: ignore[misc]
         raise CapetownError(f"damaged gzip ({error})", where=path, fix=FETCH) from error
     except UnicodeDecodeError as error:

@@ -121,7 +121,9 @@ def _features(path: Path) -> list[Any]:
     try:
         collection = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise CapetownError("no such file", where=path, fix="run the download stage") from error
+        raise CapetownError(
+            "no such file", where=path, fix="add it to download.requests"
+        ) from error
     except OSError as error:
         raise CapetownError(f"cannot be read ({error.strerror})", where=path) from error
     except (ValueError, RecursionError) as error:

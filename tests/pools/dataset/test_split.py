@@ -194,7 +194,7 @@ def workspace(tmp_path: Path) -> Path:
     for n, pixels in enumerate(noise):
         name = f"S{n // 4:02}_{n % 4}_1.tif"
         Image.fromarray(pixels).save(pools / ("yes" if n % 4 < 2 else "no") / name)
-    (tmp_path / "raw" / "inventory.csv").write_text(
+    (tmp_path / "raw" / "images" / "inventory.csv").write_text(
         "key,sha256,tile_side,kept_sha256\nsr.csv.gz,a,,a\n"
         "images/swimming-pool/yes/S00_0_1.tif,a,640,b\n"
         "images/swimming-pool/yes/S00_1_1.tif,a,640,a\n"
@@ -245,7 +245,7 @@ def test_the_stage_lists_rejected_duplicate_and_corrected_tiles(workspace: Path)
 
 def test_unusable_inputs_are_one_line_and_change_no_out(workspace: Path) -> None:
     pools = workspace / "raw" / "images" / "swimming-pool"
-    for missing in ("inventory.csv", "images/swimming-pool/no"):
+    for missing in ("images/inventory.csv", "images/swimming-pool/no"):
         path = workspace / "raw" / missing
         path.rename(workspace / "hidden")
         said = run_stage(workspace, 1)

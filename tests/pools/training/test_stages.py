@@ -122,6 +122,13 @@ def test_a_killed_training_resumes_and_both_stages_write_their_outs(
         *samples["tile"],
     }
 
+    before = outs(workspace)
+    tiles.head(0).to_csv(workspace / "splits" / "tiles.csv", index=False)
+    said = run_stage(workspace, "train", code=1)
+    assert "error: models/: has results of tiles" in said
+    assert "`dvc repro transform`" in said
+    assert outs(workspace) == before
+
 
 def test_batch_norms_use_whole_batches_on_gpus_and_warn_on_other_devices(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

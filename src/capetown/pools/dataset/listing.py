@@ -87,7 +87,7 @@ def reduced_sides(inventory: Path) -> dict[str, int]:
         rows = pd.read_csv(inventory, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
         raise CapetownError(
-            "no such file", where=inventory, fix="run `dvc repro download`"
+            "no such file", where=inventory, fix="run `dvc repro download_tiles`"
         ) from error
     reduced = rows[rows["kept_sha256"] != rows["sha256"]]
     return dict(zip(reduced["key"], reduced["tile_side"].astype(int), strict=True))

@@ -163,5 +163,5 @@ def _missing(folder: Path) -> CapetownError:
     return CapetownError(
         f"no model in it ({MANIFEST_FILE} and {WEIGHTS_FILE})",
         where=folder,
-        fix="run `dvc repro train`",
+        fix="run `dvc repro train`, which needs tiles: see download.tiles in params.yaml",
     )
