@@ -204,8 +204,8 @@ def parser() -> argparse.ArgumentParser:
         "export", type=Path, metavar="EXPORT", help="requests, .csv or .csv.gz, as the City's table"
     )
     added.add_argument(
-        "--hexagons", type=Path, default=Path("raw/requests", HEXAGONS_FILE), metavar="FILE.geojson",
-        help="the City's hexagons",
+        "--hexagons", type=Path, default=Path("raw/requests", HEXAGONS_FILE),
+        metavar="FILE.geojson", help="the City's hexagons",
     )  # fmt: skip
     added.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER",
