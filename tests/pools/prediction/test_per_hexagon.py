@@ -56,7 +56,10 @@ def pools(predictions: str, out: str = "out.parquet") -> None:
 
 def test_tiles_are_counted_per_hexagon(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "hexes").mkdir()
-    counts = {"index": [SECOND, FIRST, "88ad361709fffff"], "requests": [7, 3, 9]}
+    counts = {
+        "index": [SECOND, FIRST, "88ad361709fffff"], "requests": [7, 3, 9],
+        "directorate: WATER": [4, 0, 9], "suburb": ["B", None, "C"], "geometry": [b"", b"", b""],
+    }  # fmt: skip
     pl.DataFrame(counts).write_parquet("hexes/counts.parquet")
     Path("predictions.parquet").rename("[p]*.parquet")  # not read as a pattern
     table(ROWS[:1]).write_parquet("p.parquet")
@@ -72,6 +75,8 @@ def test_tiles_are_counted_per_hexagon(folder: Path, capsys: pytest.CaptureFixtu
         "tiles_with_pool_high": [2, 1, None],
         "called": [1, 0, 0],
         "requests": [3, 7, None],
+        "directorate: WATER": [0, 4, None],
+        "suburb": [None, "B", None],
     }
     found = gpd.read_parquet("out.parquet")
     assert found.crs.to_string() == "OGC:CRS84"

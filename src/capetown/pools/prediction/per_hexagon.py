@@ -11,7 +11,8 @@ its centre.
   tiles counts in both.
 - `tiles_with_pool_low`, `tiles_with_pool_high`: the 95 % interval of that number (`interval`).
 - `called`: the number of tiles predicted ``yes`` at the model's threshold.
-- `requests`: the number of service requests in the hexagon; null if unknown.
+- `requests`, then the other columns of `hexes/counts.parquet` (`capetown.requests.counts`): requests
+  by directorate, median days to completion, most common suburb; null if unknown.
 
 The probabilities are right on average for tiles like those that the model was calibrated on. Where
 pools are rarer, the sums are too high.
@@ -99,9 +100,8 @@ def count_pools(
     counts = table.select(
         "index", pl.col("tiles", "unread", "called").fill_null(0).cast(pl.Int64)
     ).hstack(expected)
-    return counts.join(requests, "index", how="left", maintain_order="left").select(
-        "index", "tiles", "unread", *EXPECTED, "called", "requests"
-    )
+    tiles = counts.select("index", "tiles", "unread", *EXPECTED, "called")
+    return tiles.join(requests, "index", how="left", maintain_order="left")
 
 
 def _write(table: pl.DataFrame, cells: Hexagons, out: Path) -> None:
@@ -135,12 +135,10 @@ def interval(probabilities: list[float]) -> tuple[int, int]:
 
 
 def read_requests(path: Path) -> pl.DataFrame:
-    """The number of requests in each hexagon, from `hexes/counts.parquet`."""
+    """The requests in each hexagon, from `hexes/counts.parquet`, without the outlines."""
     try:
-        columns = pl.scan_parquet(path, glob=False).select(
-            pl.col("index").cast(pl.String), "requests"
-        )
-        return columns.cast({"requests": pl.Int64}).collect()
+        table = pl.scan_parquet(path, glob=False).drop(GEOMETRY, strict=False)
+        return table.cast({"index": pl.String, "requests": pl.Int64}).collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CapetownError(
             f"unreadable ({one_line(error)})", where=path, fix="run `dvc repro transform`"
