@@ -98,6 +98,7 @@ class Split(Section):
     strategy: Literal["block", "sheet", "random"]
     groups: Annotated[str, Field(min_length=1)]
     block_metres: Annotated[int, Field(ge=1)]
+    gap: Annotated[int, Field(ge=0)]
     corrections: Annotated[str, Field(min_length=1)]
     valid: Annotated[float, Field(gt=0, lt=0.5)]
     test: Annotated[float, Field(gt=0, lt=0.5)]

@@ -8,8 +8,9 @@ from capetown.checks.preflight import check_model, is_shallow
 from capetown.checks.source import check_address, check_folder, compare_with_mirror
 from capetown.city import HEXAGONS_FILE, INDEX, REQUEST_ID, REQUESTS_TABLE, TILES_FOLDER
 from capetown.params import Params, Split, load_params
-from capetown.pools.dataset.groups import group_tiles, locate_tiles, read_groups
+from capetown.pools.dataset.groups import group_tiles, read_groups
 from capetown.pools.dataset.listing import find_tiles
+from capetown.pools.dataset.locations import locate_tiles
 from capetown.pools.dataset.split import large_group
 from capetown.requests.csv_reader import CsvTable
 from capetown.requests.hexagons import read_hexagons
@@ -99,8 +100,9 @@ def _groups(folder: Path, keys: Collection[str], project: Path, settings: Split)
     found = set(keys)
     tiles = [tile for tile in find_tiles(folder / TILES_FOLDER, folder) if tile.path in found]
     table = read_groups(project / settings.groups, tiles)
-    grouping = group_tiles(tiles, table, locate_tiles(tiles, folder), settings)
-    for note in grouping.notes:
+    locations = locate_tiles(tiles, folder)
+    grouping = group_tiles(tiles, table, locations, settings)
+    for note in (*locations.notes, *grouping.notes):
         yield f"tiles    warning: {note}"
     if grouping.source == "none":
         return

@@ -13,15 +13,9 @@ from capetown.errors import CapetownError
 from capetown.imagery.georeference import Outline
 from capetown.imagery.reducing import reduce_tile
 from capetown.params import GroupsSource, load_params
-from capetown.pools.dataset.groups import (
-    Locations,
-    block_of,
-    group_tiles,
-    locate_tiles,
-    read_groups,
-    subfolder,
-)
+from capetown.pools.dataset.groups import block_of, group_tiles, read_groups, subfolder
 from capetown.pools.dataset.listing import Tile, sheet_of
+from capetown.pools.dataset.locations import Locations, locate_tiles
 from capetown.pools.dataset.neighbours import count_neighbours
 from tests import ROOT
 from tests.imagery import NORTH, UTM, WEST, geotiff
@@ -41,6 +35,7 @@ def at(*eastings: float | None) -> Locations:
     corners = np.zeros((4, 2))
     return Locations(
         [None if e is None else Outline(corners, e, 0) for e in eastings],
+        ["" if e is None else "georeference" for e in eastings],
         ["" if e is not None else "has no CRS" for e in eastings],
     )
 
@@ -119,7 +114,7 @@ def test_georeferenced_tiles_are_located_in_every_way_that_predict_knows(tmp_pat
     groups = [tile.group for tile in found.tiles]
     assert len(set(groups[:5])) == len(set(groups[5:])) == 1
     assert groups[0] != groups[5]
-    assert count_neighbours(tiles, ["a"] * 5 + ["b"] * 5, located.outlines) == (9, 1)
+    assert count_neighbours(["a"] * 5 + ["b"] * 5, located.outlines) == (9, 1)
     # Without its CRS, a world file does not locate a tile.
     (folder / "nice_0002.prj").unlink()
     assert "CRS" in locate_tiles(tiles, tmp_path).errors[2]

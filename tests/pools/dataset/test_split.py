@@ -101,7 +101,8 @@ def test_groups_with_equal_images_are_merged() -> None:
     tiles = [named(f"A_{block}_{cell}") for block in (1, 2, 3, 4) for cell in (1, 2)]
     profiles = [TileProfile(512, 0.2, dark=False, grey=False)] * len(tiles)
     folds, sides = ["train"] * len(tiles), {tiles[1].path: 640}
-    table = folding.tile_table(tiles, profiles, list("abcdeacg"), folds, "names", sides)
+    table = folding.tile_table(tiles, profiles, list("abcdeacg"), folds, "names", sides,
+                               ["name"] * 8, "match")  # fmt: skip
     assert table["group"].tolist() == ["A_1"] * 2 + ["A_2"] * 2 + ["A_1"] * 2 + ["A_2"] * 2
     assert table["reduced_to"].tolist() == [0, 640] + [0] * 6
     assert set(table["groups_source"]) == {"names"}
@@ -157,14 +158,6 @@ def test_the_summary_counts_classes_sheets_and_groups() -> None:
     assert folding.summary(by_sheet(tiles), folds)["train"]["groups"] == 1
 
 
-def test_neighbours_touch_also_across_blocks() -> None:
-    """Cell 10 of block 1 and cell 1 of block 2 touch, cell 91 of block 1 and cell 1 of block 6."""
-    tiles = [named(n) for n in ("A_1_10", "A_2_1", "A_2_12", "A_1_91", "A_6_1", "B_1_10")]
-    folds = ["train", "test", "test", "train", "train", "valid"]
-    assert count_neighbours(tiles, folds, [None] * 6) == (3, 1)
-    assert count_neighbours([*tiles, named("odd")], [*folds, "test"], [None] * 7) is None
-
-
 def test_outlines_touch_also_at_corners_and_across_180_degrees() -> None:
     """Squares at rows and columns of a grid, of which two lie on both sides of 180 degrees."""
     corners = np.array([(0, 0), (0, 1), (1, 1), (1, 0)]) / 1000
@@ -173,9 +166,9 @@ def test_outlines_touch_also_at_corners_and_across_180_degrees() -> None:
         Outline((corners + (c / 1000, r / 1000) + 180) % 360 - 180, c / 1000, r / 1000)
         for r, c in [(row, column + 180_000) for row, column in cells]
     ]
-    tiles = [named(str(n)) for n in range(5)]
     folds = ["train", "train", "test", "train", "valid"]
-    assert count_neighbours(tiles, folds, outlines) == (3, 2)
+    assert count_neighbours(folds, outlines) == (3, 2)
+    assert count_neighbours([*folds, "test"], [*outlines, None]) is None
 
 
 # --- the stage --------------------------------------------------------------------------------

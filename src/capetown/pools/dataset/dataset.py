@@ -14,6 +14,7 @@ from capetown.errors import CapetownError
 from capetown.imagery.reading import AS_STORED, Pixels
 from capetown.params import BandRendering, GroupsSource
 from capetown.pools.dataset.drift import TileProfile, TypicalProfile, typical_profile
+from capetown.pools.dataset.name_check import Verdict
 from capetown.pools.dataset.pixel_cache import cached_pixels
 
 FIX = "run `dvc repro split`"
@@ -31,6 +32,7 @@ class LabelledTiles:
         pixels: uint8, shape (tiles, size, size, 3).
         digest: covers the tiles' pixels, how they are read, and the labels.
         groups_source: where the groups come from; ``none`` if the split is random.
+        names: whether the tiles' names fit their pixels.
     """
 
     paths: list[str]
@@ -40,6 +42,7 @@ class LabelledTiles:
     pixels: Pixels
     digest: str
     groups_source: GroupsSource = "none"
+    names: Verdict = "unknown"
 
     def subset(self, chosen: npt.NDArray[np.bool_]) -> "LabelledTiles":
         """The tiles where a mask of shape (tiles,) is True. Copies their pixels into memory."""
@@ -52,6 +55,7 @@ class LabelledTiles:
             pixels=self.pixels[rows],
             digest=sha256(f"{self.digest} {rows.tolist()}".encode()).hexdigest(),
             groups_source=self.groups_source,
+            names=self.names,
         )
 
 
@@ -68,8 +72,8 @@ def load_fold(
     """Load the tiles of a fold.
 
     Args:
-        table: the CSV file that `split` writes: path, label, sheet, group, fold, digest and
-            groups_source.
+        table: the CSV file that `split` writes: path, label, sheet, group, fold, digest,
+            groups_source and names.
         name: of the fold; None loads all tiles.
         root: the folder that the paths are relative to.
         size: see `cached_pixels`, as for `interpolation`, `cache` and `rendering`.
@@ -101,6 +105,7 @@ def load_fold(
         pixels=cached_pixels(files, contents, size, interpolation, cache, rendering),
         digest=sha256(f"{contents} {list(rows['label'])} {rendering}".encode()).hexdigest(),
         groups_source=rows["groups_source"].iloc[0],
+        names=rows["names"].iloc[0],
     )
 
 

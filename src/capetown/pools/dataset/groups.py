@@ -6,22 +6,16 @@ of them it is unknown which tiles are neighbours, so the split is random.
 """
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-
-import pyproj
 
 from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
-from capetown.imagery.georeference import WGS84, Outline, outline
-from capetown.imagery.tile_ref import Sidecars, TileRef, find_sidecars
-from capetown.imagery.windows import open_image
+from capetown.imagery.georeference import Outline
 from capetown.params import GroupsSource, Split
 from capetown.pools.dataset.listing import Tile, match_name
+from capetown.pools.dataset.locations import Locations, to_utm, utm_zone
 from capetown.pools.dataset.path_table import read_path_table
 
 log = logging.getLogger("capetown")
@@ -46,27 +40,12 @@ class Grouping:
     Attributes:
         tiles: each with its sheet and its group. A tile without a group is a group of its own.
         source: where the groups come from; ``none`` unless all tiles have one.
-        outlines: where each tile is; None if that is unknown.
         notes: why better sources were not used, and what that means.
     """
 
     tiles: list[Tile]
     source: GroupsSource
-    outlines: Sequence[Outline | None]
     notes: list[str]
-
-
-@dataclass(frozen=True)
-class Locations:
-    """Where tiles are, and why not: in the order of the tiles.
-
-    Attributes:
-        outlines: None without a usable georeference.
-        errors: why a georeference is unusable; empty if it is usable or missing.
-    """
-
-    outlines: Sequence[Outline | None]
-    errors: Sequence[str]
 
 
 def group_tiles(
@@ -86,7 +65,10 @@ def group_tiles(
     by_sheet = settings.strategy == "sheet"
     found: dict[GroupsSource, list[str | None]] = {
         "table": [table.get(tile.path) for tile in tiles],
-        "georeference": [o and block_of(o, settings.block_metres) for o in locations.outlines],
+        "georeference": [
+            block_of(place, settings.block_metres) if place and by == "georeference" else None
+            for place, by in zip(locations.outlines, locations.sources, strict=True)
+        ],
         "names": [name_group(tile.path, by_sheet=by_sheet) for tile in tiles],
         "folders": [subfolder(tile.path) or None for tile in tiles],
     }
@@ -111,7 +93,7 @@ def group_tiles(
     for tile, group in zip(tiles, found[best], strict=True):
         sheet = group if group and source not in ("names", "none") else tile.sheet
         grouped.append(replace(tile, sheet=sheet, group=group or tile.path))
-    return Grouping(grouped, source, locations.outlines, notes)
+    return Grouping(grouped, source, notes)
 
 
 def read_groups(file: Path, tiles: Sequence[Tile]) -> dict[str, str]:
@@ -161,37 +143,6 @@ def subfolder(path: str) -> str:
 
 def block_of(place: Outline, metres: int) -> str:
     """The square of the UTM grid, with that side, in which the centre of a tile lies."""
-    zone = int((place.longitude + 180) // 6) % 60 + 1
-    easting, northing = _to_utm(zone).transform(place.longitude, place.latitude)
+    zone = utm_zone(place.longitude)
+    easting, northing = to_utm(zone).transform(place.longitude, place.latitude)
     return f"{zone}_{easting // metres:.0f}_{northing // metres:.0f}"
-
-
-@lru_cache
-def _to_utm(zone: int) -> pyproj.Transformer:
-    """The transformer from WGS84. South of the equator northings are negative."""
-    return pyproj.Transformer.from_crs(WGS84, f"+proj=utm +zone={zone} +datum=WGS84")
-
-
-def locate_tiles(tiles: Sequence[Tile], root: Path) -> Locations:
-    """Read the georeferences of tiles with all cores. Their paths are relative to `root`.
-
-    Like `predict`, this takes GeoTIFF tags, ``.aux.xml`` files and world files with a CRS.
-    """
-    folders = {(root / tile.path).parent for tile in tiles}
-    names = [str(path) for folder in folders for path in folder.iterdir()]
-    files = {name.lower(): name for name in names} | {name: name for name in names}
-
-    def locate(tile: Tile) -> tuple[Outline | None, str]:
-        path = str(root / tile.path)
-        beside = Sidecars(*(name or "" for name in find_sidecars(path, files)))
-        try:
-            with open_image(TileRef(path, path, sidecars=beside)) as image:
-                place = image.place("")
-                size = image.dataset.width, image.dataset.height
-                return outline(place, *size) if place else None, ""
-        except CapetownError as error:
-            return None, error.what
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(locate, tiles))
-    return Locations([place for place, _ in found], [error for _, error in found])

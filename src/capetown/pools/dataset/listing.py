@@ -16,6 +16,7 @@ from capetown.imagery.reading import AS_STORED
 from capetown.imagery.tiff import Pixels, UnreadableTileError
 from capetown.params import BandRendering
 from capetown.pools.dataset.drift import TileProfile, read_with_profile
+from capetown.pools.dataset.name_check import Edges, edges_of
 
 SUFFIXES = (".tif", ".tiff")
 OTHER_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".gif")
@@ -100,28 +101,29 @@ def pixel_digest(pixels: Pixels) -> str:
 
 def profile_tiles(
     tiles: Sequence[Tile], root: Path, rendering: BandRendering = AS_STORED
-) -> tuple[list[Tile], list[str], list[TileProfile], dict[str, str]]:
+) -> tuple[list[Tile], list[str], list[TileProfile], list[Edges], dict[str, str]]:
     """Read tiles with all cores. Their paths are relative to `root`.
 
     Returns:
-        The readable tiles, the `pixel_digest` and profile of each, and the reason for each path
-        that cannot be read.
+        The readable tiles, the `pixel_digest`, profile and edges of each, and the reason for each
+        path that cannot be read.
     """
 
-    def read(tile: Tile) -> tuple[str, TileProfile] | str:
+    def read(tile: Tile) -> tuple[str, TileProfile, Edges] | str:
         try:
             pixels, profile = read_with_profile(root / tile.path, rendering)
         except UnreadableTileError as error:
             return str(error)
-        return pixel_digest(pixels), profile
+        return pixel_digest(pixels), profile, edges_of(pixels)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(zip(tiles, pool.map(read, tiles), strict=True))
     reasons = {tile.path: reason for tile, reason in found if isinstance(reason, str)}
     readable = [(tile, *result) for tile, result in found if not isinstance(result, str)]
     return (
-        [tile for tile, _, _ in readable],
-        [digest for _, digest, _ in readable],
-        [profile for _, _, profile in readable],
+        [tile for tile, _, _, _ in readable],
+        [digest for _, digest, _, _ in readable],
+        [profile for _, _, profile, _ in readable],
+        [edges for _, _, _, edges in readable],
         reasons,
     )

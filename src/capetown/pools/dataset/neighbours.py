@@ -1,39 +1,35 @@
-"""Tiles that touch, found by their outlines or by the sheet, block and cell in their names."""
+"""Tiles that touch or are near each other, by their outlines."""
 
-import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import shapely
 
-from capetown.city import BLOCKS_ACROSS, CELLS_ACROSS
 from capetown.imagery.georeference import Outline
-from capetown.pools.dataset.listing import Tile, match_name
+from capetown.pools.dataset.locations import to_utm, utm_zone
 
 # Degrees between tiles that touch: a decimetre of rounding.
 ROUNDING = 1e-6
+# UTM changes lengths by a thousandth at most. A distance that is less short counts as whole.
+UTM_ERROR = 0.002
 
 
 def count_neighbours(
-    tiles: Sequence[Tile], folds: Sequence[str], outlines: Sequence[Outline | None]
+    folds: Sequence[str], outlines: Sequence[Outline | None]
 ) -> tuple[int, int] | None:
     """Count pairs of tiles that touch, corners included, and the pairs that lie in two folds.
 
-    None if it is unknown where some tile is, by its outline or by its name.
+    None if it is unknown where some tile is.
     """
     located = [outline for outline in outlines if outline]
-    names = [name for tile in tiles if (name := match_name(tile.path))]
-    if len(located) == len(tiles):
-        pairs = _by_outline(located)
-    elif len(names) == len(tiles):
-        pairs = _by_name(names)
-    else:
+    if len(located) < len(outlines):
         return None
-    divided = [folds[one] != folds[other] for one, other in pairs]
+    divided = [folds[one] != folds[other] for one, other in _touching(located)]
     return len(divided), sum(divided)
 
 
-def _by_outline(outlines: Sequence[Outline]) -> Iterable[tuple[int, int]]:
+def _touching(outlines: Sequence[Outline]) -> Iterable[tuple[int, int]]:
     corners = np.stack([outline.corners for outline in outlines])
     # Longitudes from the first tile: they do not jump at 180 degrees.
     corners[..., 0] = (corners[..., 0] - outlines[0].longitude + 180) % 360 - 180
@@ -42,15 +38,20 @@ def _by_outline(outlines: Sequence[Outline]) -> Iterable[tuple[int, int]]:
     return ((one, other) for one, other in pairs.T.tolist() if one < other)
 
 
-def _by_name(names: Sequence[re.Match[str]]) -> Iterable[tuple[int, int]]:
-    """Blocks and cells are numbered row by row from a sheet's corner."""
-    tile_at: dict[tuple[str, int, int], int] = {}
-    for number, name in enumerate(names):
-        block_row, block_column = divmod(int(name["block"]) - 1, BLOCKS_ACROSS)
-        row, column = divmod(int(name["cell"]) - 1, CELLS_ACROSS)
-        row, column = row + block_row * CELLS_ACROSS, column + block_column * CELLS_ACROSS
-        tile_at[name["sheet"], row, column] = number
-    for (sheet, row, column), number in tile_at.items():
-        for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):
-            if (other := tile_at.get((sheet, row + down, column + right))) is not None:
-                yield number, other
+def find_near(outlines: Sequence[Outline], targets: Sequence[int], metres: float) -> set[int]:
+    """The tiles whose outline is nearer than that to the outline of a target, targets included."""
+    corners = np.stack([outline.corners for outline in outlines])
+    zones = defaultdict(list)
+    for target in targets:
+        zones[utm_zone(outlines[target].longitude)].append(target)
+    near: set[int] = set()
+    for zone, members in zones.items():
+        points = np.stack(to_utm(zone).transform(corners[..., 0], corners[..., 1]), axis=-1)
+        # Far from its zone, UTM is infinite.
+        usable = np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))
+        polygons = shapely.polygons(points[usable])
+        there = polygons[np.isin(usable, members)]
+        distance = metres * (1 - UTM_ERROR)
+        found = shapely.STRtree(polygons).query(there, predicate="dwithin", distance=distance)
+        near.update(usable[found[1]].tolist())
+    return near

@@ -6,7 +6,7 @@ group go into one fold; see `groups`. Tiles with equal pixels also do.
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,9 @@ from capetown.params import GroupsSource, Split
 from capetown.pools.dataset.drift import TileProfile
 from capetown.pools.dataset.groups import Grouping
 from capetown.pools.dataset.listing import Tile
-from capetown.pools.dataset.neighbours import count_neighbours
+from capetown.pools.dataset.locations import Locations
+from capetown.pools.dataset.name_check import Verdict
+from capetown.pools.dataset.neighbours import find_near
 from capetown.pools.metrics import MIN_GROUPS_FOR_CI
 
 FOLDS = ("train", "valid", "test")
@@ -158,6 +160,40 @@ def _shuffled(groups: Sequence[int], shares: np.ndarray, seed: int) -> np.ndarra
     return folds
 
 
+def near_test(
+    tiles: Sequence[Tile], folds: Sequence[str], locations: Locations, gap: int
+) -> list[int]:
+    """The training tiles nearer than `gap` metres to a tile of the test fold, by number.
+
+    Tiles of the fold `valid` stay: they only choose a few numbers, such as the threshold, and a
+    smaller fold would choose them worse.
+
+    Raises:
+        CapetownError: not all tiles are located, or the others in `train` lack a class.
+    """
+    if not gap:
+        return []
+    outlines = [place for place in locations.outlines if place]
+    if lacking := len(tiles) - len(outlines):
+        first = next(t.path for t, o in zip(tiles, locations.outlines, strict=True) if not o)
+        raise CapetownError(
+            f"{lacking} of {len(tiles)} tiles have no location, such as {first}",
+            where="split.gap", fix="set it to 0, or georeference the tiles",
+        )  # fmt: skip
+    tests = [number for number, fold in enumerate(folds) if fold == "test"]
+    near = find_near(outlines, tests, gap)
+    dropped = sorted(number for number in near if folds[number] == "train")
+    left = set(range(len(tiles))) - set(dropped)
+    try:
+        _check_classes([tiles[n] for n in left], [folds[n] for n in left])
+    except CapetownError as error:
+        raise CapetownError(
+            f"{error.what}: {len(dropped)} tiles are nearer to the test fold than {gap} m",
+            where="split.gap", fix="set a smaller one",
+        ) from error  # fmt: skip
+    return dropped
+
+
 def _check_classes(tiles: Sequence[Tile], folds: Sequence[str]) -> None:
     found = {(fold, tile.label) for fold, tile in zip(folds, tiles, strict=True)}
     for fold in FOLDS:
@@ -202,19 +238,24 @@ def duplicate_table(tiles: Sequence[Tile], digests: Sequence[str]) -> pd.DataFra
 def tile_table(
     tiles: Sequence[Tile], profiles: Sequence[TileProfile], digests: Sequence[str],
     folds: Sequence[str], source: GroupsSource, reduced_sides: Mapping[str, int],
+    location_sources: Iterable[str], names: Verdict,
 ) -> pd.DataFrame:  # fmt: skip
     """A row per tile: path, label, sheet, group, fold, digest, profile and `reduced_to`.
 
     Groups that share an image are merged: an interval must not resample the two copies separately.
     `groups_source` is the source of the groups, the same in each row.
     `reduced_to` is the side in pixels that the tile was downsampled to, as `reduced_sides` gives it
-    by path; 0 for an original.
+    by path; 0 for an original. `location_source` is as in `Locations`, and `names` the verdict of
+    `check_names`, the same in each row.
     """
     groups = merged([tile.group for tile in tiles], digests)
     assigned = pd.DataFrame(tiles).assign(group=groups, fold=folds, digest=digests)
     sides = [reduced_sides.get(tile.path, 0) for tile in tiles]
     return pd.concat([assigned, pd.DataFrame(profiles)], axis=1).assign(
-        reduced_to=sides, groups_source=source
+        reduced_to=sides,
+        groups_source=source,
+        location_source=list(location_sources),
+        names=names,
     )
 
 
@@ -233,8 +274,13 @@ def summary(tiles: Sequence[Tile], folds: Sequence[str]) -> dict[str, dict[str, 
     return found
 
 
-def log_lines(grouping: Grouping, folds: Sequence[str], settings: Split) -> list[str]:
-    """Lines for the log: actual and target size of each fold, and what leaks between folds."""
+def log_lines(
+    grouping: Grouping, folds: Sequence[str], settings: Split, touching: tuple[int, int] | None
+) -> list[str]:
+    """Lines for the log: actual and target size of each fold, and what leaks between folds.
+
+    `touching` is the result of `count_neighbours`.
+    """
     tiles, source = grouping.tiles, grouping.source
     by_sheet = settings.strategy == "sheet"
     unit = ("sheet" if by_sheet else "block") if source == "names" else "group"
@@ -246,8 +292,8 @@ def log_lines(grouping: Grouping, folds: Sequence[str], settings: Split) -> list
             f"{fold['yes'] / count:.1%} with a pool; {unit}s: {fold['groups']}, sheets: "
             f"{fold['sheets']}, tiles in the largest {unit}: {fold['largest_group']}"
         )
-    if pairs := count_neighbours(tiles, folds, grouping.outlines):
-        lines.append("pairs of tiles that touch: {}, {} of them in two folds".format(*pairs))
+    if touching:
+        lines.append("pairs of tiles that touch: {}, {} of them in two folds".format(*touching))
     else:
         lines.append("pairs of tiles that touch: unknown, since not all tiles have a location")
     return lines

@@ -29,6 +29,7 @@ from capetown.params import (
 )
 from capetown.pools.dataset.appearance import Appearance
 from capetown.pools.dataset.drift import TypicalProfile
+from capetown.pools.dataset.name_check import Verdict
 from capetown.pools.model.architecture import create
 from capetown.pools.model.devices import to_device
 
@@ -42,6 +43,8 @@ class TrainingSummary(Section):
     `groups` and `pool_share` cover both folds; `shared_groups` is True if a group is in both.
     `scores` are the validation metrics of the kept epoch, at a threshold of one half.
     `groups_source` is ``none`` if the split was random, and None in models of earlier versions.
+    `names` says whether the tiles' names fitted their pixels; `predict` does not locate tiles by
+    names that did not.
     """
 
     pretrained: bool
@@ -52,6 +55,7 @@ class TrainingSummary(Section):
     pool_share: Share
     scores: dict[str, float]
     groups_source: GroupsSource | None = None
+    names: Verdict = "unknown"
 
 
 class ModelManifest(Section):

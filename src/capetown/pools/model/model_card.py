@@ -36,6 +36,7 @@ def summarise_training(
         pool_share=float(np.mean(labels == CLASSES.index("yes"))),
         scores=dict(scores),
         groups_source=train.groups_source,
+        names=train.names,
     )
 
 

@@ -9,7 +9,10 @@ chooses the format (`capetown.layers`). All columns but `path` may be null:
 - `decision`, text: ``yes`` or ``no``, by the model's threshold.
 - `error`, text: why the tile cannot be read; probability and decision are null then.
 - `drift`, text: how the tile differs from the training data; null if it does not.
-- `location_error`, text: why the georeference cannot be used; null if it can, or if there is none.
+- `location_source`, text: ``georeference``, or ``name`` for a tile without tags and sidecars whose
+  name gives a location. Names are not used if those of the training tiles did not fit their pixels.
+- `location_error`, text: why the georeference or the name cannot be used; null if it can, or if
+  there is none.
 - `data_share`, number: the share of a window's pixels that are not nodata. Windows below one half
   have no row and are counted. It is 1 for a whole file.
 - `h3_index`, text: the H3 cell of the tile's centre, resolution 8 (`capetown.city.RESOLUTION`).

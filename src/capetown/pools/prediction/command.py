@@ -56,10 +56,12 @@ def describe(summary: Summary, out: str) -> list[str]:
         )
     if summary.location_errors:
         lines.append(
-            f"{summary.location_errors} tiles have an unusable georeference: see `location_error`"
+            f"{summary.location_errors} tiles have an unusable location: see `location_error`"
         )
+    if summary.located_by_name:
+        lines.append(f"{summary.located_by_name} tiles are located by their names alone")
     if not summary.located:
-        lines.append("no tile is georeferenced, so the location columns are empty")
+        lines.append("no tile is located, so the location columns are empty")
     lines.append(
         f"{out}: {summary.tiles} tiles, {summary.pools} with a pool, {summary.unreadable} "
         "unreadable"

@@ -31,6 +31,7 @@ from capetown.imagery.georeference import (
 from capetown.imagery.reading import Pixels, UnreadableTileError, read_raster, resize, to_rgb
 from capetown.imagery.reducing import reduce_raster
 from capetown.imagery.tiff import MAX_BYTES, TooLargeError
+from capetown.imagery.tile_names import georeference_by_name
 from capetown.imagery.tile_ref import TileRef
 from capetown.imagery.windows import MIN_DATA, Orthophoto, open_image
 from capetown.pools.dataset.appearance import Appearance, describe
@@ -78,7 +79,8 @@ class PreparedTile(NamedTuple):
         drift: how it differs from the training data; empty if it does not.
         width: of the file or window, in pixels, like the height.
         georeference: None if it has none.
-        location_error: why the georeference is unusable; empty if it is usable.
+        location_source: ``georeference``, ``name`` or empty, with an error too.
+        location_error: why the georeference or the name is unusable; empty if it is usable.
         data: the share of a window's pixels that are not nodata; 1 for a whole file.
     """
 
@@ -87,6 +89,7 @@ class PreparedTile(NamedTuple):
     width: int
     height: int
     georeference: Georeference | None
+    location_source: str
     location_error: str
     data: float
 
@@ -175,21 +178,28 @@ def prepare(
             data = _fetch(tile)
             raster = read_raster(BytesIO(data))
         height, width = raster.values.shape[:2]
-        georeference, location_error = None, ""
+        georeference, location_source, location_error = None, "", ""
         try:
             if tile.window:
-                whole = image.place(crs)
-                georeference = whole and whole.part(tile.window.left, tile.window.top)
+                stored, size = image.place(crs), (image.dataset.width, image.dataset.height)
             else:
                 stored = find_georeference(tags_of_file(data), tile.sidecars, crs)
-                georeference = stored and stored.upright(raster.orientation, width, height)
+                stored = stored and stored.upright(raster.orientation, width, height)
+                size = width, height
+            named = None if stored else _by_name(tile, *size, manifest)
+            georeference = stored or named
+            location_source = "name" if named else "georeference" if stored else ""
+            if georeference and tile.window:
+                georeference = georeference.part(tile.window.left, tile.window.top)
         except GeoreferenceError as error:
             location_error = str(error)
         pixels = to_rgb(reduce_raster(raster, manifest.reduced_to or 0), manifest.tiles)
         profile = profile_of(pixels, raster.side or max(height, width), raster.resolution)
         resized = resize(pixels, manifest.image_size, manifest.interpolation)
         drift = deviation(profile, manifest.typical) or look(resized, manifest.appearance)
-        return PreparedTile(resized, drift, width, height, georeference, location_error, share)
+        return PreparedTile(
+            resized, drift, width, height, georeference, location_source, location_error, share
+        )
     except TooLargeError as error:
         return f"{error}; cut it into tiles with --tile-metres"
     except UnreadableTileError as error:
@@ -203,6 +213,20 @@ def look(pixels: Pixels, appearance: Appearance | None) -> str:
     if appearance is None or (ratio := appearance.distances(describe([pixels]))[0]) <= 1:
         return ""
     return f"colour or texture: {ratio:.1f} times the usual distance from training tiles"
+
+
+def _by_name(
+    tile: TileRef, width: int, height: int, manifest: ModelManifest
+) -> Georeference | None:
+    """The georeference of a whole image by its name; None if the name gives none.
+
+    Raises:
+        GeoreferenceError: names like this are not right, or the image has another shape.
+    """
+    found = georeference_by_name(tile.url, width, height)
+    if found and manifest.training and manifest.training.names == "mismatch":
+        raise GeoreferenceError("its name gives a location, but names did not fit in training")
+    return found
 
 
 def _fetch(tile: TileRef) -> bytes:
@@ -256,6 +280,7 @@ def _row(
         [(longitude, latitude)] = tile.georeference.to_earth(point[None]).tolist()
         row |= {"saliency_longitude": longitude, "saliency_latitude": latitude}
     return row | {
+        "location_source": tile.location_source,
         "h3_index": h3.latlng_to_cell(found.latitude, found.longitude, RESOLUTION),
         "longitude": found.longitude,
         "latitude": found.latitude,

@@ -20,9 +20,9 @@ from capetown.legend import ranges
 SCHEMA = pa.schema(
     [
         ("path", pa.string()), ("probability", pa.float64()), ("decision", pa.string()),
-        ("error", pa.string()), ("drift", pa.string()), ("location_error", pa.string()),
-        ("data_share", pa.float64()), ("h3_index", pa.string()), ("longitude", pa.float64()),
-        ("latitude", pa.float64()), ("saliency_x", pa.float64()),
+        ("error", pa.string()), ("drift", pa.string()), ("location_source", pa.string()),
+        ("location_error", pa.string()), ("data_share", pa.float64()), ("h3_index", pa.string()),
+        ("longitude", pa.float64()), ("latitude", pa.float64()), ("saliency_x", pa.float64()),
         ("saliency_y", pa.float64()),
         ("saliency_longitude", pa.float64()), ("saliency_latitude", pa.float64()),
         (GEOMETRY, pa.binary()),
@@ -75,8 +75,8 @@ def read_predictions(path: Path) -> pl.DataFrame:
             )  # fmt: skip
     if table[CELL].null_count() == len(table):
         raise CapetownError(
-            f"no tile is georeferenced ({CELL} is empty in all {len(table):,} rows)", where=path,
-            fix="predict GeoTIFFs, or tiles with world files",
+            f"no tile is located ({CELL} is empty in all {len(table):,} rows)", where=path,
+            fix="predict GeoTIFFs, tiles with world files, or tiles whose names locate them",
         )  # fmt: skip
     return table
 

@@ -66,6 +66,7 @@ class Summary(Section):
     drifted: int = 0
     drift_examples: tuple[str, ...] = ()
     located: int = 0
+    located_by_name: int = 0
     location_errors: int = 0
     empty: int = 0
 
@@ -84,6 +85,8 @@ class Summary(Section):
             drifted=self.drifted + len(drifted),
             drift_examples=(*self.drift_examples, *drifted)[:EXAMPLES],
             located=self.located + count("h3_index"),
+            located_by_name=self.located_by_name
+            + table["location_source"].to_pylist().count("name"),
             location_errors=self.location_errors + count("location_error"),
             empty=self.empty + int((table.schema.metadata or {}).get(EMPTY, 0)),
         )
