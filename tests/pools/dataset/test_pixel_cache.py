@@ -100,20 +100,22 @@ def test_a_full_disk_or_an_unwritable_cache_is_an_error_before_tiles_are_read(
 def test_a_fold_is_read_from_its_table(files: list[Path], tmp_path: Path) -> None:
     table = tmp_path / "tiles.csv"
     table.write_text(
-        "path,label,sheet,group,fold,digest,groups_source\nA_1_0.tif,no,A,A_1,train,0,names\n"
-        "A_1_1.tif,yes,A,A_1,train,1,names\nA_1_2.tif,yes,A,A_1,test,2,names\n"
+        "path,label,sheet,group,fold,digest,groups_source,names\n"
+        "A_1_0.tif,no,A,A_1,train,0,names,match\nA_1_1.tif,yes,A,A_1,train,1,names,match\n"
+        "A_1_2.tif,yes,A,A_1,test,2,names,match\n"
     )
     cache = tmp_path / "cache"
     read = partial(load_fold, table, root=tmp_path, size=16, interpolation="bicubic", cache=cache)
     fold = read("train")
     assert (fold.paths, fold.labels.tolist()) == (["A_1_0.tif", "A_1_1.tif"], [0, 1])
     assert (fold.sheets.tolist(), fold.groups.tolist()) == (["A", "A"], ["A_1", "A_1"])
-    assert (fold.groups_source, fold.subset(fold.labels == 1).groups_source) == ("names", "names")
+    for some in (fold, fold.subset(fold.labels == 1)):
+        assert (some.groups_source, some.names) == ("names", "match")
     files[1].unlink()
     assert (read("train").pixels == fold.pixels).all(), "cached: the tiles are not read again"
     with pytest.raises(CapetownError, match=r"tiles\.csv: no `no` tile in fold test"):
         read("test")
-    table.write_text(table.read_text().replace(",1,names\n", ",9,names\n"))
+    table.write_text(table.read_text().replace(",1,names,match\n", ",9,names,match\n"))
     with pytest.raises(CapetownError) as error:
         read("train")
     assert error.value.where == str(files[1])

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import geopandas
+import h3
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from capetown.city import CLASSES
+from capetown.city import CLASSES, HEXAGONS_FILE
 from capetown.errors import CapetownError
 from capetown.imagery.georeference import Outline
 from capetown.params import load_params
@@ -29,6 +33,7 @@ from capetown.pools.dataset.neighbours import count_neighbours
 from capetown.pools.dataset.split import FOLDS, Strategy, split_tiles
 from tests import ROOT
 from tests.imagery import NORTH, WEST, geotiff
+from tests.pools.dataset.test_locations import cut, name_at, picture
 
 
 def named(name: str, label: str = "no") -> Tile:
@@ -290,6 +295,65 @@ def test_no_two_tiles_of_one_block_are_in_different_folds(workspace: Path) -> No
     assert "pairs of tiles that touch: unknown" in said
     metrics = json.loads((workspace / "metrics" / "split.json").read_text())
     assert (metrics["groups_source"], metrics["touching"]) == ("none", None)
+
+
+def test_tiles_with_names_are_mapped_and_a_gap_keeps_folds_apart(workspace: Path) -> None:
+    """Fourteen by fourteen neighbours, in groups of two by two."""
+    pools = workspace / "raw" / "images" / "swimming-pool"
+    for tile in pools.rglob("*.tif"):
+        tile.unlink()
+    tiles = cut(picture())
+    rows = [f"{name_at(*at)}.tif,{at[0] // 2}_{at[1] // 2}" for at in tiles]
+    (workspace / "groups.csv").write_text("\n".join(["path,group", *rows]) + "\n")
+    for n, (at, pixels) in enumerate(tiles.items()):
+        Image.fromarray(pixels).save(pools / ("yes" if n % 3 else "no") / f"{name_at(*at)}.tif")
+    hexagons = {"type": "FeatureCollection", "features": [
+        {"type": "Feature", "properties": {"index": cell}} for cell in ["88ad361a9bfffff"]
+    ]}  # fmt: skip
+    (workspace / "raw" / "requests" / HEXAGONS_FILE).write_text(json.dumps(hexagons))
+
+    def split_with(gap: int, code: int = 0) -> tuple[str, dict[str, Any]]:
+        text = (workspace / "params.yaml").read_text()
+        (workspace / "params.yaml").write_text(re.sub(r"  gap: \d+", f"  gap: {gap}", text))
+        shutil.rmtree(workspace / "splits", ignore_errors=True)
+        said = run_stage(workspace, code)
+        return said, json.loads((workspace / "metrics" / "split.json").read_text())
+
+    said, metrics = split_with(0)
+    assert f"names of tiles: {metrics['names']}" in said
+    assert re.fullmatch(r"250 of 250 neighbours match; \d+ of 250 random pairs", metrics["names"])
+    assert metrics["located"] == {"georeference": 0, "name": 196}
+    # Along rows and columns, and across corners.
+    assert (metrics["touching"], metrics["near_test"]) == (2 * 14 * 13 + 2 * 13 * 13, 0)
+    assert "tiles lie outside all hexagons of Cape Town, such as" in said
+    located = geopandas.read_parquet(workspace / "splits" / "tiles.parquet")
+    listed = pd.read_csv(workspace / "splits" / "tiles.csv")
+    assert set(listed["names"]) == {"match"}
+    shared = ["path", "label", "fold", "group", "location_source"]
+    assert located[shared].equals(listed[shared])
+    west, south, east, north = located.total_bounds
+    assert (west, east) == pytest.approx((18.5676, 18.5828), abs=1e-4)
+    assert located["longitude"].between(west, east).all()
+    assert located["latitude"].between(south, north).all()
+    first = located.iloc[0]
+    assert first["hexagon"] == h3.latlng_to_cell(first["latitude"], first["longitude"], 8)
+
+    said, metrics = split_with(150)
+    left = geopandas.read_parquet(workspace / "splits" / "tiles.parquet").to_crs(32734)
+    train, test = (left[left["fold"] == fold].union_all() for fold in ("train", "test"))
+    assert train.distance(test) > 150
+    near = pd.read_csv(workspace / "splits" / "near_test.csv")
+    assert len(near) == metrics["near_test"] == 196 - len(left) > 0
+    assert f"{len(near)} training tiles nearer than 150 m to the test fold" in said
+    kept = listed[(listed["fold"] != "train") | ~listed["path"].isin(near["path"])]
+    assert kept["path"].tolist() == left["path"].tolist()
+
+    assert "error: split.gap: fold train has no" in split_with(2000, 1)[0]
+    Image.fromarray(picture()[:80, :80]).save(pools / "no" / "nice.tif")
+    with (workspace / "groups.csv").open("a") as file:
+        file.write("nice.tif,odd\n")
+    said, _ = split_with(100, 1)
+    assert "error: split.gap: 1 of 197 tiles have no location, such as images/" in said
 
 
 def test_one_group_with_most_tiles_is_named(workspace: Path) -> None:

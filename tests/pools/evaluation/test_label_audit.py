@@ -85,10 +85,10 @@ def test_flipped_labels_are_among_the_first(
 
 
 def test_all_folds_are_loaded_as_one(tmp_path: Path) -> None:
-    rows = ["path,label,sheet,group,fold,digest,groups_source"]
+    rows = ["path,label,sheet,group,fold,digest,groups_source,names"]
     for number, (label, part) in enumerate([("no", "train"), ("yes", "valid"), ("yes", "test")]):
         Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / f"{number}.tif")
-        rows.append(f"{number}.tif,{label},A,A_{number},{part},{number},names")
+        rows.append(f"{number}.tif,{label},A,A_{number},{part},{number},names,match")
     (tmp_path / "tiles.csv").write_text("\n".join(rows))
     tiles = load_fold(
         tmp_path / "tiles.csv", None, tmp_path,

@@ -83,6 +83,17 @@ def test_a_random_split_claims_nothing_of_groups() -> None:
     assert "groups" not in card
 
 
+def test_the_card_says_whether_names_locate_tiles() -> None:
+    summary = manifest().training
+    assert summary is not None
+    for verdict, words in (
+        ("match", "continue their neighbours"), ("unknown", "was not checked"),
+        ("mismatch", "has no location, even if its name gives one"),
+    ):  # fmt: skip
+        training = summary.model_copy(update={"names": verdict})
+        assert words in render_card(manifest().model_copy(update={"training": training}))
+
+
 def test_a_model_without_a_training_summary_has_no_card() -> None:
     with pytest.raises(CapetownError, match=r"model\.json: no summary of the training"):
         render_card(card_of("resnet18"))

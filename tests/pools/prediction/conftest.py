@@ -39,7 +39,8 @@ def predict(model: Model, tmp_path: Path) -> Predict:
             layer = {"layer": "tiles"} if out.suffix == ".gpkg" else {}
             read: pd.DataFrame = geopandas.read_file(out, **layer)
             return read
-        text = dict.fromkeys(("decision", "error", "h3_index", "location_error", "geometry"), str)
+        columns = ("decision", "error", "h3_index", "location_source", "location_error", "geometry")
+        text = dict.fromkeys(columns, str)
         return pd.read_csv(out, dtype=text, keep_default_na=False)
 
     return run

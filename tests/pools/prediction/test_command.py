@@ -56,7 +56,7 @@ def test_each_tile_has_a_probability_or_an_error(
     assert found["decision"].tolist() == [*decided[:2], "", decided[2]]
     assert capsys.readouterr().out.splitlines() == [
         f"1 tiles differ from the training data, such as {tiles}/C_1_1.tiff (grey)",
-        "no tile is georeferenced, so the location columns are empty",
+        "no tile is located, so the location columns are empty",
         f"{tmp_path}/out.csv: 4 tiles, {decided.count('yes')} with a pool, 1 unreadable",
     ]
     assert found["drift"].tolist() == ["", "grey", "", ""]
@@ -224,4 +224,4 @@ def test_an_original_gives_the_prediction_of_its_reduced_copy(
 def test_no_text_in_the_csv_is_a_formula() -> None:
     rows = [{"path": "=1+1.tif", "error": "@a", "drift": "b=c", "longitude": -18.5}]
     write_csv(iter([as_table(rows, 0)]), file := BytesIO())
-    assert file.getvalue().splitlines()[1] == b"'=1+1.tif,,,'@a,b=c,,,,-18.5,,,,,,"
+    assert file.getvalue().splitlines()[1] == b"'=1+1.tif,,,'@a,b=c,,,,,-18.5,,,,,,"

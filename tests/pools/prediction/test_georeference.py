@@ -16,13 +16,13 @@ from PIL import Image
 from pyproj import Transformer
 
 from capetown.imagery.reading import read_tile, resize
-from capetown.pools.model.manifest import save_model
+from capetown.pools.model.manifest import TrainingSummary, save_model
 from capetown.pools.model.saliency import saliency_maps, strongest_points
 from tests.imagery import GRID, NORTH, TILE, UTM, WEST, WORLD, geotiff
 from tests.pools.prediction import CARD, Model, Predict, Refusal
 
 SCHEMA = json.loads(Path(__file__).with_name("geoparquet-1.1.0.schema.json").read_text())
-LOCATION = ["h3_index", "longitude", "latitude", "geometry"]
+LOCATION = ["location_source", "h3_index", "longitude", "latitude", "geometry"]
 TO_EARTH = Transformer.from_crs(UTM, "EPSG:4326")
 
 
@@ -110,7 +110,42 @@ def test_a_tile_with_an_unusable_georeference_is_still_predicted(
     assert [text in error for text, error in zip(named, said, strict=True)] == [True] * 5
     assert fine == ""
     assert found["h3_index"].ne("").tolist() == [False] * 5 + [True]
-    assert "5 tiles have an unusable georeference" in capsys.readouterr().out
+    assert "5 tiles have an unusable location" in capsys.readouterr().out
+
+
+def test_a_name_locates_a_tile_that_nothing_else_does(
+    model: Model, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unless its georeference is unusable, its shape is another one, or training refuted names."""
+    folder = tmp_path / "named"
+    folder.mkdir()
+    Image.fromarray(TILE).save(folder / "W35A_7_58.tif")
+    Image.fromarray(TILE[:20]).save(folder / "W35A_7_59.tif")
+    with_world_file(folder, "W35A_7_60.tif", "W35A_7_60.tfw")
+    geotiff(folder / "W35A_7_61.tif")
+    Image.fromarray(TILE).save(folder / "W35Z_7_58.tif")
+    found = predict("named.csv", folder)
+    assert found["location_source"].tolist() == ["name", "", "", "georeference", ""]
+    assert [
+        words in said
+        for words, said in zip(["", "shape", "--crs", "", ""], found["location_error"], strict=True)
+    ] == [True] * 5
+    assert found["location_error"].ne("").tolist() == [False, True, True, False, False]
+    place = found[["longitude", "latitude"]].iloc[0].astype(float).tolist()
+    assert place == pytest.approx([18.5865, -33.8901], abs=5e-5)
+    assert found["h3_index"][0] == h3.latlng_to_cell(place[1], place[0], 8)
+    assert "1 tiles are located by their names alone" in capsys.readouterr().out
+    half = predict("half.csv", folder / "W35A_7_58.tif", "--tile-pixels", "32")
+    assert set(half["location_source"]) == {"name"}
+    assert half["longitude"].astype(float).mean() == pytest.approx(place[0], abs=1e-6)
+    training = TrainingSummary(
+        pretrained=False, train_tiles=1, valid_tiles=1, groups=2, shared_groups=False,
+        pool_share=0.5, scores={}, names="mismatch",
+    )  # fmt: skip
+    save_model(tmp_path / "refuted", model[0], CARD.model_copy(update={"training": training}))
+    refuted = predict("refuted.csv", folder, folder=tmp_path / "refuted")
+    assert refuted["location_source"].tolist() == ["", "", "", "georeference", ""]
+    assert "did not fit in training" in refuted["location_error"][0]
 
 
 @pytest.mark.parametrize("located", [True, False])
@@ -122,7 +157,7 @@ def test_the_file_is_geoparquet(
         geotiff(tiles / "deep" / "located.tif")
     out = tmp_path / "out.parquet"
     found = predict(out, tiles)
-    assert found[[*LOCATION, "location_error"]].notna().to_numpy().sum() == 4 * located
+    assert found[[*LOCATION, "location_error"]].notna().to_numpy().sum() == 5 * located
     geo = json.loads(pq.read_metadata(out).metadata[b"geo"])
     jsonschema.validate(geo, SCHEMA)
     read = geopandas.read_parquet(out)

@@ -34,7 +34,7 @@ def workspace(tmp_path: Path) -> Path:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     sheets = [f"S{n // 4}" for n in range(24)]
     profile = {"side": 32, "resolution": 0.0, "dark": False, "grey": False, "reduced_to": 0,
-               "groups_source": "none"}  # fmt: skip
+               "groups_source": "none", "names": "unknown"}  # fmt: skip
     table = pd.DataFrame({"label": ["no", "yes"] * 12, "sheet": sheets, "group": sheets, **profile})
     table["fold"] = ["train"] * 16 + ["valid"] * 4 + ["test"] * 4
     table["path"] = table["digest"] = [f"{sheet}_{n}_1.tif" for n, sheet in enumerate(sheets)]

@@ -79,7 +79,7 @@ class PreparedTile(NamedTuple):
         drift: how it differs from the training data; empty if it does not.
         width: of the file or window, in pixels, like the height.
         georeference: None if it has none.
-        location_source: ``georeference``, ``name`` or empty, with an error too.
+        location_source: ``georeference``, ``name``, or empty without a georeference.
         location_error: why the georeference or the name is unusable; empty if it is usable.
         data: the share of a window's pixels that are not nodata; 1 for a whole file.
     """
