@@ -19,7 +19,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.stats import rankdata
 
 from capetown.city import CELLS_ACROSS, Bounds
 from capetown.imagery.tiff import Pixels
@@ -193,8 +192,13 @@ def _fit(edges: npt.NDArray[np.float32], pairs: npt.NDArray[np.int64], most: int
     """The fit of the first pairs with contrast, `most` at most."""
     one, other = edges[pairs[:, 0], pairs[:, 1]], edges[pairs[:, 2], pairs[:, 3]]
     clear = (one.std(axis=1) >= CONTRAST) & (other.std(axis=1) >= CONTRAST)
-    ranks = [rankdata(np.diff(lines[clear][:most], axis=1), axis=1) for lines in (one, other)]
-    x, y = (values - values.mean(axis=1, keepdims=True) for values in ranks)
+    x, y = (_ranks(np.diff(lines[clear][:most], axis=1)) for lines in (one, other))
     # An edge with contrast has at least one step, so its ranks differ.
     alike = (x * y).sum(axis=1) / np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
     return Fit(int((alike >= ALIKE).sum()), len(alike))
+
+
+def _ranks(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Twice the ranks of values in each row, less their mean; equal values have equal ranks."""
+    ranks: npt.NDArray[np.float64] = np.sign(rows[:, :, None] - rows[:, None, :]).sum(axis=2)
+    return ranks
