@@ -11,14 +11,14 @@ import polars as pl
 
 from capetown.params import load_params
 from capetown.report.facts import Facts
-from capetown.report.labelled_tiles import requests_and_tiles, tile_statistics
+from capetown.report.labelled_tiles import outside, requests_and_tiles, tile_statistics
 from capetown.report.pool_map import read_pools
 from capetown.report.render import markdown_and_images, page
 from capetown.report.request_statistics import request_metrics, request_tables
 from capetown.requests.reader import FAILED, STATUS
 from capetown.timing import step
 from capetown.workbook import write_workbook
-from stages import run
+from stages import log, run
 from stages.outs import put_in_place
 
 METRICS, EVALUATION, OUT = Path("metrics"), Path("evaluation"), Path("reports")
@@ -54,7 +54,7 @@ def read_csv(path: Path, **types: type) -> pd.DataFrame:
 
 def read_tiles(path: Path) -> pd.DataFrame:
     """The located tiles without their outlines; empty if none is located."""
-    columns = ["path", "label", "fold", "hexagon"]
+    columns = ["path", "label", "fold", "hexagon", "location_source"]
     return pd.read_parquet(path, columns=columns) if path.exists() else pd.DataFrame()
 
 
@@ -91,6 +91,8 @@ def main() -> None:
     """Write reports/."""
     with step("read"):
         facts = read_facts()
+    if beyond := outside(facts):
+        log.warning("%s", beyond)
     with step("Markdown and HTML"):
         markdown, images = markdown_and_images(facts)
         texts = {OUT / "index.md": markdown, OUT / "index.html": page(facts)}

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from capetown.city import HEXAGONS_FILE, TILES_FOLDER
+from capetown.city import TILES_FOLDER
 from capetown.errors import CapetownError
 from capetown.imagery.georeference import Outline
 from capetown.params import BandRendering, Split, load_params
 from capetown.pools.dataset import drift, groups, label_corrections, listing, locations, split
-from capetown.pools.dataset.located_table import COPIED, outside, write_located
+from capetown.pools.dataset.located_table import COPIED, write_located
 from capetown.pools.dataset.neighbours import count_neighbours
-from capetown.requests.hexagons import read_hexagons
 from capetown.storage import FORMULA
 from capetown.timing import step
 from stages import log, log_folder, run
@@ -24,7 +23,6 @@ RAW, OUT, METRICS = Path("raw"), Path("splits"), Path("metrics/split.json")
 INVENTORY = RAW / "images/inventory.csv"
 COLUMNS = [*COPIED, "sheet", "digest"]
 TILES, REJECTED = RAW / TILES_FOLDER, log_folder() / "split-rejected.csv"
-HEXAGONS = RAW / "requests" / HEXAGONS_FILE
 
 
 def main() -> None:
@@ -40,7 +38,7 @@ def main() -> None:
         for name, table in tables.items():
             as_text = table.replace(FORMULA, r"'\1", regex=True)
             as_text.to_csv(made / OUT / f"{name}.csv", index=False)
-        write_located(tables["tiles"], outlines, made / OUT / "tiles.parquet")
+        write_located(tables["tiles"], outlines, made / OUT)
         (made / METRICS).write_text(json.dumps(numbers, indent=2) + "\n")
 
 
@@ -63,10 +61,9 @@ def divide(
     verdict = check.verdict if check else "unknown"
     if check:
         log.info("names of tiles: %s", check)
-    beyond = outside(tiles, places, read_hexagons(HEXAGONS).index) if HEXAGONS.exists() else ""
     grouping = groups.group_tiles(tiles, table, places, settings)
     tiles, source = grouping.tiles, grouping.source
-    for note in [*places.notes, *filter(None, [beyond]), *grouping.notes]:
+    for note in [*places.notes, *grouping.notes]:
         log.warning("%s", note)
     sides = listing.reduced_sides(INVENTORY)
     if source == "none" and any(tile.path in sides for tile in tiles):

@@ -139,7 +139,7 @@ def facts(folder: Path) -> Facts:
              *((f"{n}.tiff", "yes" if n % 4 else "no", "train", CELLS[20 + n // 3])
                for n in range(45))],
             columns=["path", "label", "fold", "hexagon"],
-        ),
+        ).assign(location_source="name"),
         evaluation=folder,
         inventory=pd.DataFrame({"key": ["sr.csv.gz"], "size": [1_000_000]}),
         fingerprint="fedcba9876543210",

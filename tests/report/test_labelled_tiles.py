@@ -15,6 +15,7 @@ from capetown.report.labelled_tiles import (
     MIN_HEXAGONS,
     correlate,
     labelled_map,
+    outside,
     tile_statistics,
     tiles_by_hexagon,
 )
@@ -41,6 +42,9 @@ def test_tiles_are_counted_by_hexagon_and_test_errors_with_them(small: Facts) ->
     numbers = tile_statistics(small)
     assert (numbers["tiles"], numbers["elsewhere"], numbers["unknown"]) == (49, 1, 150)
     assert numbers["correlation"].hexagons == 15
+    said = "1 of 50 located tiles lie outside all hexagons, such as b.tif (by name)"
+    assert outside(small) == said
+    assert outside(replace(small, tiles=small.tiles[:3])) == ""
 
 
 def test_the_map_shows_counts_shares_folds_and_errors(small: Facts) -> None:

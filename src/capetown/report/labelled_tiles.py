@@ -102,6 +102,20 @@ def tile_statistics(facts: Facts) -> dict[str, Any]:
     }
 
 
+def outside(facts: Facts) -> str:
+    """A line about located tiles outside all hexagons, such as in the sea; empty without any."""
+    if facts.hexagons is None or facts.tiles.empty:
+        return ""
+    found = facts.tiles[~facts.tiles["hexagon"].isin(facts.hexagons["index"])]
+    if found.empty:
+        return ""
+    first = found.iloc[0]
+    return (
+        f"{len(found)} of {len(facts.tiles)} located tiles lie outside all hexagons, such as "
+        f"{first['path']} (by {first['location_source']})"
+    )
+
+
 def labelled_map(facts: Facts) -> HexagonMap:
     """The map of labelled tiles: how many, with a pool, in which fold, and called wrongly."""
     hexagons, table = facts.hexagons, requests_and_tiles(facts)

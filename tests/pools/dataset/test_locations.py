@@ -15,7 +15,6 @@ from capetown.imagery.georeference import Outline
 from capetown.imagery.tiff import Pixels
 from capetown.imagery.tile_names import bounds_of
 from capetown.pools.dataset.listing import Tile
-from capetown.pools.dataset.located_table import outside
 from capetown.pools.dataset.locations import Locations, check_locations, locate_tiles
 from capetown.pools.dataset.name_check import check_names, edges_of
 from capetown.pools.dataset.neighbours import find_near
@@ -156,19 +155,6 @@ def test_a_georeference_counts_more_than_the_name(tmp_path: Path) -> None:
     assert contradicts.startswith("2 of 3 tiles have a georeference that contradicts their name")
     assert f"{paths[1]} (300 m apart)" in contradicts
     assert size == f"1 of 3 tiles are not 100 m a side, such as {paths[2]} (200 m)"
-
-
-def test_tiles_outside_all_hexagons_are_counted(tmp_path: Path) -> None:
-    """Sheet W95A is in the Atlantic, sixty kilometres from the land."""
-    paths = [f"{YES}/W35A_7_58.tif", f"{NO}/W95A_7_58.tif"]
-    for path in paths:
-        write(tmp_path, path)
-    found = locate_tiles(tiles_at(paths), tmp_path)
-    said = outside(tiles_at(paths), found, ["88ad361a9bfffff"])
-    assert said.startswith("1 of 2 tiles lie outside all hexagons of Cape Town")
-    assert paths[1] in said
-    assert outside(tiles_at(paths[:1]), locate_tiles(tiles_at(paths[:1]), tmp_path),
-                   ["88ad361a9bfffff"]) == ""  # fmt: skip
 
 
 def test_near_tiles_are_found_across_zones_of_utm() -> None:

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from capetown.city import CLASSES, HEXAGONS_FILE
+from capetown.city import CLASSES
 from capetown.errors import CapetownError
 from capetown.imagery.georeference import Outline
 from capetown.params import load_params
@@ -307,10 +307,6 @@ def test_tiles_with_names_are_mapped_and_a_gap_keeps_folds_apart(workspace: Path
     (workspace / "groups.csv").write_text("\n".join(["path,group", *rows]) + "\n")
     for n, (at, pixels) in enumerate(tiles.items()):
         Image.fromarray(pixels).save(pools / ("yes" if n % 3 else "no") / f"{name_at(*at)}.tif")
-    hexagons = {"type": "FeatureCollection", "features": [
-        {"type": "Feature", "properties": {"index": cell}} for cell in ["88ad361a9bfffff"]
-    ]}  # fmt: skip
-    (workspace / "raw" / "requests" / HEXAGONS_FILE).write_text(json.dumps(hexagons))
 
     def split_with(gap: int, code: int = 0) -> tuple[str, dict[str, Any]]:
         text = (workspace / "params.yaml").read_text()
@@ -325,8 +321,10 @@ def test_tiles_with_names_are_mapped_and_a_gap_keeps_folds_apart(workspace: Path
     assert metrics["located"] == {"georeference": 0, "name": 196}
     # Along rows and columns, and across corners.
     assert (metrics["touching"], metrics["near_test"]) == (2 * 14 * 13 + 2 * 13 * 13, 0)
-    assert "tiles lie outside all hexagons of Cape Town, such as" in said
     located = geopandas.read_parquet(workspace / "splits" / "tiles.parquet")
+    layer = geopandas.read_file(workspace / "splits" / "tiles.gpkg", layer="labelled_tiles")
+    assert layer["path"].tolist() == located["path"].tolist()
+    assert layer["has_pool"].tolist() == (located["label"] == "yes").astype(int).tolist()
     listed = pd.read_csv(workspace / "splits" / "tiles.csv")
     assert set(listed["names"]) == {"match"}
     shared = ["path", "label", "fold", "group", "location_source"]
