@@ -22,8 +22,9 @@ from capetown.city import TILES_FOLDER
 from capetown.imagery.reading import Pixels, read_tile, resize
 from capetown.params import Split
 from capetown.pools.dataset.appearance import describe, fit_appearance, is_unlike
-from capetown.pools.dataset.groups import group_tiles, locate_tiles
+from capetown.pools.dataset.groups import group_tiles
 from capetown.pools.dataset.listing import find_tiles, profile_tiles
+from capetown.pools.dataset.locations import locate_tiles
 from capetown.pools.dataset.split import split_tiles
 
 SIDE, HOW = 288, "bicubic"
@@ -76,10 +77,11 @@ def main() -> None:
     arguments = parser.parse_args()
     root = arguments.tiles
     found = find_tiles(root / TILES_FOLDER, root)
-    tiles, digests, _, _ = profile_tiles(found, root)
+    tiles, digests, *_ = profile_tiles(found, root)
     settings = Split(
-        strategy="sheet", groups="none", block_metres=1000, corrections="none", valid=0.2, test=0.2
-    )
+        strategy="sheet", groups="none", block_metres=1000, gap=0, corrections="none", valid=0.2,
+        test=0.2,
+    )  # fmt: skip
     grouped = group_tiles(tiles, {}, locate_tiles(tiles, root), settings).tiles
     here = described(root, [tile.path for tile in tiles])
     others = find_tiles(arguments.other / TILES_FOLDER, arguments.other)

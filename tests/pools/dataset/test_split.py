@@ -310,6 +310,7 @@ def test_tiles_with_names_are_mapped_and_a_gap_keeps_folds_apart(workspace: Path
     hexagons = {"type": "FeatureCollection", "features": [
         {"type": "Feature", "properties": {"index": cell}} for cell in ["88ad361a9bfffff"]
     ]}  # fmt: skip
+    (workspace / "raw" / "requests").mkdir()
     (workspace / "raw" / "requests" / HEXAGONS_FILE).write_text(json.dumps(hexagons))
 
     def split_with(gap: int, code: int = 0) -> tuple[str, dict[str, Any]]:
