@@ -24,7 +24,7 @@ from capetown.params import Split
 from capetown.pools.dataset.appearance import describe, fit_appearance, is_unlike
 from capetown.pools.dataset.groups import group_tiles
 from capetown.pools.dataset.listing import find_tiles, profile_tiles
-from capetown.pools.dataset.locations import Locations
+from capetown.pools.dataset.locations import locate_tiles
 from capetown.pools.dataset.split import split_tiles
 
 SIDE, HOW = 288, "bicubic"
@@ -77,18 +77,12 @@ def main() -> None:
     arguments = parser.parse_args()
     root = arguments.tiles
     found = find_tiles(root / TILES_FOLDER, root)
-    tiles, digests, _, _, _ = profile_tiles(found, root)
+    tiles, digests, *_ = profile_tiles(found, root)
     settings = Split(
-        strategy="sheet",
-        groups="none",
-        block_metres=1000,
-        corrections="none",
-        valid=0.2,
+        strategy="sheet", groups="none", block_metres=1000, gap=0, corrections="none", valid=0.2,
         test=0.2,
-        gap=0,
-    )
-    nowhere = Locations([None] * len(tiles), [""] * len(tiles), [""] * len(tiles))
-    grouped = group_tiles(tiles, {}, nowhere, settings).tiles
+    )  # fmt: skip
+    grouped = group_tiles(tiles, {}, locate_tiles(tiles, root), settings).tiles
     here = described(root, [tile.path for tile in tiles])
     others = find_tiles(arguments.other / TILES_FOLDER, arguments.other)
     other = described(arguments.other, [tile.path for tile in others])

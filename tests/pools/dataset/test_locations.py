@@ -13,11 +13,11 @@ from PIL import Image
 from capetown.city import CELLS_ACROSS, TILE_CRS
 from capetown.imagery.georeference import Outline
 from capetown.imagery.tiff import Pixels
-from capetown.imagery.tile_names import bounds_of
 from capetown.pools.dataset.listing import Tile
 from capetown.pools.dataset.locations import Locations, check_locations, locate_tiles
 from capetown.pools.dataset.name_check import check_names, edges_of
 from capetown.pools.dataset.neighbours import find_near
+from capetown.pools.dataset.tile_names import bounds_of
 from tests.imagery import geotiff
 
 YES, NO = "images/swimming-pool/yes", "images/swimming-pool/no"

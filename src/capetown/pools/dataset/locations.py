@@ -15,11 +15,11 @@ import pyproj
 from capetown.city import TILE_METRES
 from capetown.errors import CapetownError
 from capetown.imagery.georeference import WGS84, Outline, outline
-from capetown.imagery.tile_names import bounds_of, georeference_by_name
 from capetown.imagery.tile_ref import Sidecars, TileRef, find_sidecars
 from capetown.imagery.windows import open_image
 from capetown.pools.dataset.listing import Tile
 from capetown.pools.dataset.name_check import Edges, NameCheck, check_names
+from capetown.pools.dataset.tile_names import bounds_of, georeference_by_name
 
 # What a location comes from; empty without one.
 Source = Literal["georeference", "name", ""]

@@ -6,8 +6,8 @@ and fall alike: their rank correlation is at least `ALIKE`. Ranks of steps ignor
 photograph is, and long averages ignore noise and small shifts between photographs. An edge with
 little contrast, such as water, matches nothing and refutes nothing: its pairs are left out.
 
-Measured on real tiles (São Paulo, French Riviera) of 256 to 410 pixels: 99.9 % of neighbours match,
-and 3 % of random pairs; reduced to 64 pixels, with other light and JPEG noise, 87 % and 3 %.
+Measured on real tiles of 256 to 410 pixels (São Paulo, French Riviera): 99.9 % of neighbours match,
+and 3 % of random pairs. Of São Paulo's at 64 pixels, with other light and JPEG noise: 85 % and 3 %.
 """
 
 from collections.abc import Iterator, Sequence

@@ -31,11 +31,11 @@ from capetown.imagery.georeference import (
 from capetown.imagery.reading import Pixels, UnreadableTileError, read_raster, resize, to_rgb
 from capetown.imagery.reducing import reduce_raster
 from capetown.imagery.tiff import MAX_BYTES, TooLargeError
-from capetown.imagery.tile_names import georeference_by_name
 from capetown.imagery.tile_ref import TileRef
 from capetown.imagery.windows import MIN_DATA, Orthophoto, open_image
 from capetown.pools.dataset.appearance import Appearance, describe
 from capetown.pools.dataset.drift import deviation, profile_of
+from capetown.pools.dataset.tile_names import georeference_by_name
 from capetown.pools.metrics import calibrated
 from capetown.pools.model.manifest import ModelManifest
 from capetown.pools.model.saliency import Points
