@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--interrupt", action="store_true")
     arguments = parser.parse_args()
     arguments.bucket.mkdir(parents=True, exist_ok=True)
-    with s3.seaweed(arguments.bucket, volume_megabytes=1000) as server:
+    with s3.seaweed(arguments.bucket, volume_megabytes=1000, volumes=100) as server:
         if arguments.what == "build":
             build(server, arguments.bucket, arguments.hexagons)
         else:

