@@ -83,13 +83,13 @@ def check_keys(keys: Sequence[str]) -> None:
     for key in keys:
         if why := _unsafe(key):
             raise CapetownError(
-                f"{why}, so nothing was fetched", where=f"key {key!r}", fix=_excluding(key)
+                f"{why}, so nothing was fetched", where=f"key {key!r}", fix=excluding(key)
             )
         if parents := [str(p) for p in PurePosixPath(key).parents if str(p) in files]:
             raise CapetownError(
                 f"cannot be a file beside {key!r}",
                 where=f"key {parents[0]!r}",
-                fix=_excluding(parents[0]),
+                fix=excluding(parents[0]),
             )
 
 
@@ -140,7 +140,7 @@ def check_manifests(
         raise CapetownError(
             f"not in the source, although a manifest names it ({len(missing)} missing)",
             where=some(missing, 20),
-            fix=f"ask the bucket's owner, or {_excluding(missing[0])}",
+            fix=f"ask the bucket's owner, or {excluding(missing[0])}",
         )
     return extra
 
@@ -170,7 +170,7 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
     return lambda key: match(key) is not None and (key == glob or not is_credentials(key))
 
 
-def _excluding(key: str) -> str:
+def excluding(key: str) -> str:
     """How to exclude a key and nothing else. The pattern is quoted for YAML."""
     pattern = json.dumps(f"!{escape(key)}", ensure_ascii=not key.isprintable())
     return f"exclude it by adding {pattern} to download.include"

@@ -1,19 +1,25 @@
 """`capetown check`: params, data, weights, device and one training step."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from capetown.bucket.keys import is_tile
 from capetown.checks.preflight import check_model, is_shallow
-from capetown.checks.source import check_address, check_folder, compare_with_mirror
-from capetown.city import HEXAGONS_FILE, INDEX, REQUEST_ID, REQUESTS_TABLE, TILES_FOLDER
+from capetown.checks.source import (
+    check_address,
+    check_contents,
+    check_folder,
+    compare_with_mirror,
+    read_source,
+    read_start,
+)
+from capetown.checks.tables import check_tables
+from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
 from capetown.params import Split, load_params
 from capetown.pools.dataset.groups import group_tiles, locate_tiles, read_groups
-from capetown.pools.dataset.listing import find_tiles
+from capetown.pools.dataset.label_corrections import apply_corrections
+from capetown.pools.dataset.listing import Tile, sheet_of
 from capetown.pools.dataset.split import large_group
-from capetown.requests.csv_reader import CsvTable
-from capetown.requests.hexagons import read_hexagons
-from capetown.requests.reader import NAMES
 
 
 def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
@@ -30,27 +36,23 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
     yield f"params   {params_path} is valid"
     yield from _limits(params_path.resolve().parent)
 
-    source = params.download.source
+    project, source = params_path.parent, params.download.source
+    tables = [REQUESTS_TABLE, HEXAGONS_FILE, *filter(None, [params.transform.reference])]
     if "://" in source:
-        settings = check_address(params.download, params_path.parent)
-        yield f"data     {compare_with_mirror(settings, mirror)}"
+        settings = check_address(params.download, project)
+        items, starts = read_source(settings, tables)
+        chosen = [item.key for item in items]
+        yield f"data     {compare_with_mirror(settings, items, mirror)}"
+        yield from check_tables(source, starts, chosen, params.transform)
     else:
-        reference = [params.transform.reference] if params.transform.reference else []
-        tables = [REQUESTS_TABLE, HEXAGONS_FILE, *reference]
-        chosen = check_folder(params_path.parent / source, params.download, tables)
+        chosen = check_folder(project / source, params.download, tables)
+        starts = {key: read_start(project, source, key) for key in chosen if key in tables}
+        said = list(check_tables(source, starts, chosen, params.transform))
+        check_contents(project / source, chosen)
         yield f"data     {source} is complete: {len(chosen)} objects are selected"
-        for table in (key for key in chosen if key in (REQUESTS_TABLE, *reference)):
-            columns = NAMES if table == REQUESTS_TABLE else (REQUEST_ID, INDEX)
-            found = CsvTable(params_path.parent / source / table, columns)
-            said = "; ".join([f"{len(found.header)} columns", *found.notes()])
-            yield f"table    {source}/{table}: {said}"
-        if HEXAGONS_FILE in chosen:
-            hexagons = read_hexagons(params_path.parent / source / HEXAGONS_FILE)
-            yield f"table    {source}/{HEXAGONS_FILE}: {len(hexagons.index)} hexagons"
-        if any(map(is_tile, chosen)):
-            yield from _groups(
-                params_path.parent / source, chosen, params_path.parent, params.split
-            )
+        yield from said
+    if any(map(is_tile, chosen)):
+        yield from _tiles(project, source, chosen, params.split)
 
     backbone, device = params.backbone, params.device
     check_model(backbone, pretrained=params.pretrained, device=device)
@@ -79,11 +81,17 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
     yield f"model    {params.model} trains, saves, loads and explains two made-up tiles"
 
 
-def _groups(folder: Path, keys: Collection[str], project: Path, settings: Split) -> Iterator[str]:
-    """Where the groups come from that keep neighbouring tiles in one fold."""
-    found = set(keys)
-    tiles = [tile for tile in find_tiles(folder / TILES_FOLDER, folder) if tile.path in found]
+def _tiles(project: Path, source: str, keys: Sequence[str], settings: Split) -> Iterator[str]:
+    """Check the tables about tiles, and say where groups come from, which keep neighbours together.
+
+    For a bucket the latter is unknown, since its tiles may have georeferences.
+    """
+    tiles = [Tile(key, "", sheet_of(key)) for key in keys if is_tile(key)]
+    apply_corrections(tiles, project / settings.corrections)
     table = read_groups(project / settings.groups, tiles)
+    if "://" in source:
+        return
+    folder = project / source
     grouping = group_tiles(tiles, table, locate_tiles(tiles, folder), settings)
     for note in grouping.notes:
         yield f"tiles    warning: {note}"

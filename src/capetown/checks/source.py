@@ -1,13 +1,27 @@
 """Checks of a source before anything is fetched."""
 
 import asyncio
+from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from capetown.bucket.addresses import WITHOUT_FILE, check_url, s3_credentials
-from capetown.bucket.keys import CLASS_FOLDERS, INVENTORY, check_keys, choose, is_tile, matches
+from capetown.bucket.fetching import for_each
+from capetown.bucket.keys import (
+    CLASS_FOLDERS,
+    INVENTORY,
+    check_keys,
+    choose,
+    excluding,
+    is_tile,
+    matches,
+)
 from capetown.bucket.mirror import compare_manifests, list_objects
+from capetown.bucket.retrying import retry
 from capetown.bucket.sources import Object, check_regular, folder_keys, open_store
 from capetown.bucket.verification import check_content, read_inventory
+from capetown.checks.tables import START, Start
+from capetown.city import HEXAGONS_FILE
 from capetown.errors import CapetownError
 from capetown.params import Download
 
@@ -31,26 +45,46 @@ def check_address(settings: Download, root: Path) -> Download:
     return settings
 
 
-def compare_with_mirror(settings: Download, folder: Path) -> str:
-    """Compare a source with its mirror.
+def read_source(settings: Download, tables: list[str]) -> tuple[list[Object], dict[str, Start]]:
+    """List the chosen objects of a source, and read the first bytes of `tables` among them.
 
     Args:
         settings: as `check_address` returns them.
-        folder: the mirror. It need not exist.
-
-    Returns:
-        One line that counts the changes.
+        tables: keys.
 
     Raises:
-        CapetownError: the source cannot be listed.
+        CapetownError: the source cannot be listed, or a table cannot be read.
     """
+    starts: dict[str, Start] = {}
 
     async def look() -> list[Object]:
         async with open_store(settings.source, settings) as store:
             quick = settings.model_copy(update={"tries": 2})
-            return await list_objects(store, settings.source, quick)
+            items = await list_objects(store, settings.source, quick)
 
-    items = asyncio.run(look())
+            async def read(item: Object) -> None:
+                data = await retry(lambda: store.start(item, START), quick.tries)
+                where = f"{settings.source}/{item.key}"
+                starts[item.key] = Start(where, data, whole=item.size <= START)
+
+            chosen = [item for item in items if item.key in tables]
+            await for_each(chosen, read, settings.connections, attrgetter("key"))
+            return items
+
+    return asyncio.run(look()), starts
+
+
+def compare_with_mirror(settings: Download, items: Sequence[Object], folder: Path) -> str:
+    """Compare a source with its mirror.
+
+    Args:
+        settings: as `check_address` returns them.
+        items: the chosen objects.
+        folder: the mirror. It need not exist.
+
+    Returns:
+        One line that counts the changes.
+    """
     known = read_inventory(folder / INVENTORY)
     new = [item for item in items if item.key not in known]
     changed = [
@@ -69,7 +103,7 @@ def compare_with_mirror(settings: Download, folder: Path) -> str:
 
 
 def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[str]:
-    """Check that a folder contains everything that `download` will read from it.
+    """Check that a folder has every file that `download` will read from it.
 
     Args:
         folder: the source.
@@ -80,27 +114,51 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
         The chosen keys.
 
     Raises:
-        CapetownError: a chosen table or tile is missing, or an object has the wrong content.
+        CapetownError: a chosen table or tile is missing.
     """
-    fix = "run `dvc pull data.dvc`" if folder.name == "data" else "set download.source"
+    fix = _remedy(folder, "set download.source")
     if not folder.is_dir():
         raise CapetownError("no such folder", where=folder, fix=fix)
     keys = folder_keys(str(folder))
     for table in tables:
         if matches(table, settings.include) and table not in keys:
+            fix = _remedy(folder, "add it, or correct its name in city.py and params.yaml")
             raise CapetownError("no such file", where=folder / table, fix=fix)
     chosen = choose(keys, settings.include, settings.max_tiles)
     check_keys(chosen)
     for name in CLASS_FOLDERS:
         asked = matches(f"{name}/A_1_1.tif", settings.include)
         if asked and not any(is_tile(key) and key.startswith(f"{name}/") for key in chosen):
+            fix = _remedy(folder, "add some, or take the tiles out of download.include")
             raise CapetownError("no tiles (*.tif) in it", where=folder / name, fix=fix)
     compare_manifests(dict.fromkeys(chosen, folder), settings)
+    return chosen
+
+
+def check_contents(folder: Path, chosen: Sequence[str]) -> None:
+    """Check that every chosen object of a folder has the content that its name promises.
+
+    Raises:
+        CapetownError: one has not.
+    """
     for key in chosen:
         check_regular(folder / key)
         try:
             with (folder / key).open("rb") as file:
                 check_content(key, file)
         except CapetownError as error:
+            fix = error.fix or _remedy(folder, f"replace it, or {excluding(key)}")
             raise CapetownError(error.what, where=folder / key, fix=fix) from error
-    return chosen
+
+
+def read_start(project: Path, source: str, key: str) -> Start:
+    """The first bytes of a table in a folder. The hexagons are read as a whole."""
+    path = project / source / key
+    check_regular(path)
+    whole = key == HEXAGONS_FILE or path.stat().st_size <= START
+    with path.open("rb") as file:
+        return Start(f"{source}/{key}", file.read(-1 if whole else START), whole=whole)
+
+
+def _remedy(folder: Path, otherwise: str) -> str:
+    return "run `dvc pull data.dvc`" if folder.name == "data" else otherwise

@@ -55,15 +55,24 @@ class CsvTable:
         separator: of values.
     """
 
-    def __init__(self, path: Path, required: Sequence[str], reserved: Collection[str] = ()) -> None:
+    def __init__(
+        self, path: Path, required: Sequence[str], reserved: Collection[str] = (), *,
+        part: bool = False,
+    ) -> None:  # fmt: skip
         """Read the header, which must have `required` columns in any order, and no `reserved` one.
+
+        Args:
+            path: the file.
+            required: names of columns.
+            reserved: names that no column may have.
+            part: the file has only the first bytes of a table. Its last row is left out.
 
         Raises:
             CapetownError: the file is not a gzipped CSV table, or its header does not fit.
         """
-        self.path = path
+        self.path, self._part = path, part
         with _readable(path):
-            self._encoding, start = _start(path)
+            self._encoding, start = _start(path, part)
         self.separator, self.header = _header(path, start, required)
         for position, name in enumerate(self.header):
             for wrong, what, fix in (
@@ -109,7 +118,8 @@ class CsvTable:
     def notes(self) -> list[str]:
         """Notes on accepted oddities. Those about rows are complete once `frames` is exhausted."""
         counts = {"blank lines, skipped": self._blank, "line breaks in quotes": self._breaks}
-        layout = [NOTES.get(self._encoding), NOTES.get(self.separator)]
+        unsaid = None if self.path.suffix.lower() == ".gz" else "gzip, which its name does not say"
+        layout = [unsaid, NOTES.get(self._encoding), NOTES.get(self.separator)]
         return [*filter(None, layout), *(f"{n:,} {what}" for what, n in counts.items() if n)]
 
     def _rows(self) -> Iterator[tuple[bytes, int]]:
@@ -117,10 +127,12 @@ class CsvTable:
         self._blank = self._breaks = 0
         # One buffer for all blocks: the first access to new memory is slower than copying.
         separator, buffer, first = ord(self.separator), bytearray(), 0
-        for block in chain(_blocks(self.path, self._encoding, BLOCK), [b""]):
+        for block in chain(_blocks(self.path, self._encoding, BLOCK, self._part), [b""]):
             if not (buffer or block):
                 break
-            buffer += block or b"\n"  # the last line may have no end
+            if not (block or self._part):
+                buffer += b"\n"  # the last line may have no end
+            buffer += block
             text = np.frombuffer(buffer, np.uint8)
             marks, breaks = _positions(text, MARK), _positions(text, LF)
             quoted = np.searchsorted(marks, breaks) % 2 == 1
@@ -128,7 +140,7 @@ class CsvTable:
             cut = int(ends[-1]) + 1 if len(ends) else 0
             self._check_syntax(buffer, marks, ends, first)
             rest = len(buffer) - cut
-            if rest > MAX_ROW or (rest and not block):
+            if rest > MAX_ROW or (rest and not block and not self._part):
                 at = int(marks[-1]) if len(marks) % 2 else cut
                 what = "a quotation mark is not closed" if len(marks) % 2 else "no line end"
                 raise self._fault(buffer, at, first, what, "close the value, or remove the mark")
@@ -241,12 +253,12 @@ def _readable(path: Path) -> Iterator[None]:
         raise CapetownError(f"cannot be read ({error.strerror or error})", where=path) from error
 
 
-def _blocks(path: Path, encoding: str, size: int) -> Iterator[bytes | memoryview]:
+def _blocks(path: Path, encoding: str, size: int, part: bool) -> Iterator[bytes | memoryview]:
     """The text as UTF-8 without a byte order mark. Each block is valid until the next one."""
     space = bytearray(size)
     decoder = codecs.getincrementaldecoder("utf-16")() if encoding == "utf-16" else None
     first = encoding == "utf-8-sig"
-    with _readable(path), igzip.open(path) as file:  # type: ignore[no-untyped-call]
+    with _readable(path), _unpacked_part(path) if part else igzip.open(path) as file:  # type: ignore[no-untyped-call]
         while count := file.readinto(space):
             block: bytes | memoryview = memoryview(space)[:count]
             if decoder:
@@ -256,11 +268,21 @@ def _blocks(path: Path, encoding: str, size: int) -> Iterator[bytes | memoryview
             first = False
             if block:
                 yield block
-        if decoder:
+        if decoder and not part:
             decoder.decode(b"", final=True)
 
 
-def _start(path: Path) -> tuple[str, bytes]:
+def _unpacked_part(path: Path) -> io.BytesIO:
+    """The text in the first bytes of a gzip file."""
+    text = io.BytesIO()
+    with suppress(EOFError), igzip.open(path) as file:  # type: ignore[no-untyped-call]
+        while more := file.read1(START):
+            text.write(more)
+    text.seek(0)
+    return text
+
+
+def _start(path: Path, part: bool) -> tuple[str, bytes]:
     """The encoding and the first megabyte of the text as UTF-8."""
     with path.open("rb") as file:
         raw = text = file.read(8)
@@ -278,7 +300,7 @@ def _start(path: Path) -> tuple[str, bytes]:
     found = _format(text) or (encoding == "utf-8" and b"\0" in text and "UTF-16 without a mark")
     if found:
         raise CapetownError(f"contains {found} instead of CSV", where=path, fix=SAVE)
-    return encoding, bytes(next(_blocks(path, encoding, START)))
+    return encoding, bytes(next(_blocks(path, encoding, START, part)))
 
 
 def _format(start: bytes) -> str | None:
