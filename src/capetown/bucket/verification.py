@@ -138,7 +138,9 @@ def _check_gzip(file: File) -> None:
     from isal import igzip, isal_zlib
 
     if not file.read(2).startswith(b"\x1f\x8b"):
-        raise CapetownError("is not gzip, though its name ends in .gz", fix="compress it with gzip")
+        raise CapetownError(
+            "is not gzip, though its name ends in .gz", fix="save it as CSV, compressed with gzip"
+        )
     file.seek(0)
     try:
         with igzip.open(file) as unpacked:  # type: ignore[no-untyped-call]

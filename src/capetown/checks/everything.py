@@ -46,9 +46,11 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
         yield from check_tables(source, starts, chosen, params.transform)
     else:
         chosen = check_folder(project / source, params.download, tables)
-        starts = {key: read_start(project, source, key) for key in chosen if key in tables}
+        first = [key for key in tables if key in chosen]
+        check_contents(project / source, first)
+        starts = {key: read_start(project, source, key) for key in first}
         said = list(check_tables(source, starts, chosen, params.transform))
-        check_contents(project / source, chosen)
+        check_contents(project / source, [key for key in chosen if key not in first])
         yield f"data     {source} is complete: {len(chosen)} objects are selected"
         yield from said
     if any(map(is_tile, chosen)):

@@ -114,7 +114,7 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
         The chosen keys.
 
     Raises:
-        CapetownError: a chosen table or tile is missing.
+        CapetownError: a chosen table or tile is missing, or not a file.
     """
     fix = _remedy(folder, "set download.source")
     if not folder.is_dir():
@@ -132,6 +132,8 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
             fix = _remedy(folder, "add some, or take the tiles out of download.include")
             raise CapetownError("no tiles (*.tif) in it", where=folder / name, fix=fix)
     compare_manifests(dict.fromkeys(chosen, folder), settings)
+    for key in chosen:
+        check_regular(folder / key)
     return chosen
 
 
@@ -142,19 +144,18 @@ def check_contents(folder: Path, chosen: Sequence[str]) -> None:
         CapetownError: one has not.
     """
     for key in chosen:
-        check_regular(folder / key)
         try:
             with (folder / key).open("rb") as file:
                 check_content(key, file)
         except CapetownError as error:
-            fix = error.fix or _remedy(folder, f"replace it, or {excluding(key)}")
+            out = f", or {excluding(key)}" if is_tile(key) else ""
+            fix = error.fix or _remedy(folder, f"replace it{out}")
             raise CapetownError(error.what, where=folder / key, fix=fix) from error
 
 
 def read_start(project: Path, source: str, key: str) -> Start:
     """The first bytes of a table in a folder. The hexagons are read as a whole."""
     path = project / source / key
-    check_regular(path)
     whole = key == HEXAGONS_FILE or path.stat().st_size <= START
     with path.open("rb") as file:
         return Start(f"{source}/{key}", file.read(-1 if whole else START), whole=whole)

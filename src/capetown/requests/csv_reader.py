@@ -39,7 +39,8 @@ NOTES = {
     "utf-8-sig": "a byte order mark, skipped", "utf-16": "text in UTF-16",
     ";": "values separated by semicolons", "\t": "values separated by tabs",
 }  # fmt: skip
-FETCH, SAVE = "fetch the file again", "save it as a gzipped CSV file in UTF-8"
+FETCH, SAVE = "export or fetch it again", "save it as a gzipped CSV file in UTF-8"
+NOT_FETCHED = "see download.include and the names in city.py, or run `dvc repro`"
 csv.field_size_limit(2**31 - 1)
 
 Bytes = NDArray[np.uint8]
@@ -244,7 +245,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise CapetownError("no such file", where=path, fix="run the download stage") from error
+        raise CapetownError("no such file", where=path, fix=NOT_FETCHED) from error
     except (EOFError, isal_zlib.error, igzip.BadGzipFile) as error:  # type: ignore[misc]
         raise CapetownError(f"damaged gzip ({error})", where=path, fix=FETCH) from error
     except UnicodeDecodeError as error:
@@ -288,7 +289,7 @@ def _start(path: Path, part: bool) -> tuple[str, bytes]:
         raw = text = file.read(8)
     if raw and not raw.startswith(GZIP):
         what = f"not gzip but {_format(raw) or f'a file that starts with {raw!r}'}"
-        raise CapetownError(what, where=path, fix="compress the CSV file with gzip")
+        raise CapetownError(what, where=path, fix=SAVE)
     if raw:
         with igzip.open(path) as file:  # type: ignore[no-untyped-call]
             text = file.read(8)
@@ -323,7 +324,11 @@ def _header(path: Path, start: bytes, required: Sequence[str]) -> tuple[str, lis
     missing = next((name for name in required if name not in header), required[0])
     similar = [name for name in header if _plain(name) == _plain(missing)]
     seen = f"the first line is {_shown(', '.join(header) or text[:MAX_SHOWN])}"
-    fix = f"rename column {similar[0]!r}" if similar else f"add it; {seen}"
+    fix = f"add it, or correct its name in city.py; {seen}"
+    if similar:
+        fix = f"rename column {similar[0]!r}"
+    elif missing in header[0]:
+        fix = f"separate values with commas, semicolons or tabs; {seen}"
     raise CapetownError(f"column {missing!r} is missing from the header", where=path, fix=fix)
 
 

@@ -15,7 +15,7 @@ import polars as pl
 from capetown import city
 from capetown.city import INDEX, REQUEST_ID
 from capetown.errors import CapetownError
-from capetown.requests.csv_reader import CsvTable
+from capetown.requests.csv_reader import FETCH, CsvTable
 from capetown.requests.times import is_form, read_times
 
 CATEGORY = pl.Categorical()
@@ -230,7 +230,7 @@ def check_ids(path: Path, ids: pl.Series) -> None:
         CapetownError: if not; rows are counted from 1 under the header.
     """
     if ids.is_empty():
-        raise CapetownError("no rows under the header", where=path, fix="fetch the file again")
+        raise CapetownError("no rows under the header", where=path, fix=FETCH)
     wrong = {
         "empty": (ids.is_null(), "add the ID or remove the row"),
         "not an ID": (~ids.str.contains(r"\d"), "remove the row if it has totals or a remark"),
