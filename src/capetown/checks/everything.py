@@ -13,13 +13,14 @@ from capetown.checks.source import (
     read_source,
     read_start,
 )
-from capetown.checks.tables import check_tables
-from capetown.city import HEXAGONS_FILE, REQUESTS_TABLE
-from capetown.params import Split, load_params
+from capetown.checks.tables import check_tables, needed_tables
+from capetown.city import TILES_FOLDER
+from capetown.errors import CapetownError
+from capetown.params import Params, load_params
 from capetown.pools.dataset.groups import group_tiles, locate_tiles, read_groups
 from capetown.pools.dataset.label_corrections import apply_corrections
 from capetown.pools.dataset.listing import Tile, sheet_of
-from capetown.pools.dataset.split import large_group
+from capetown.pools.dataset.split import large_group, split_tiles
 
 
 def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
@@ -37,7 +38,7 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
     yield from _limits(params_path.resolve().parent)
 
     project, source = params_path.parent, params.download.source
-    tables = [REQUESTS_TABLE, HEXAGONS_FILE, *filter(None, [params.transform.reference])]
+    tables = needed_tables(params.transform)
     if "://" in source:
         settings = check_address(params.download, project)
         items, starts = read_source(settings, tables)
@@ -54,7 +55,7 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
         yield f"data     {source} is complete: {len(chosen)} objects are selected"
         yield from said
     if any(map(is_tile, chosen)):
-        yield from _tiles(project, source, chosen, params.split)
+        yield from _tiles(project, source, chosen, params)
 
     backbone, device = params.backbone, params.device
     check_model(backbone, pretrained=params.pretrained, device=device)
@@ -83,13 +84,16 @@ def check_all(params_path: Path, mirror: Path) -> Iterator[str]:
     yield f"model    {params.model} trains, saves, loads and explains two made-up tiles"
 
 
-def _tiles(project: Path, source: str, keys: Sequence[str], settings: Split) -> Iterator[str]:
+def _tiles(project: Path, source: str, keys: Sequence[str], params: Params) -> Iterator[str]:
     """Check the tables about tiles, and say where groups come from, which keep neighbours together.
 
     For a bucket the latter is unknown, since its tiles may have georeferences.
     """
-    tiles = [Tile(key, "", sheet_of(key)) for key in keys if is_tile(key)]
-    apply_corrections(tiles, project / settings.corrections)
+    settings, start = params.split, len(TILES_FOLDER) + 1
+    tiles = [
+        Tile(key, key[start:].split("/")[0], sheet_of(key)) for key in sorted(keys) if is_tile(key)
+    ]
+    tiles, _ = apply_corrections(tiles, project / settings.corrections)
     table = read_groups(project / settings.groups, tiles)
     if "://" in source:
         return
@@ -97,11 +101,16 @@ def _tiles(project: Path, source: str, keys: Sequence[str], settings: Split) -> 
     grouping = group_tiles(tiles, table, locate_tiles(tiles, folder), settings)
     for note in grouping.notes:
         yield f"tiles    warning: {note}"
+    groups = [tile.group for tile in grouping.tiles]
+    try:  # equal images, which go into one fold, are not known yet
+        split_tiles(grouping.tiles, [tile.path for tile in tiles], settings, params.seed)
+    except CapetownError as error:
+        yield f"tiles    warning: {error}"
+    else:
+        if (large := large_group(groups)) and settings.strategy != "random":
+            yield f"tiles    warning: {large}: the folds may not have their sizes"
     if grouping.source == "none":
         return
-    groups = [tile.group for tile in grouping.tiles]
-    if large := large_group(groups):
-        yield f"tiles    warning: {large}"
     yield f"tiles    {len(tiles)} in {len(set(groups))} groups, which come from: {grouping.source}"
 
 

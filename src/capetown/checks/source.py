@@ -1,7 +1,7 @@
 """Checks of a source before anything is fetched."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -45,7 +45,9 @@ def check_address(settings: Download, root: Path) -> Download:
     return settings
 
 
-def read_source(settings: Download, tables: list[str]) -> tuple[list[Object], dict[str, Start]]:
+def read_source(
+    settings: Download, tables: Collection[str]
+) -> tuple[list[Object], dict[str, Start]]:
     """List the chosen objects of a source, and read the first bytes of `tables` among them.
 
     Args:
@@ -102,13 +104,13 @@ def compare_with_mirror(settings: Download, items: Sequence[Object], folder: Pat
     )
 
 
-def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[str]:
+def check_folder(folder: Path, settings: Download, tables: Mapping[str, str]) -> list[str]:
     """Check that a folder has every file that `download` will read from it.
 
     Args:
         folder: the source.
         settings: which objects are chosen.
-        tables: the tables that the stages need.
+        tables: the tables that the stages need, and what to change where there is none.
 
     Returns:
         The chosen keys.
@@ -122,7 +124,7 @@ def check_folder(folder: Path, settings: Download, tables: list[str]) -> list[st
     keys = folder_keys(str(folder))
     for table in tables:
         if matches(table, settings.include) and table not in keys:
-            fix = _remedy(folder, "add it, or correct its name in city.py and params.yaml")
+            fix = _remedy(folder, f"add it, or {tables[table]}")
             raise CapetownError("no such file", where=folder / table, fix=fix)
     chosen = choose(keys, settings.include, settings.max_tiles)
     check_keys(chosen)

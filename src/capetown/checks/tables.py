@@ -91,6 +91,17 @@ class Fault(NamedTuple):
     given: int
 
 
+def needed_tables(settings: Transform) -> dict[str, str]:
+    """The keys that `transform` reads, and what to change where there is none."""
+    needed = {
+        REQUESTS_TABLE: "correct REQUESTS_TABLE in city.py",
+        HEXAGONS_FILE: "correct HEXAGONS_FILE in city.py",
+    }
+    if settings.reference:
+        needed[settings.reference] = "leave transform.reference empty"
+    return needed
+
+
 def check_tables(
     source: str, starts: Mapping[str, Start], chosen: list[str], settings: Transform
 ) -> Iterator[str]:
@@ -108,13 +119,9 @@ def check_tables(
     check_city()
     if not {REQUESTS_TABLE, HEXAGONS_FILE} & set(chosen):
         return
-    for key, fix in (
-        (REQUESTS_TABLE, "or correct REQUESTS_TABLE in city.py"),
-        (HEXAGONS_FILE, "or correct HEXAGONS_FILE in city.py"),
-        (settings.reference, "or leave transform.reference empty"),
-    ):
-        if key and key not in chosen:
-            fix = f"add it to download.include, {fix}"
+    for key, fix in needed_tables(settings).items():
+        if key not in chosen:
+            fix = f"add it to download.include, or {fix}"
             raise CapetownError("is not fetched", where=f"{source}/{key}", fix=fix)
     hexagons, said = _read_hexagons(starts[HEXAGONS_FILE])
     yield from check_requests(starts[REQUESTS_TABLE], hexagons, settings)
@@ -166,27 +173,31 @@ def _unreadable(text: pl.DataFrame, values: Values) -> Iterator[Fault]:
 
 def _failed(text: pl.DataFrame, values: Values, hexagons: Hexagons | None) -> Iterator[Fault]:
     """A fault if coordinates fail to join."""
-    if hexagons is None:
-        cells = np.unique(cells_of(*(values.frame[name].to_numpy() for name in COORDINATES)))
-        names = [h3.int_to_str(cell) for cell in cells.tolist() if cell]
-        hexagons = Hexagons(pl.Series("index", names or [h3.latlng_to_cell(0, 0, RESOLUTION)]))
-    _, status = find_cells(values, hexagons)
+    _, status = find_cells(values, hexagons or _cells_of_points(values))
     failed = status.is_in(FAILED)
     if not failed.any():
         return
     row = failed.arg_max() or 0
-    first = text[row].cast(pl.String).with_columns(status[[row]], pl.lit("").alias(UNREADABLE))
-    reason = with_reasons(first, hexagons)[REASON].item()
-    point = ", ".join(repr(text[name][row]) for name in COORDINATES)
-    invalid = status[row] == INVALID
-    what = f"{point} {'are not degrees' if invalid else 'lie in no hexagon'}"
-    fix = REMEDIES.get(reason) or (
-        f"convert them to WGS84, or choose other columns for {' and '.join(COORDINATES)} in city.py"
-        if invalid
-        else f"correct them, or let {HEXAGONS_FILE} cover the whole city"
-    )
-    count, given = int(failed.sum()), int((status != MISSING).sum())
-    yield Fault(row, f"{what}{f', likely {reason}' if reason else ''}", fix, count, given)
+    point = [text[name][row] for name in COORDINATES]
+    reason = "decimal comma" if "," in "".join(point) else None
+    if hexagons:
+        first = text[row].cast(pl.String)
+        first = first.with_columns(status[[row]], pl.lit("").alias(UNREADABLE))
+        reason = with_reasons(first, hexagons)[REASON].item()
+    what, fix = "lie in no hexagon", f"correct them, or let {HEXAGONS_FILE} cover the whole city"
+    if status[row] == INVALID:
+        columns = " and ".join(COORDINATES)
+        what, fix = "are not degrees", f"convert {columns} to WGS84, or correct them in city.py"
+    what = f"{point[0]!r}, {point[1]!r} {what}{f', likely {reason}' if reason else ''}"
+    given = int((status != MISSING).sum())
+    yield Fault(row, what, REMEDIES.get(reason or "", fix), int(failed.sum()), given)
+
+
+def _cells_of_points(values: Values) -> Hexagons:
+    """The cells of all points that exist; at least one cell."""
+    cells = cells_of(*(values.frame[name].to_numpy() for name in COORDINATES))
+    names = [h3.int_to_str(cell) for cell in np.unique(cells).tolist() if cell]
+    return Hexagons(pl.Series("index", names or [h3.latlng_to_cell(0, 0, RESOLUTION)]))
 
 
 def _read_hexagons(start: Start) -> tuple[Hexagons | None, str]:

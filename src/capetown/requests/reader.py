@@ -156,7 +156,9 @@ def check_city() -> None:
     except (ZoneInfoNotFoundError, ValueError):
         faults.append((city.TIME_ZONE, "is not a time zone", "correct TIME_ZONE"))
     if isinstance(city.TIME_FORMATS, str):
-        faults.append((city.TIME_FORMATS, "is not a tuple", "write a comma after it"))
+        faults.append(
+            (city.TIME_FORMATS, "is not a tuple", "write a comma after it in TIME_FORMATS")
+        )
     faults += [(form, "is not a form of times", "correct TIME_FORMATS")
                for form in city.TIME_FORMATS if not is_form(form)]  # fmt: skip
     for name, what, fix in faults:
