@@ -2,10 +2,12 @@
 
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,14 @@ import yaml
 
 from capetown.bucket import mirror
 from capetown.checks.everything import check_all
+from capetown.checks.tables import START, Start, check_requests
 from capetown.cli import main
+from capetown.errors import CapetownError
 from capetown.params import load_params
+from capetown.requests.hexagons import read_hexagons
 from tests import ROOT, s3
+from tests.tables import INSIDE, request, write_hexagons
+from tests.tables import text as csv_text
 
 YES = "images/swimming-pool/yes"
 
@@ -59,11 +66,12 @@ def test_every_check_passes(workspace: Path, capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
     assert names == [
-        "params", "data", "table", "table", "table", "tiles", "weights", "device", "model",
+        "params", "data", "table", "table", "table", "tiles", "tiles", "weights", "device", "model",
     ]  # fmt: skip
-    assert lines[5] == "tiles    24 in 3 groups, which come from: names"
+    assert "warning: fold valid has no `no` tile" in lines[5]
+    assert lines[6] == "tiles    24 in 3 groups, which come from: names"
     assert lines[2:5] == [
-        "table    data/sr.csv.gz: 16 columns",
+        "table    data/sr.csv.gz: 16 columns; all 300 rows can be read",
         "table    data/sr_hex.csv.gz: 16 columns",
         "table    data/city-hex-polygons-8.geojson: 3832 hexagons",
     ]
@@ -117,6 +125,10 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1_000])
 
 
+def unpack(path: Path) -> None:
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+
+
 def rewrite(path: Path, old: bytes, new: bytes) -> None:
     """Replace the first occurrence of a text in a file, which may be gzipped."""
     zipped = path.suffix == ".gz"
@@ -131,12 +143,68 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda data: (data / REQUESTS).unlink(), "data/sr.csv.gz: no such file; run `dvc pull"),
     (lambda data: cut(data / REQUESTS), "data/sr.csv.gz: is not a whole gzip file"),
     (lambda data: rewrite(data / REQUESTS, b"longitude", b"lon"), "column 'longitude' is missing"),
+    (
+        lambda data: unpack(data / REQUESTS),
+        "sr.csv.gz: is not gzip, though its name ends in .gz; save",
+    ),
+    (
+        lambda data: rewrite(data / REQUESTS, b"department", b"reason"),
+        "'reason': would be overwritt",
+    ),
+    (
+        lambda data: rewrite(data / REQUESTS, b"department", b"branch"),
+        "'branch': exists twice; keep",
+    ),
+    (
+        lambda data: rewrite(data / REQUESTS, b"+02:00", b" o'clock"),
+        "' in creation_timestamp is not a",
+    ),
     (lambda data: cut(data / HEXAGONS), "is not a whole GeoJSON"),
     (lambda data: rewrite(data / HEXAGONS, b'"index"', b'"h3"'), "feature 1: no property 'index'"),
     (lambda data: min((data / YES).glob("*.tif")).write_bytes(b"II*\0"), "is not a TIFF"),
     (lambda data: min((data / YES).glob("*.tif")).unlink(), "not in the source, although"),
     (lambda data: shutil.rmtree(data / YES), f"data/{YES}: no tiles (*.tif) in it; run `dvc"),
 ]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("values", "what", "fix"),
+    [
+        ({"creation_timestamp": "12/31/2017 11:59:58 PM"},
+         "'12/31/2017 11:59:58 PM' in creation_timestamp is not a time", "TIME_FORMATS in city.py"),
+        ({"latitude": "-3748571.5"}, "'-3748571.5', '18.522488' are not degrees", "WGS84"),
+        ({"latitude": INSIDE[1], "longitude": INSIDE[0]}, "likely swapped", "exchange LATITUDE"),
+        ({"latitude": '"-33,872839"'}, "are not degrees, likely decimal comma", "decimal points"),
+        ({"latitude": "-30"}, "'-30', '18.522488' lie in no hexagon", "cover the whole city"),
+    ],
+)  # fmt: skip
+def test_values_of_the_first_rows(
+    tmp_path: Path, values: dict[str, str], what: str, fix: str, whole: bool
+) -> None:
+    """Too many unreadable ones are an error, and a few in a part of the table are a warning."""
+    settings = load_params(ROOT / "params.yaml").transform
+    hexagons = read_hexagons(write_hexagons(tmp_path / "8.geojson"))
+
+    def lines(*wrong: int) -> list[str]:
+        rows = [request(f"{n}", **(values if n in wrong else {})) for n in range(600)]
+        start = Start("s3://b/sr.csv.gz", gzip.compress(csv_text(rows).encode()), whole)
+        return list(check_requests(start, hexagons, settings))
+
+    with pytest.raises(CapetownError) as error:
+        lines(*range(2, 600))
+    assert error.value.where == "s3://b/sr.csv.gz: row 3"
+    assert what in error.value.what
+    assert "(598 of 600 in the first rows)" in error.value.what
+    assert fix in error.value.fix
+    if whole:
+        with pytest.raises(CapetownError, match=r"row 3: .*\(1 of 600 in"):
+            lines(2)
+    else:
+        warning, said = lines(2)
+        assert warning.startswith(f"table    warning: {error.value.where}: ")
+        assert "(1 of 600 in" in warning
+        assert said == "table    s3://b/sr.csv.gz: 15 columns; the first 600 rows can be read"
 
 
 def test_a_closed_pipe_is_not_an_error(workspace: Path) -> None:
@@ -174,12 +242,17 @@ def test_tiles_without_groups(workspace: Path) -> None:
     for label in ("no", "yes"):
         found = [path.name for path in (folder / label).glob("*.tif")]
         (folder / label / "manifest").write_text("\n".join(found))
-    assert "warning: the split is random" in data_lines()[-1]
+    assert "warning: the split is random" in data_lines()[-2]
     rows = [f"{name},{number // 13}" for number, name in enumerate(names)]
     (workspace / "groups.csv").write_text("\n".join(["path,group", *rows]))
     large, groups = data_lines()[-2:]
-    assert large.endswith("group 0 has 13 of 24 tiles")
+    assert (
+        "warning: fold valid has no `no` tile; group 0 has 13 of 24 tiles; divide that group"
+        in large
+    )
     assert groups == "tiles    24 in 2 groups, which come from: table"
+    (workspace / "corrections.csv").write_text("path,label,label\n")
+    assert "corrections.csv: the header is 'path,label,label'" in error_line()
 
 
 def test_a_suffix_in_upper_case_is_accepted(workspace: Path) -> None:
@@ -198,6 +271,11 @@ def test_changes_in_a_bucket(workspace: Path, seaweed: s3.Server) -> None:
     def data() -> str:
         return data_lines()[1]
 
+    assert data_lines()[2:] == [
+        f"table    {url}/sr.csv.gz: 16 columns; all 300 rows can be read",
+        f"table    {url}/sr_hex.csv.gz: 16 columns",
+        f"table    {url}/city-hex-polygons-8.geojson: the first 504 hexagons can be read",
+    ]
     assert f"{url}: 29 objects are new, 0 have changed" in data()
     settings = load_params(workspace / "params.yaml").download
     mirror(url, workspace / "raw", workspace / "incoming", settings)
@@ -207,6 +285,25 @@ def test_changes_in_a_bucket(workspace: Path, seaweed: s3.Server) -> None:
     seaweed.fs.pipe(f"public/changing/{YES}/{second.name}", b"changed")
     seaweed.fs.pipe(f"public/changing/{YES}/W35A_7_58.tif", b"new")
     assert "1 objects are new, 1 have changed (0.0 MB) and 1 are gone" in data()
+
+
+@pytest.mark.parametrize("kind", ["s3", "web"])
+def test_a_wrong_table_in_a_bucket(workspace: Path, seaweed: s3.Server, kind: str) -> None:
+    """Only its first bytes are read: the end of the table is missing here."""
+    rows = [request(f"{n}", reference_number=sha256(b"%d" % n).hexdigest()) for n in range(8_000)]
+    table = gzip.compress(csv_text(rows).encode())
+    (workspace / "data" / REQUESTS).write_bytes(table[: START + 1])
+    name = f"wrong-{kind}"
+    url = f"s3://public/{name}" if kind == "s3" else f"{seaweed.url}/public/{name}"
+    set_params(workspace, {"source": url, "endpoint_url": seaweed.url, "tries": 1})
+    seaweed.upload(workspace / "data", f"public/{name}")
+    assert re.search(rf"{url}/{REQUESTS}: 15 columns; the first \d,\d+ rows can", data_lines()[2])
+    rewrite(workspace / "data" / HEXAGONS, b'"index"', b'"h3"')
+    unpack(workspace / "data" / "sr_hex.csv.gz")
+    seaweed.upload(workspace / "data", f"public/{name}")
+    assert f"{url}/{HEXAGONS}: feature 1: no property 'index'" in error_line()
+    set_params(workspace, {"source": url, "endpoint_url": seaweed.url, "include": [REQUESTS]})
+    assert f"{url}/{HEXAGONS}: is not fetched; add it to download.include" in error_line()
 
 
 def test_an_unreachable_bucket(workspace: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -259,7 +260,7 @@ def _blocks(path: Path, encoding: str, size: int, part: bool) -> Iterator[bytes 
     space = bytearray(size)
     decoder = codecs.getincrementaldecoder("utf-16")() if encoding == "utf-16" else None
     first = encoding == "utf-8-sig"
-    with _readable(path), _unpacked_part(path) if part else igzip.open(path) as file:  # type: ignore[no-untyped-call]
+    with _readable(path), _open(path, part) as file:
         while count := file.readinto(space):
             block: bytes | memoryview = memoryview(space)[:count]
             if decoder:
@@ -273,12 +274,15 @@ def _blocks(path: Path, encoding: str, size: int, part: bool) -> Iterator[bytes 
             decoder.decode(b"", final=True)
 
 
-def _unpacked_part(path: Path) -> io.BytesIO:
-    """The text in the first bytes of a gzip file."""
-    text = io.BytesIO()
-    with suppress(EOFError), igzip.open(path) as file:  # type: ignore[no-untyped-call]
-        while more := file.read1(START):
-            text.write(more)
+def _open(path: Path, part: bool) -> Any:
+    """The text of a gzip file, to read. A part need not end as gzip does."""
+    if not part:
+        return igzip.open(path)  # type: ignore[no-untyped-call]
+    data, text = path.read_bytes(), io.BytesIO()
+    while data.startswith(GZIP):
+        member = isal_zlib.decompressobj(31)
+        text.write(member.decompress(data))
+        data = member.unused_data
     text.seek(0)
     return text
 
@@ -291,7 +295,7 @@ def _start(path: Path, part: bool) -> tuple[str, bytes]:
         what = f"not gzip but {_format(raw) or f'a file that starts with {raw!r}'}"
         raise CapetownError(what, where=path, fix=SAVE)
     if raw:
-        with igzip.open(path) as file:  # type: ignore[no-untyped-call]
+        with _open(path, part) as file:
             text = file.read(8)
     if not text:
         raise CapetownError("the file is empty", where=path, fix=FETCH)
@@ -327,7 +331,7 @@ def _header(path: Path, start: bytes, required: Sequence[str]) -> tuple[str, lis
     fix = f"add it, or correct its name in city.py; {seen}"
     if similar:
         fix = f"rename column {similar[0]!r}"
-    elif missing in header[0]:
+    elif len(header) == 1 and missing in text.partition("\n")[0]:
         fix = f"separate values with commas, semicolons or tabs; {seen}"
     raise CapetownError(f"column {missing!r} is missing from the header", where=path, fix=fix)
 
