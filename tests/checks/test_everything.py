@@ -143,22 +143,10 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda data: (data / REQUESTS).unlink(), "data/sr.csv.gz: no such file; run `dvc pull"),
     (lambda data: cut(data / REQUESTS), "data/sr.csv.gz: is not a whole gzip file"),
     (lambda data: rewrite(data / REQUESTS, b"longitude", b"lon"), "column 'longitude' is missing"),
-    (
-        lambda data: unpack(data / REQUESTS),
-        "sr.csv.gz: is not gzip, though its name ends in .gz; save",
-    ),
-    (
-        lambda data: rewrite(data / REQUESTS, b"department", b"reason"),
-        "'reason': would be overwritt",
-    ),
-    (
-        lambda data: rewrite(data / REQUESTS, b"department", b"branch"),
-        "'branch': exists twice; keep",
-    ),
-    (
-        lambda data: rewrite(data / REQUESTS, b"+02:00", b" o'clock"),
-        "' in creation_timestamp is not a",
-    ),
+    (lambda data: unpack(data / REQUESTS), "is not gzip, though its name ends in .gz; save it as"),
+    # The first column has no name.
+    (lambda data: rewrite(data / REQUESTS, b",", b"reason,"), "'reason': would be overwritten; re"),
+    (lambda data: rewrite(data / REQUESTS, b",", b"branch,"), "'branch': exists twice; keep one"),
     (lambda data: cut(data / HEXAGONS), "is not a whole GeoJSON"),
     (lambda data: rewrite(data / HEXAGONS, b'"index"', b'"h3"'), "feature 1: no property 'index'"),
     (lambda data: min((data / YES).glob("*.tif")).write_bytes(b"II*\0"), "is not a TIFF"),
@@ -187,7 +175,7 @@ def test_values_of_the_first_rows(
     hexagons = read_hexagons(write_hexagons(tmp_path / "8.geojson"))
 
     def lines(*wrong: int) -> list[str]:
-        rows = [request(f"{n}", **(values if n in wrong else {})) for n in range(600)]
+        rows = [request(f"{n}") | (values if n in wrong else {}) for n in range(600)]
         start = Start("s3://b/sr.csv.gz", gzip.compress(csv_text(rows).encode()), whole)
         return list(check_requests(start, hexagons, settings))
 
@@ -274,7 +262,7 @@ def test_changes_in_a_bucket(workspace: Path, seaweed: s3.Server) -> None:
     assert data_lines()[2:] == [
         f"table    {url}/sr.csv.gz: 16 columns; all 300 rows can be read",
         f"table    {url}/sr_hex.csv.gz: 16 columns",
-        f"table    {url}/city-hex-polygons-8.geojson: the first 504 hexagons can be read",
+        f"table    {url}/city-hex-polygons-8.geojson: the first 518 hexagons can be read",
     ]
     assert f"{url}: 29 objects are new, 0 have changed" in data()
     settings = load_params(workspace / "params.yaml").download
