@@ -254,7 +254,9 @@ def test_a_very_wide_header_is_shortened(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(CapetownError, match=r"no such file; see download.include and"):
+    with pytest.raises(
+        CapetownError, match=r"no such file; see download.include, and the names in city.py$"
+    ):
         read_city(tmp_path / "sr.csv.gz")
     with pytest.raises(CapetownError, match=r"cannot be read \(Is a directory\)$"):
         read_city(tmp_path)

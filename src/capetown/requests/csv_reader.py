@@ -41,7 +41,7 @@ NOTES = {
     ";": "values separated by semicolons", "\t": "values separated by tabs",
 }  # fmt: skip
 FETCH, SAVE = "export or fetch it again", "save it as a gzipped CSV file in UTF-8"
-NOT_FETCHED = "see download.include and the names in city.py, or run `dvc repro`"
+NOT_FETCHED = "see download.include, and the names in city.py"
 csv.field_size_limit(2**31 - 1)
 
 Bytes = NDArray[np.uint8]
