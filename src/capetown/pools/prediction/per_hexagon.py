@@ -60,6 +60,9 @@ def write_pools(predictions: Path, hexagons: Path, requests: Path, out: Path) ->
     for given in (predictions, hexagons, requests):
         if out.exists() and given.exists() and out.samefile(given):
             raise CapetownError("is an input of this command", where=f"--out {out}")
+    if not hexagons.exists():
+        fix = "name another with --hexagons, or run `dvc repro`"
+        raise CapetownError("no such file", where=hexagons, fix=fix)
     cells, tiles = read_hexagons(hexagons), read_predictions(predictions)
     known = pl.DataFrame(schema={"index": pl.String, "requests": pl.Int64})
     if requests.exists():

@@ -76,7 +76,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
     if table[CELL].null_count() == len(table):
         raise CapetownError(
             f"no tile is georeferenced ({CELL} is empty in all {len(table):,} rows)", where=path,
-            fix="predict GeoTIFFs, or tiles with world files",
+            fix="predict GeoTIFFs, or tiles with world files and --crs",
         )  # fmt: skip
     return table
 
