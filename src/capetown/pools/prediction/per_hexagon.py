@@ -11,8 +11,8 @@ its centre.
   tiles counts in both.
 - `tiles_with_pool_low`, `tiles_with_pool_high`: the 95 % interval of that number (`interval`).
 - `called`: the number of tiles predicted ``yes`` at the model's threshold.
-- `requests`, then the other columns of `hexes/counts.parquet` (`capetown.requests.counts`): requests
-  by directorate, median days to completion, most common suburb; null if unknown.
+- `requests`, then the other columns of `hexes/counts.parquet` (`capetown.requests.counts`):
+  requests by directorate, median days to completion, most common suburb; null if unknown.
 
 The probabilities are right on average for tiles like those that the model was calibrated on. Where
 pools are rarer, the sums are too high.
