@@ -76,6 +76,9 @@ def divide(
         rejected.to_csv(REJECTED, index=False)
         fix = "; ".join(filter(None, [f"see {REJECTED} for the reasons", error.fix]))
         raise CapetownError(f"{error.what} ({len(rejected)} files left out)", fix=fix) from error
+    large = split.large_group(split.merged([tile.group for tile in tiles], digests))
+    if large and settings.strategy != "random":
+        log.warning("%s: the folds may not have their sizes", large)
     copies = split.duplicate_table(tiles, digests)
     for path, first, _ in copies[copies["label_noise"]].itertuples(index=False):
         log.warning("label noise: %s has the pixels of %s", path, first)

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 import shapely
 
-from capetown.requests.hexagons import cells_of, read_hexagons
+from capetown import city
+from capetown.requests import hexagons
 from tests import ROOT
 
 BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
@@ -46,22 +47,28 @@ def test_the_hooks_name_existing_files() -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize(("resolution", "least", "most"), [(8, 120, 190), (9, 850, 1150)])
 def test_the_recipes_make_the_hexagons_of_a_city(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resolution: int, least: int, most: int
 ) -> None:
-    """From a boundary, all that touch it; from points, those of nearly all."""
+    """From a boundary or points, all that touch it. The boundary has two parts that touch."""
     monkeypatch.chdir(tmp_path)
-    west, south, east, north = box = 18.4, -34.0, 18.5, -33.9
-    Path("boundary.geojson").write_text(json.dumps(shapely.geometry.mapping(shapely.box(*box))))
+    for module in (city, hexagons):
+        monkeypatch.setattr(module, "RESOLUTION", resolution)
+    west, south, east, north = 18.4, -34.0, 18.5, -33.9
+    halves = [shapely.box(west, south, 18.45, north), shapely.box(18.45, south, east, north)]
+    both = shapely.geometry.mapping(shapely.MultiPolygon(halves))
+    Path("boundary.geojson").write_text(json.dumps(both))
     points = np.random.default_rng(1).uniform((west, south), (east, north), (2000, 2))
     points[0] = 0
-    pd.DataFrame(points, columns=["longitude", "latitude"]).to_csv("calls.csv.gz")
+    table = pd.DataFrame(points, columns=[city.LONGITUDE, city.LATITUDE])
+    table.to_csv(city.REQUESTS_TABLE)
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     recipe, outline = re.findall(r"```python\n(.*?)```", contributing, flags=re.DOTALL)
     by_boundary = re.compile("^boundary = .*$", re.MULTILINE)
-    for code, least in ((recipe, 1), (by_boundary.sub(lambda _: outline, recipe), 0.97)):
+    for code in (recipe, by_boundary.sub(lambda _: outline, recipe)):
         exec(code, {})
-        hexagons = read_hexagons(Path("cells.geojson"))
-        inside = hexagons.positions(cells_of(*points[1:].T[::-1])) >= 0
-        assert inside.mean() >= least
-        assert 120 < len(hexagons.index) < 190
+        found = hexagons.read_hexagons(Path(city.HEXAGONS_FILE))
+        assert (found.positions(hexagons.cells_of(*points[1:].T[::-1])) >= 0).all()
+        assert least < len(found.index) < most
+        Path(city.HEXAGONS_FILE).unlink()

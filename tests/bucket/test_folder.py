@@ -204,11 +204,11 @@ def test_pipes_and_broken_links_are_refused_only_if_chosen(
     make: Callable[[Path], None], source: Path, raw: Path
 ) -> None:
     make(source / "other")
-    check_folder(source, TILES, [])
+    check_folder(source, TILES, {})
     tile = source / YES / "S99_1_1.tif"
     make(tile)
     with pytest.raises(CapetownError) as error:
-        check_folder(source, Choice("tiles", ["**/*.tif"]), [])
+        check_folder(source, Choice("tiles", ["**/*.tif"]), {})
     assert error.value.where == str(tile)
     with pytest.raises(CapetownError, match="S99_1_1"):
         fetch(source, raw)
@@ -220,7 +220,7 @@ def test_a_link_to_a_folder_is_followed(source: Path, raw: Path, tmp_path: Path)
     (source / YES).symlink_to(tmp_path / "elsewhere")
     fetch(source, raw)
     assert files(raw) == before
-    assert set(check_folder(source, TILES, [])) < set(before)
+    assert set(check_folder(source, TILES, {})) < set(before)
 
 
 def test_a_link_does_not_lead_out_of_the_mirror(bucket: Path, raw: Path, tmp_path: Path) -> None:

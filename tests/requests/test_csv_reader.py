@@ -178,6 +178,8 @@ def test_unambiguous_variants_are_read_and_noted(
     assert read_city(write_gzip(tmp_path / "sr.csv.gz", content)) == (PLAIN_ROWS, notes)
     (tmp_path / "sr.csv").write_bytes(content)
     assert read_city(tmp_path / "sr.csv") == (PLAIN_ROWS, notes)
+    zipped = write_gzip(tmp_path / "sr.csv", content)
+    assert read_city(zipped) == (PLAIN_ROWS, ["gzip, which its name does not say", *notes])
 
 
 def test_gzip_may_have_several_members_and_end_in_zeros(tmp_path: Path) -> None:
@@ -250,6 +252,9 @@ def test_a_similar_column_is_suggested(tmp_path: Path) -> None:
     with pytest.raises(CapetownError) as error:
         read_city(path)
     assert error.value.fix == "rename column 'LATITUDE '"
+    with pytest.raises(CapetownError) as error:
+        read_city(write_gzip(path, PLAIN.replace(",", "|")))
+    assert "commas, semicolons or tabs" in error.value.fix
 
 
 def test_a_very_wide_header_is_shortened(tmp_path: Path) -> None:
@@ -260,10 +265,39 @@ def test_a_very_wide_header_is_shortened(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(CapetownError, match=r"no such file; add it to download.requests$"):
+    with pytest.raises(
+        CapetownError, match=r"no such file; see download.requests, and the names in city.py$"
+    ):
         read_city(tmp_path / "sr.csv.gz")
     with pytest.raises(CapetownError, match=r"cannot be read \(Is a directory\)$"):
         read_city(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sr.csv", "sr.csv.gz"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_the_first_bytes_of_a_table_have_its_first_whole_rows(
+    tmp_path: Path, encoding: str, name: str
+) -> None:
+    rows = [[str(n), f"é\n{n * n:x}", "x"] for n in range(300)]
+    text = "".join(f'{n},"{code}",{cause}\n' for n, code, cause in rows)
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    packed = b"".join(pack(part) for part in (
+        (",".join(HEADER) + "\n").encode(encoding),
+        text.encode("utf-16-le" if encoding == "utf-16" else encoding),
+    ))  # fmt: skip
+    counts = []
+    for size in range(90, len(packed), 97):
+        path = tmp_path / name
+        path.write_bytes(packed[:size])
+        table = RequestTable(path, HEADER, part=True)
+        found = [list(row) for frame in table.frames() for row in frame.iter_rows()]
+        assert found == rows[: len(found)]
+        counts.append(len(found))
+    assert counts == sorted(counts)
+    assert counts[0] < 100 < 250 < counts[-1]
+    path.write_bytes(gzip.compress((",".join(HEADER) + '\n1,5" pipe,x\n').encode()))
+    with refused(path, "row 1", "a stray quotation mark"):
+        [*RequestTable(path, HEADER, part=True).frames()]
 
 
 def test_the_wording_of_an_error(tmp_path: Path) -> None:

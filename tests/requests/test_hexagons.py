@@ -91,7 +91,9 @@ def test_other_files_are_refused(tmp_path: Path, content: Any, where: str, what:
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(CapetownError, match=r"no such file; add it to download.requests$"):
+    with pytest.raises(
+        CapetownError, match=r"no such file; see download.requests, and the names in city.py$"
+    ):
         read_hexagons(tmp_path / "8.geojson")
     with pytest.raises(CapetownError, match=r"cannot be read \(Is a directory\)$"):
         read_hexagons(tmp_path)

@@ -188,6 +188,9 @@ def test_the_csv_is_for_spreadsheets(tmp_path: Path, hexagons: Hexagons) -> None
          "another column"),
         (reader, "COMPUTED", ("code",), "'code' would be overwritten", "rename it"),
         (city, "TIME_ZONE", "Africa/Cape Town", "'Africa/Cape Town' is not a time zone", "TIME_"),
+        (city, "TIME_FORMATS", "%m/%d/%Y", "'%m/%d/%Y' is not a tuple", "comma"),
+        (city, "TIME_FORMATS", ("%s", "%d/%m %H"), "'%d/%m %H' is not a form of times", "TIME_F"),
+        (city, "TIME_FORMATS", ("%c", "%H:%M"), "'%H:%M' is not a form of times", "TIME_FORMATS"),
     ],
 )  # fmt: skip
 def test_a_wrong_city_is_refused(
@@ -280,10 +283,16 @@ def test_other_tables_are_refused_as_a_reference(tmp_path: Path, hexagons: Hexag
     joined, _ = join_text(tmp_path, hexagons, text([request("01"), request("02")]))
     twice = reference(tmp_path, [("01", "0"), ("01", "0")])
     path = tmp_path / "sr_hex.csv.gz"
-    with refused(path, "rows 1 and 2", "notification_number '01' is not unique"):
+    with refused(path, "rows 1 and 2", "notification_number '01' is not unique") as error:
         compare_with_reference(joined.rows, twice)
-    with refused(path, "", "column 'h3_level8_index' is missing"):
+    assert "leave transform.reference empty" in error.value.fix
+    with refused(path, "", "column 'h3_level8_index' is missing") as error:
         read_reference(write_gzip(path, GOOD))
+    assert "leave transform.reference empty" in error.value.fix
+    path.unlink()
+    with refused(path, "", "no such file") as error:
+        read_reference(path)
+    assert error.value.fix == "add it to download.requests; or leave transform.reference empty"
 
 
 # --- oracles -----------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def check_content(key: str, file: File) -> None:
         CapetownError: it has not. The caller adds the key.
     """
     if file.seek(0, io.SEEK_END) == 0:
-        raise CapetownError("is empty")
+        raise CapetownError("is empty", fix="export or fetch it again")
     file.seek(0)
     name = key.lower()
     if name.endswith((".tif", ".tiff")):
@@ -137,6 +137,11 @@ def _check_tiff(file: File) -> None:
 def _check_gzip(file: File) -> None:
     from isal import igzip, isal_zlib
 
+    if not file.read(2).startswith(b"\x1f\x8b"):
+        raise CapetownError(
+            "is not gzip, though its name ends in .gz", fix="save it as CSV, compressed with gzip"
+        )
+    file.seek(0)
     try:
         with igzip.open(file) as unpacked:  # type: ignore[no-untyped-call]
             while unpacked.read(CHUNK):

@@ -1,20 +1,27 @@
 """`capetown check`: params, data, weights, device and one training step."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from capetown.bucket.keys import Choice, NothingFoundError, choices
+from capetown.bucket.keys import Choice, NothingFoundError, choices, is_tile
 from capetown.checks.preflight import check_model, is_shallow
-from capetown.checks.source import check_address, check_folder, compare_with_mirror
-from capetown.city import HEXAGONS_FILE, INDEX, REQUEST_ID, REQUESTS_TABLE, TILES_FOLDER
-from capetown.params import Params, Split, load_params
+from capetown.checks.source import (
+    check_address,
+    check_contents,
+    check_folder,
+    compare_with_mirror,
+    read_source,
+    read_start,
+)
+from capetown.checks.tables import check_tables, needed_tables
+from capetown.city import TILES_FOLDER
+from capetown.errors import CapetownError
+from capetown.params import Download, Params, load_params
 from capetown.pools.dataset.groups import group_tiles, read_groups
-from capetown.pools.dataset.listing import find_tiles
+from capetown.pools.dataset.label_corrections import apply_corrections
+from capetown.pools.dataset.listing import Tile, sheet_of
 from capetown.pools.dataset.locations import locate_tiles
-from capetown.pools.dataset.split import large_group
-from capetown.requests.csv_reader import CsvTable
-from capetown.requests.hexagons import read_hexagons
-from capetown.requests.reader import NAMES
+from capetown.pools.dataset.split import large_group, split_tiles
 
 
 def check_all(params_path: Path, raw: Path) -> Iterator[str]:
@@ -37,10 +44,7 @@ def check_all(params_path: Path, raw: Path) -> Iterator[str]:
     wanted, absent = [choice for choice in choices(settings) if choice.patterns], 0
     for choice in wanted:
         try:
-            if settings.bucket:
-                yield f"{choice.kind:<8} {compare_with_mirror(settings, choice, raw)}"
-            else:
-                yield from _check_folder(project, choice, params)
+            yield from _check_source(project, settings, choice, params, raw)
         except NothingFoundError as error:
             # A source may have one kind alone.
             absent += 1
@@ -75,40 +79,54 @@ def check_all(params_path: Path, raw: Path) -> Iterator[str]:
     yield f"model    {params.model} trains, saves, loads and explains two made-up tiles"
 
 
-def _check_folder(project: Path, choice: Choice, params: Params) -> Iterator[str]:
-    """Check the requests of a folder, or its tiles."""
-    source = params.download.folder
-    folder = project / source
-    reference = [params.transform.reference] if params.transform.reference else []
-    chosen = check_folder(folder, choice, [REQUESTS_TABLE, HEXAGONS_FILE, *reference])
-    yield f"{choice.kind:<8} {source} is complete: {len(chosen)} objects are selected"
-    if choice.kind == "tiles":
-        yield from _groups(folder, chosen, project, params.split)
-        return
-    for table in (key for key in chosen if key in (REQUESTS_TABLE, *reference)):
-        columns = NAMES if table == REQUESTS_TABLE else (REQUEST_ID, INDEX)
-        found = CsvTable(folder / table, columns)
-        said = "; ".join([f"{len(found.header)} columns", *found.notes()])
-        yield f"table    {source}/{table}: {said}"
-    if HEXAGONS_FILE in chosen:
-        hexagons = read_hexagons(folder / HEXAGONS_FILE)
-        yield f"table    {source}/{HEXAGONS_FILE}: {len(hexagons.index)} hexagons"
+def _check_source(
+    project: Path, settings: Download, choice: Choice, params: Params, raw: Path
+) -> Iterator[str]:
+    """Check the requests of a source, or its tiles."""
+    source = settings.source
+    tables = needed_tables(params.transform) if choice.kind == "requests" else {}
+    if settings.bucket:
+        items, starts = read_source(settings, choice, tables)
+        chosen = [item.key for item in items]
+        yield f"{choice.kind:<8} {compare_with_mirror(settings, choice, items, raw)}"
+    else:
+        chosen = check_folder(project / source, choice, tables)
+        check_contents(project / source, choice, chosen)
+        starts = {key: read_start(project, source, key) for key in tables if key in chosen}
+        yield f"{choice.kind:<8} {source} is complete: {len(chosen)} objects are selected"
+    if choice.kind == "requests":
+        yield from check_tables(source, starts, chosen, params.transform)
+    else:
+        yield from _tiles(project, source, chosen, params)
 
 
-def _groups(folder: Path, keys: Collection[str], project: Path, settings: Split) -> Iterator[str]:
-    """Where the groups come from that keep neighbouring tiles in one fold."""
-    found = set(keys)
-    tiles = [tile for tile in find_tiles(folder / TILES_FOLDER, folder) if tile.path in found]
+def _tiles(project: Path, source: str, keys: Sequence[str], params: Params) -> Iterator[str]:
+    """Check the tables about tiles, and say where groups come from, which keep neighbours together.
+
+    For a bucket the latter is unknown, since its tiles may have georeferences.
+    """
+    settings, start = params.split, len(TILES_FOLDER) + 1
+    tiles = [
+        Tile(key, key[start:].split("/")[0], sheet_of(key)) for key in sorted(keys) if is_tile(key)
+    ]
+    tiles, _ = apply_corrections(tiles, project / settings.corrections)
     table = read_groups(project / settings.groups, tiles)
-    locations = locate_tiles(tiles, folder)
+    if "://" in source:
+        return
+    locations = locate_tiles(tiles, project / source)
     grouping = group_tiles(tiles, table, locations, settings)
     for note in (*locations.notes, *grouping.notes):
         yield f"tiles    warning: {note}"
+    groups = [tile.group for tile in grouping.tiles]
+    try:  # equal images, which go into one fold, are not known yet
+        split_tiles(grouping.tiles, [tile.path for tile in tiles], settings, params.seed)
+    except CapetownError as error:
+        yield f"tiles    warning: {error}"
+    else:
+        if (large := large_group(groups)) and settings.strategy != "random":
+            yield f"tiles    warning: {large}: the folds may not have their sizes"
     if grouping.source == "none":
         return
-    groups = [tile.group for tile in grouping.tiles]
-    if large := large_group(groups):
-        yield f"tiles    warning: {large}"
     yield f"tiles    {len(tiles)} in {len(set(groups))} groups, which come from: {grouping.source}"
 
 

@@ -40,7 +40,9 @@ NOTES = {
     "utf-8-sig": "a byte order mark, skipped", "utf-16": "text in UTF-16",
     ";": "values separated by semicolons", "\t": "values separated by tabs",
 }  # fmt: skip
-FETCH, SAVE = "fetch the file again", "save it as CSV in UTF-8, gzipped if its name ends in .gz"
+FETCH = "export or fetch it again"
+SAVE = "save it as CSV in UTF-8, gzipped if its name ends in .gz"
+NOT_FETCHED = "see download.requests, and the names in city.py"
 csv.field_size_limit(2**31 - 1)
 
 Bytes = NDArray[np.uint8]
@@ -56,15 +58,25 @@ class CsvTable:
         separator: of values.
     """
 
-    def __init__(self, path: Path, required: Sequence[str], reserved: Collection[str] = ()) -> None:
+    def __init__(
+        self, path: Path, required: Sequence[str], reserved: Collection[str] = (), *,
+        part: bool = False,
+    ) -> None:  # fmt: skip
         """Read the header, which must have `required` columns in any order, and no `reserved` one.
+
+        Args:
+            path: the file.
+            required: names of columns.
+            reserved: names that no column may have.
+            part: the file has only the first bytes of a table. Its last row is left out.
 
         Raises:
             CapetownError: the file is not a CSV table, or its header does not fit.
         """
-        self.path = path
+        self.path, self._part = path, part
         with _readable(path):
-            self._encoding, start = _start(path)
+            self._encoding, start = _start(path, part)
+            self._unsaid = _is_gzip(path) and path.suffix.lower() != ".gz"
         self.separator, self.header = _header(path, start, required)
         for position, name in enumerate(self.header):
             for wrong, what, fix in (
@@ -110,7 +122,8 @@ class CsvTable:
     def notes(self) -> list[str]:
         """Notes on accepted oddities. Those about rows are complete once `frames` is exhausted."""
         counts = {"blank lines, skipped": self._blank, "line breaks in quotes": self._breaks}
-        layout = [NOTES.get(self._encoding), NOTES.get(self.separator)]
+        unsaid = "gzip, which its name does not say" if self._unsaid else None
+        layout = [unsaid, NOTES.get(self._encoding), NOTES.get(self.separator)]
         return [*filter(None, layout), *(f"{n:,} {what}" for what, n in counts.items() if n)]
 
     def _rows(self) -> Iterator[tuple[bytes, int]]:
@@ -118,10 +131,12 @@ class CsvTable:
         self._blank = self._breaks = 0
         # One buffer for all blocks: the first access to new memory is slower than copying.
         separator, buffer, first = ord(self.separator), bytearray(), 0
-        for block in chain(_blocks(self.path, self._encoding, BLOCK), [b""]):
+        for block in chain(_blocks(self.path, self._encoding, BLOCK, self._part), [b""]):
             if not (buffer or block):
                 break
-            buffer += block or b"\n"  # the last line may have no end
+            if not (block or self._part):
+                buffer += b"\n"  # the last line may have no end
+            buffer += block
             text = np.frombuffer(buffer, np.uint8)
             marks, breaks = _positions(text, MARK), _positions(text, LF)
             quoted = np.searchsorted(marks, breaks) % 2 == 1
@@ -129,7 +144,7 @@ class CsvTable:
             cut = int(ends[-1]) + 1 if len(ends) else 0
             self._check_syntax(buffer, marks, ends, first)
             rest = len(buffer) - cut
-            if rest > MAX_ROW or (rest and not block):
+            if rest > MAX_ROW or (rest and not block and not self._part):
                 at = int(marks[-1]) if len(marks) % 2 else cut
                 what = "a quotation mark is not closed" if len(marks) % 2 else "no line end"
                 raise self._fault(buffer, at, first, what, "close the value, or remove the mark")
@@ -233,9 +248,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise CapetownError(
-            "no such file", where=path, fix="add it to download.requests"
-        ) from error
+        raise CapetownError("no such file", where=path, fix=NOT_FETCHED) from error
     except (EOFError, isal_zlib.error, igzip.BadGzipFile) as error:  # type: ignore[misc]
         raise CapetownError(f"damaged gzip ({error})", where=path, fix=FETCH) from error
     except UnicodeDecodeError as error:
@@ -244,20 +257,12 @@ def _readable(path: Path) -> Iterator[None]:
         raise CapetownError(f"cannot be read ({error.strerror or error})", where=path) from error
 
 
-def _open(path: Path) -> Any:
-    """The text of a file. Its content decides whether it is gzipped."""
-    with path.open("rb") as file:
-        if file.read(len(GZIP)) != GZIP:
-            return path.open("rb")
-    return igzip.open(path)  # type: ignore[no-untyped-call]
-
-
-def _blocks(path: Path, encoding: str, size: int) -> Iterator[bytes | memoryview]:
+def _blocks(path: Path, encoding: str, size: int, part: bool) -> Iterator[bytes | memoryview]:
     """The text as UTF-8 without a byte order mark. Each block is valid until the next one."""
     space = bytearray(size)
     decoder = codecs.getincrementaldecoder("utf-16")() if encoding == "utf-16" else None
     first = encoding == "utf-8-sig"
-    with _readable(path), _open(path) as file:
+    with _readable(path), _open(path, part) as file:
         while count := file.readinto(space):
             block: bytes | memoryview = memoryview(space)[:count]
             if decoder:
@@ -267,19 +272,39 @@ def _blocks(path: Path, encoding: str, size: int) -> Iterator[bytes | memoryview
             first = False
             if block:
                 yield block
-        if decoder:
+        if decoder and not part:
             decoder.decode(b"", final=True)
 
 
-def _start(path: Path) -> tuple[str, bytes]:
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(GZIP)) == GZIP
+
+
+def _open(path: Path, part: bool) -> Any:
+    """The text of a file. Its content decides whether it is gzipped; a part may end anywhere."""
+    if not _is_gzip(path):
+        return path.open("rb")
+    if not part:
+        return igzip.open(path)  # type: ignore[no-untyped-call]
+    data, text = path.read_bytes(), io.BytesIO()
+    while data.startswith(GZIP):
+        member = isal_zlib.decompressobj(31)
+        text.write(member.decompress(data))
+        data = member.unused_data
+    text.seek(0)
+    return text
+
+
+def _start(path: Path, part: bool) -> tuple[str, bytes]:
     """The encoding and the first megabyte of the text as UTF-8."""
     with path.open("rb") as file:
         raw = text = file.read(8)
     if raw and not raw.startswith(GZIP) and path.suffix == ".gz":
         what = f"not gzip but {_format(raw) or f'a file that starts with {raw!r}'}"
-        raise CapetownError(what, where=path, fix="compress the CSV file with gzip")
+        raise CapetownError(what, where=path, fix=SAVE)
     if raw:
-        with _open(path) as file:
+        with _open(path, part) as file:
             text = file.read(8)
     if not text:
         raise CapetownError("the file is empty", where=path, fix=FETCH)
@@ -289,7 +314,7 @@ def _start(path: Path) -> tuple[str, bytes]:
     found = _format(text) or (encoding == "utf-8" and b"\0" in text and "UTF-16 without a mark")
     if found:
         raise CapetownError(f"contains {found} instead of CSV", where=path, fix=SAVE)
-    return encoding, bytes(next(_blocks(path, encoding, START)))
+    return encoding, bytes(next(_blocks(path, encoding, START, part)))
 
 
 def _format(start: bytes) -> str | None:
@@ -312,7 +337,11 @@ def _header(path: Path, start: bytes, required: Sequence[str]) -> tuple[str, lis
     missing = next((name for name in required if name not in header), required[0])
     similar = [name for name in header if _plain(name) == _plain(missing)]
     seen = f"the first line is {_shown(', '.join(header) or text[:MAX_SHOWN])}"
-    fix = f"rename column {similar[0]!r}" if similar else f"add it; {seen}"
+    fix = f"add it, or correct its name in city.py; {seen}"
+    if similar:
+        fix = f"rename column {similar[0]!r}"
+    elif len(header) == 1 and missing in text.partition("\n")[0]:
+        fix = f"separate values with commas, semicolons or tabs; {seen}"
     raise CapetownError(f"column {missing!r} is missing from the header", where=path, fix=fix)
 
 

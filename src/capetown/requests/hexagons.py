@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from capetown.city import CELL, RESOLUTION
 from capetown.errors import CapetownError
+from capetown.requests.csv_reader import NOT_FETCHED
 
 Floats = NDArray[np.float64]
 CellNumbers = NDArray[np.uint64]
 Positions = NDArray[np.intp]
+AGAIN = "fetch it again, or make it as in CONTRIBUTING.md"
 CELL_TEXT = re.compile("[0-9a-f]{15}")
 
 
@@ -76,20 +78,20 @@ def read_hexagons(path: Path) -> Hexagons:
             cell = feature["properties"][CELL]
         except (KeyError, TypeError) as error:
             raise CapetownError(
-                f"no property {CELL!r}, which names the cell", where=where, fix="fetch it again"
+                f"no property {CELL!r}, which names the cell",
+                where=where,
+                fix=f"correct CELL in city.py, or {AGAIN}",
             ) from error
         if not is_cell(cell):
-            raise CapetownError(
-                f"index {cell!r} is not an H3 cell", where=where, fix="fetch the file again"
-            )
+            raise CapetownError(f"{CELL} {cell!r} is not an H3 cell", where=where, fix=AGAIN)
         if h3.get_resolution(cell) != RESOLUTION:
             raise CapetownError(
-                f"index {cell!r} has resolution {h3.get_resolution(cell)}", where=where,
-                fix=f"use the file with only resolution {RESOLUTION}",
+                f"{CELL} {cell!r} has resolution {h3.get_resolution(cell)}", where=where,
+                fix=f"keep only resolution {RESOLUTION}, or correct RESOLUTION in city.py",
             )  # fmt: skip
         if cell in cells:
             raise CapetownError(
-                f"index {cell!r} is also in feature {cells[cell]}", where=where,
+                f"{CELL} {cell!r} is also in feature {cells[cell]}", where=where,
                 fix="keep one of them",
             )  # fmt: skip
         cells[cell] = number
@@ -121,18 +123,12 @@ def _features(path: Path) -> list[Any]:
     try:
         collection = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise CapetownError(
-            "no such file", where=path, fix="add it to download.requests"
-        ) from error
+        raise CapetownError("no such file", where=path, fix=NOT_FETCHED) from error
     except OSError as error:
         raise CapetownError(f"cannot be read ({error.strerror})", where=path) from error
     except (ValueError, RecursionError) as error:
-        raise CapetownError(
-            f"not valid JSON ({error})", where=path, fix="fetch the file again"
-        ) from error
+        raise CapetownError(f"not valid JSON ({error})", where=path, fix=AGAIN) from error
     features = collection.get("features") if isinstance(collection, dict) else None
     if not isinstance(features, list) or not features:
-        raise CapetownError(
-            "not a GeoJSON FeatureCollection with features", where=path, fix="fetch the file again"
-        )
+        raise CapetownError("not a GeoJSON FeatureCollection with features", where=path, fix=AGAIN)
     return features

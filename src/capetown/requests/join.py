@@ -41,15 +41,14 @@ from capetown.errors import CapetownError
 from capetown.requests.failure_reasons import with_reasons
 from capetown.requests.hexagons import Hexagons, cells_of
 from capetown.requests.reader import (
-    ADDED,
     CATEGORIES,
     CATEGORY,
-    EXPLAINED,
     FAILED,
     NAMES,
     NUMBERED,
     PARSED,
     REQUEST_SCHEMA,
+    RESERVED,
     STATUS,
     STATUSES,
     UNREADABLE,
@@ -105,7 +104,7 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
             unique, a row is not strict CSV, or rows are lost.
         OSError, polars.exceptions.PolarsError: a file cannot be written.
     """
-    table = RequestTable(path, NAMES, (*ADDED, *EXPLAINED))
+    table = RequestTable(path, NAMES, RESERVED)
     rows: list[pl.DataFrame] = []
     rejects: list[pl.DataFrame] = []
     missing: list[dict[str, int]] = []
@@ -114,7 +113,7 @@ def join(path: Path, hexagons: Hexagons, requests: Path, csv: Path | None = None
         with csv.open("wb") if csv else nullcontext() as file:
             texts = _ahead(table.frames(CATEGORIES))
             for text, values in _ahead((text, read_values(text)) for text in texts):
-                index, status = _find_cells(values, hexagons)
+                index, status = find_cells(values, hexagons)
                 if file:
                     columns = text.select(*NAMES).with_columns(index, status)
                     _without_formulas(columns).write_csv(
@@ -177,7 +176,7 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def _find_cells(values: Values, hexagons: Hexagons) -> tuple[pl.Series, pl.Series]:
+def find_cells(values: Values, hexagons: Hexagons) -> tuple[pl.Series, pl.Series]:
     """`city.INDEX` as categories, and `join_status`."""
     cells = cells_of(*(values.frame[name].to_numpy() for name in COORDINATES))
     city, _ = hexagons.ascending

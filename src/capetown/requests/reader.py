@@ -15,8 +15,8 @@ import polars as pl
 from capetown import city
 from capetown.city import INDEX, REQUEST_ID
 from capetown.errors import CapetownError
-from capetown.requests.csv_reader import CsvTable
-from capetown.requests.times import read_times
+from capetown.requests.csv_reader import FETCH, CsvTable
+from capetown.requests.times import is_form, read_times
 
 CATEGORY = pl.Categorical()
 TYPES: dict[str, pl.DataType] = {
@@ -43,6 +43,8 @@ FAILED = (INVALID, OUTSIDE)
 # Columns that the join adds to all requests, and to rejected ones.
 ADDED = (INDEX, STATUS)
 EXPLAINED = (REASON, METRES, UNREADABLE) = ("reason", "metres_to_nearest_hexagon", "unreadable")
+# Names that no column of the table may have.
+RESERVED = (*ADDED, *EXPLAINED)
 # Columns with a role, and the kinds that suit it.
 ROLES = {
     REQUEST_ID: ("text",),
@@ -74,10 +76,13 @@ class RequestTable(CsvTable):
         requests: how many were read.
     """
 
-    def __init__(self, path: Path, required: Sequence[str], reserved: Collection[str] = ()) -> None:
+    def __init__(
+        self, path: Path, required: Sequence[str], reserved: Collection[str] = (), *,
+        part: bool = False,
+    ) -> None:  # fmt: skip
         """Read the header; see `check_city` and `CsvTable`."""
         check_city()
-        super().__init__(path, required, reserved)
+        super().__init__(path, required, reserved, part=part)
         self.requests = self._repeated = self._empty = 0
 
     def frames(self, categories: Collection[str] = ()) -> Iterator[pl.DataFrame]:
@@ -127,11 +132,11 @@ class RequestTable(CsvTable):
 
 
 def check_city() -> None:
-    """Check the columns and the time zone of `city.py`.
+    """Check the columns, the time zone and the forms of times of `city.py`.
 
     Raises:
         CapetownError: a column is declared twice, or one with a role is not declared, of the wrong
-            kind or called like a computed one; or the time zone does not exist.
+            kind or called like a computed one; or the time zone or a form of times does not exist.
     """
     names = [column.name for column in city.REQUEST_COLUMNS]
     kinds = {column.name: column.kind for column in city.REQUEST_COLUMNS}
@@ -150,6 +155,12 @@ def check_city() -> None:
         ZoneInfo(city.TIME_ZONE)
     except (ZoneInfoNotFoundError, ValueError):
         faults.append((city.TIME_ZONE, "is not a time zone", "correct TIME_ZONE"))
+    if isinstance(city.TIME_FORMATS, str):
+        faults.append(
+            (city.TIME_FORMATS, "is not a tuple", "write a comma after it in TIME_FORMATS")
+        )
+    faults += [(form, "is not a form of times", "correct TIME_FORMATS")
+               for form in city.TIME_FORMATS if not is_form(form)]  # fmt: skip
     for name, what, fix in faults:
         raise CapetownError(f"{name!r} {what}", where=city.__file__, fix=fix)
 
@@ -221,7 +232,7 @@ def check_ids(path: Path, ids: pl.Series) -> None:
         CapetownError: if not; rows are counted from 1 under the header.
     """
     if ids.is_empty():
-        raise CapetownError("no rows under the header", where=path, fix="fetch the file again")
+        raise CapetownError("no rows under the header", where=path, fix=FETCH)
     wrong = {
         "empty": (ids.is_null(), "add the ID or remove the row"),
         "not an ID": (~ids.str.contains(r"\d"), "remove the row if it has totals or a remark"),

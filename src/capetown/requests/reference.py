@@ -1,5 +1,7 @@
 """The join that the City published, and a comparison with it per request."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +9,10 @@ import polars as pl
 
 from capetown.city import INDEX, REQUEST_ID
 from capetown.errors import CapetownError, one_line
-from capetown.requests.csv_reader import CsvTable
+from capetown.requests.csv_reader import FETCH, CsvTable
 from capetown.requests.reader import CATEGORY, check_ids
 
-FIX = "fetch the file again, or leave transform.reference empty"
+WITHOUT = "or leave transform.reference empty"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,24 @@ class ReferenceComparison:
     mismatches: pl.DataFrame
 
 
+@contextmanager
+def _optional() -> Iterator[None]:
+    """Errors say also how to do without the reference."""
+    try:
+        yield
+    except CapetownError as error:
+        fix = f"{error.fix}; {WITHOUT}"
+        raise CapetownError(error.what, where=error.where, fix=fix) from error
+
+
+@_optional()
+def open_reference(path: Path, *, part: bool = False) -> CsvTable:
+    """Read the header of the join that the City published. Errors are those of `CsvTable`."""
+    if not path.exists():
+        raise CapetownError("no such file", where=path, fix="add it to download.requests")
+    return CsvTable(path, [REQUEST_ID, INDEX], part=part)
+
+
 def read_reference(path: Path) -> Reference:
     """Read the join that the City published.
 
@@ -53,7 +73,7 @@ def read_reference(path: Path) -> Reference:
     Raises:
         CapetownError: the table cannot be read or lacks a column.
     """
-    table = CsvTable(path, [REQUEST_ID, INDEX])
+    table = open_reference(path)
     types = {INDEX: CATEGORY}
     try:
         rows = (
@@ -68,7 +88,8 @@ def read_reference(path: Path) -> Reference:
             .collect(engine="streaming")
         )
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise CapetownError(f"cannot be read ({one_line(error)})", where=path, fix=FIX) from error
+        fix = f"{FETCH}; {WITHOUT}"
+        raise CapetownError(f"cannot be read ({one_line(error)})", where=path, fix=fix) from error
     return Reference(path, rows)
 
 
@@ -86,7 +107,8 @@ def compare_with_reference(rows: pl.DataFrame, reference: Reference) -> Referenc
     if ours[REQUEST_ID].equals(theirs[REQUEST_ID]):
         both = ours.with_columns(theirs["expected"], in_requests=True, in_reference=True)
     else:
-        check_ids(reference.path, theirs[REQUEST_ID])
+        with _optional():
+            check_ids(reference.path, theirs[REQUEST_ID])
         both = (
             ours.with_columns(in_requests=True)
             .join(theirs.with_columns(in_reference=True), on=REQUEST_ID, how="full", coalesce=True)

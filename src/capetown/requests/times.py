@@ -57,6 +57,16 @@ def read_times(text: pl.Series) -> Times:
     return Times(*(found.alias(text.name) for found in (times, unzoned, repeated)))
 
 
+def is_form(form: str) -> bool:
+    """True if a form of strftime can be read: it has a date, and hours with minutes or neither."""
+    time = pl.Series([datetime(2017, 12, 31, 23, 59)]).dt.replace_time_zone("UTC")
+    try:
+        read = time.dt.strftime(form).str.to_datetime(form, strict=False)
+        return bool((read.dt.date() == time.dt.date()).all(ignore_nulls=False))
+    except pl.exceptions.PolarsError:
+        return False
+
+
 def period(times: pl.Series) -> tuple[datetime, datetime] | None:
     """The first and the last creation, or None if there are no times.
 

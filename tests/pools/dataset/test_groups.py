@@ -135,9 +135,11 @@ def test_a_table_names_tiles_by_path_or_file(
     ("text", "what", "fix"),
     [
         (None, "no such file", "split.groups"),
-        ("a.tif,1\n", "header", "first line"),
+        ("a.tif,1\n", "the header is 'a.tif,1'", "first line"),
+        ("path,group,group\na.tif,1,2\n", "'path,group,group', not 'path,group'", "no other"),
+        ("path;group\na.tif;1\n", "'path;group', not 'path,group'", "commas"),
         ("path,group\na.tif,1\na.tif,2\n", "a.tif has two groups", "keep one"),
-        ("path,group\na.tif,\n", "'a.tif,' is not a path and a group", ""),
+        ("path,group\na.tif,\n", "'a.tif,' is not a path and a group", "two values"),
         ("path,group\na.tif,1\n", f"2 of 3 tiles are not in it, such as {YES}/b.tif", "add"),
     ],
 )

@@ -26,7 +26,10 @@ def read_corrections(file: Path) -> dict[str, str]:
         return {}
     for path, label in labels.items():
         if label not in CLASSES:
-            raise CapetownError(f"{f'{path},{label}'!r} is not a path and yes or no", where=file)
+            raise CapetownError(
+                f"{f'{path},{label}'!r} is not a path and yes or no", where=file,
+                fix="correct the label",
+            )  # fmt: skip
     return labels
 
 

@@ -59,7 +59,9 @@ def find_tiles(folder: Path, root: Path) -> list[Tile]:
             )
         paths = [p for p in (folder / label).rglob("*") if p.name.lower().endswith(SUFFIXES)]
         if not paths:
-            raise CapetownError("no tiles (*.tif) in it", where=folder / label)
+            raise CapetownError(
+                "no tiles (*.tif) in it", where=folder / label, fix="add some, as TIFF"
+            )
         tiles += [Tile(p.relative_to(root).as_posix(), label, sheet_of(p.name)) for p in paths]
     return sorted(tiles)
 

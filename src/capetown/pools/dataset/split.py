@@ -4,7 +4,6 @@ Tiles that touch share roads, roofs, light and the pools that their edge cuts. S
 group go into one fold; see `groups`. Tiles with equal pixels also do.
 """
 
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -27,8 +26,6 @@ FOLDS = ("train", "valid", "test")
 # Random orders of groups to try if the first one leaves a fold with too few groups.
 ORDERS = 200
 Strategy = Literal["block", "sheet", "random"]
-
-log = logging.getLogger("capetown")
 
 
 def split_tiles(
@@ -73,8 +70,6 @@ def split_tiles(
             fix = f"divide that group, or {error.fix}"
             raise CapetownError(f"{error.what}; {large}", fix=fix) from error
         raise
-    if large := large_group(keys):
-        log.warning("%s: the folds may not have their sizes", large)
     return result
 
 
@@ -213,8 +208,8 @@ def _check_groups(groups: Sequence[int], folds: Sequence[str], strategy: Strateg
             raise CapetownError(
                 f"fold {name} has {found} groups of tiles, and a 95 % interval needs at least "
                 f"{MIN_GROUPS_FOR_CI}",
-                fix=f"{smaller}make smaller groups, add tiles, or enlarge split.valid and "
-                "split.test",
+                fix=f"{smaller}make smaller groups (see `split` in params.yaml), add tiles, or "
+                "enlarge split.valid and split.test",
             )
 
 

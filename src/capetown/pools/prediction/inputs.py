@@ -170,9 +170,8 @@ def _images(path: str, fs: Any, infos: Sequence[Info], root: str = "") -> list[T
         found.append(_reference(shown, fs, name, listing))
     if not found:
         more = f" ({left_out})" if others else ""
-        raise CapetownError(
-            f"no TIFF, PNG or JPEG file{more}", where=path, fix="name the tiles one by one"
-        )
+        fix = "name the tiles one by one" if others else "name another one"
+        raise CapetownError(f"no TIFF, PNG or JPEG file{more}", where=path, fix=fix)
     if others:
         log.warning("%s: %s; name them one by one", path, left_out)
     return found

@@ -11,8 +11,8 @@ its centre.
   tiles counts in both.
 - `tiles_with_pool_low`, `tiles_with_pool_high`: the 95 % interval of that number (`interval`).
 - `called`: the number of tiles predicted ``yes`` at the model's threshold.
-- `requests`, and the other columns of `hexes/counts.parquet`; see `capetown.requests.counts`. Null
-  if unknown.
+- `requests`, then the other columns of `hexes/counts.parquet` (`capetown.requests.counts`):
+  requests by directorate, median days to completion, most common suburb; null if unknown.
 
 The probabilities are right on average for tiles like those that the model was calibrated on. Where
 pools are rarer, the sums are too high.
@@ -60,6 +60,9 @@ def write_pools(predictions: Path, hexagons: Path, requests: Path, out: Path) ->
     for given in (predictions, hexagons, requests):
         if out.exists() and given.exists() and out.samefile(given):
             raise CapetownError("is an input of this command", where=f"--out {out}")
+    if not hexagons.exists():
+        fix = "name another with --hexagons, or run `dvc repro`"
+        raise CapetownError("no such file", where=hexagons, fix=fix)
     cells, tiles = read_hexagons(hexagons), read_predictions(predictions)
     known = pl.DataFrame(schema={"index": pl.String, "requests": pl.Int64})
     if requests.exists():
