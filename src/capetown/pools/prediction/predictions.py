@@ -76,7 +76,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
     if table[CELL].null_count() == len(table):
         raise CapetownError(
             f"no tile is located ({CELL} is empty in all {len(table):,} rows)", where=path,
-            fix="predict GeoTIFFs, tiles with world files and --crs, or tiles whose names locate them",
+            fix="predict GeoTIFFs, tiles with world files and --crs, or names that locate tiles",
         )  # fmt: skip
     return table
 
