@@ -40,7 +40,7 @@ def test_an_experiment_can_be_kept_and_undone(repository: Repository, tmp_path: 
     repository.run("sh", "-c", KEEP.replace("NAME", "more"))
     assert is_clean(repository)
     reports = repository.clone(tmp_path / "clone").root / "reports"
-    shown = set(re.findall(r"images/[\w-]+\.\w+", (reports / "index.md").read_text()))
+    shown = set(re.findall(r"\bimages/[\w-]+\.(?:png|jpg)", (reports / "index.md").read_text()))
     assert shown == {f"images/{p.name}" for p in (reports / "images").iterdir()}
     assert sum("mistake" in name for name in shown) > 2
     repository.run("git", "checkout", "-q", "HEAD~1")
@@ -113,6 +113,8 @@ def test_the_metrics_are_few(reproduced: Repository) -> None:
         "threshold",
         "n",
         "groups_source",
+        "valid_for",
+        "unlike",
     }
 
 
