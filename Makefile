@@ -1,13 +1,14 @@
 # From a fresh clone, with Python >= 3.11, Git and make:
-#   make repro   rebuild everything: data, requests on hexagons, classifier, metrics, report
-#   make test    ruff, mypy, import rules and all tests
+#   make repro    rebuild everything: data, requests on hexagons, classifier, metrics, report
+#   make test     ruff, mypy, import rules and all tests
+#   make install  install, and nothing else
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INSTALLED := .venv/installed
 
-.PHONY: repro test types tests lowest format lock bucket clean
+.PHONY: install repro test types tests lowest format prose lock bucket clean
 
 repro: $(INSTALLED)
 	dvc pull --quiet --remote embedded data.dvc
@@ -21,6 +22,8 @@ repro: $(INSTALLED)
 	if [ -n "$$changed" ]; then echo "Metrics:    changed since the last commit"; echo "$$changed"; \
 	else echo "Metrics:    unchanged since the last commit"; fi; \
 	echo "Report:     $(CURDIR)/reports/index.html"
+
+install: $(INSTALLED)
 
 test: $(INSTALLED)
 	ruff check .
@@ -58,6 +61,10 @@ lowest:
 format: $(INSTALLED)
 	ruff check --fix .
 	ruff format .
+
+# Words that the documents avoid, as advice: finding some is not an error.
+prose:
+	@git grep -nwiE -f tools/house-style.txt -- '*.md' '*.md.j2' ':!benchmarks/log.md' ':!benchmarks/tried.md' ':!reports' || true
 
 # New pins within pyproject.toml's bounds. torch's own pins differ by build, so its CUDA packages
 # are left to pip, which adds them where the torch build wants them.

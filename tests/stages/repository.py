@@ -26,7 +26,7 @@ TINY: dict[str, object] = {
     "evaluate.mistakes": 1,
 }
 
-# Undo everything since the commit, like in the README.
+# Undo everything since the commit, like in docs/experiments.md.
 BACK = "git reset -q --hard && git clean -fdq metrics reports && dvc checkout"
 
 

@@ -1,4 +1,4 @@
-"""The commands for experiments in the README: run, compare, keep and undo."""
+"""The commands for experiments in docs/: run, compare, keep and undo."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests import ROOT
 from tests.browser import Opened
 from tests.stages.repository import BACK, Repository
 
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "experiments.md").read_text()
 KEEP = 'dvc exp apply NAME && git add . && git commit -m "..."'
 COLUMNS = ".*(Created|Executor|State|interval|/)|evaluation|hexes|models|raw|splits"
 FIVE = {"balanced_accuracy", "average_precision", "precision", "recall", "roc_auc"}
@@ -30,13 +30,13 @@ def test_an_experiment_can_be_kept_and_undone(repository: Repository, tmp_path: 
     assert is_clean(repository), "the experiment changed the repository"
     logs = {p.name for p in (repository.root / "logs" / "more").iterdir()}
     assert logs == {"evaluate.log", "report.log"}
-    assert BACK in README
+    assert BACK in PAGE
     repository.run("dvc", "exp", "apply", "more")
     assert "?? reports/images/mistake-" in repository.run("git", "status", "--porcelain")
     repository.run("sh", "-c", BACK)
     assert is_clean(repository)
 
-    assert KEEP in README
+    assert KEEP in PAGE
     repository.run("sh", "-c", KEEP.replace("NAME", "more"))
     assert is_clean(repository)
     reports = repository.clone(tmp_path / "clone").root / "reports"
@@ -84,7 +84,7 @@ def test_a_sweep_is_queued_run_sorted_and_compared(repository: Repository, tmp_p
     source.write_text(code)
     assert is_clean(repository)
 
-    assert f"--drop '{COLUMNS}'" in README
+    assert f"--drop '{COLUMNS}'" in PAGE
     show = ["dvc", "exp", "show", "--no-pager", "--only-changed", "--drop", COLUMNS]
     done = repository.try_run(*show, "--sort-by", "roc_auc", COLUMNS="160")
     lines = done.stdout.splitlines()

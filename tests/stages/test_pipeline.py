@@ -12,7 +12,7 @@ from tests import ROOT, s3
 from tests.stages.repository import Repository
 from tools.synthetic import make_bucket
 
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 
 
 def test_requests_and_splits_need_no_weights(repository: Repository, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_an_experiment_from_before_the_remote_is_pushed_with_its_model(
     repository.run("git", "clone", "-q", "--bare", str(repository.root), str(hub))
     repository.run("git", "remote", "set-url", "origin", str(hub))
     add = ["dvc", "remote", "add", "--local", "--default", "mine", str(tmp_path / "remote")]
-    assert " ".join(add[:-1]) + " URL" in README
+    assert " ".join(add[:-1]) + " URL" in PAGE
     repository.run(*add)
     repository.run("dvc", "exp", "push", "origin", "mine")
 
@@ -251,7 +251,7 @@ def test_an_experiment_from_before_the_remote_is_pushed_with_its_model(
     repository.run("git", "clone", "-q", str(hub), str(clone.root))
     clone.run(*add)
     there = "dvc pull data.dvc && dvc exp pull origin NAME && dvc exp apply NAME"
-    assert f"`{there}`" in README
+    assert f"`{there}`" in PAGE
     clone.run("sh", "-c", there.replace("NAME", "mine"))
     model = Path("models", "model.safetensors")
     assert (clone.root / model).read_bytes() == (repository.root / model).read_bytes()
