@@ -21,7 +21,7 @@ WHOLE = ("metrics/plots/", "metrics/train/", "metrics/dvc.yaml", "reports/tables
 
 def columns(file: Path) -> list[str]:
     if file.suffix == ".parquet":
-        return pl.read_parquet_schema(file).names()
+        return list(pl.read_parquet_schema(file))
     return list(pd.read_csv(file, nrows=0).columns) if file.suffix == ".csv" else []
 
 
