@@ -123,7 +123,7 @@ def test_an_experiment_keeps_the_objects_that_had_arrived(
     before = (repository.root / "raw/requests/inventory.csv").read_bytes()
     failed = repository.try_run(*command)
     assert failed.returncode != 0
-    assert "sr_hex.csv.gz (is not a whole gzip file" in failed.stderr
+    assert "sr_hex.csv.gz (is not gzip, though its name ends in .gz" in failed.stderr
     assert (repository.root / "raw/requests/inventory.csv").read_bytes() == before
     shutil.copy(bucket / "sr_hex.csv.gz", source)
     said = repository.run(*command)
