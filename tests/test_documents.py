@@ -89,15 +89,18 @@ def test_documented_commands_name_what_exists(file: Path) -> None:
             assert set(words) <= set(targets)
         elif program == "python" and words[0] == "-m":
             assert (ROOT / words[1].replace(".", "/")).exists() or import_module(words[1])
-        elif words[:2] == ["exp", "run"] or words[:1] == ["repro"]:
-            for word in words:
-                key, equals, _ = word.partition("=")
+        elif program == "dvc" and (words[:2] == ["exp", "run"] or words[0] == "repro"):
+            after = words[2:] if words[0] == "exp" else words[1:]
+            changes = [word for word in after if "=" in word and not word.startswith("-")]
+            for key, value in (change.split("=", 1) for change in changes):
                 section: Any = params
-                for name in key.split(".") if equals else ():
-                    assert name in section, word
+                for name in key.split("."):
+                    assert name in section, f"{key}={value}"
                     section = section[name]
-            named = [w for w in words[-2:] if re.fullmatch(r"[a-z_]+", w)]
-            assert set(named) <= {*stages, "repro", "exp", "run"}, words
+            if "-n" in after:
+                del after[after.index("-n") + 1]
+            named = [word for word in after if not word.startswith("-") and word not in changes]
+            assert set(named) <= set(stages), words
 
 
 def test_the_guide_for_contributors_names_existing_files() -> None:
